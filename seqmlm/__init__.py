@@ -1,0 +1,67 @@
+"""Masked modelling of any discrete sequence: proteins, text, source code, knowledge graphs.
+
+Public names are loaded when first used, so that importing the package costs milliseconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seqmlm.domain import Domain, Record, TokenBlock
+    from seqmlm.encoding import Encoding
+    from seqmlm.errors import SeqmlmError
+    from seqmlm.model.model import Model
+    from seqmlm.training.loop import train
+    from seqmlm.vocabulary import AllowedTokens, SpecialTokens, Vocabulary
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AllowedTokens": "seqmlm.vocabulary",
+    "Domain": "seqmlm.domain",
+    "Encoding": "seqmlm.encoding",
+    "Model": "seqmlm.model.model",
+    "Record": "seqmlm.domain",
+    "SeqmlmError": "seqmlm.errors",
+    "SpecialTokens": "seqmlm.vocabulary",
+    "TokenBlock": "seqmlm.domain",
+    "Vocabulary": "seqmlm.vocabulary",
+    "train": "seqmlm.training.loop",
+}
+
+__all__ = [
+    "AllowedTokens",
+    "Domain",
+    "Encoding",
+    "Model",
+    "Record",
+    "SeqmlmError",
+    "SpecialTokens",
+    "TokenBlock",
+    "Vocabulary",
+    "load",
+    "train",
+]
+
+
+def load(path: str, *, device: str = "cpu", backend: str = "auto") -> Model:
+    """Return the trained model in a run folder, its ``model`` folder, or an exported folder.
+
+    Raises:
+        CheckpointError: there is no model, it is damaged, or its vocabulary has changed.
+    """
+    from seqmlm.model.model import Model
+
+    return Model.load(path, device=device, backend=backend)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'seqmlm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

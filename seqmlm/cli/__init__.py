@@ -1,0 +1,75 @@
+"""The command line: one file per command, which parses, calls and prints."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from seqmlm import __version__
+from seqmlm.cli import (
+    doctor,
+    domains,
+    embed,
+    evaluate,
+    fill_mask,
+    prepare,
+    score,
+    train,
+)
+from seqmlm.errors import SeqmlmError
+
+app = typer.Typer(
+    name="seqmlm",
+    help="Masked modelling of any discrete sequence: proteins, text, code, knowledge graphs.",
+    epilog="Start with:  seqmlm train --domain protein  (a small real run, no data needed)",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for command in (train, evaluate, fill_mask, score, embed, prepare, domains, doctor):
+    app.command(name=command.NAME, epilog=command.EXAMPLES, short_help=command.SUMMARY)(command.run)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"seqmlm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Only warnings and results, no progress.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+    ] = False,
+) -> None:
+    logging.basicConfig(
+        stream=sys.stderr, format="%(message)s", level=logging.WARNING if quiet else logging.INFO
+    )
+
+
+def main() -> None:
+    """Run one command; a user's mistake becomes one clear line and an exit code.
+
+    0 done, 1 run failed, 2 usage or configuration, 3 data, 130 and 143 stopped by a signal.
+    """
+    try:
+        app()
+    except SeqmlmError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`); nothing is left to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

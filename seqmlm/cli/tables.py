@@ -1,0 +1,46 @@
+"""Results as tables on standard output."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from seqmlm.evaluation.report import EvaluationReport
+
+
+def print_evaluation(report: EvaluationReport, *, by_token: bool) -> None:
+    """Print model and bars side by side, the verdict, and the loss of each true token."""
+    console = Console(highlight=False)
+    table = Table(
+        title=f"{report.scores.targets:,} hidden tokens of {report.sequences:,} held-out sequences",
+        title_justify="left",
+    )
+    table.add_column("predictor")
+    for heading in ("nats", "perplexity", "accuracy"):
+        table.add_column(heading, justify="right")
+    for name, loss, perplexity, accuracy in report.rows():
+        style = "bold" if name == "model" else None
+        table.add_row(name, f"{loss:.3f}", f"{perplexity:.2f}", f"{accuracy:.3f}", style=style)
+    console.print(table)
+    console.print(report.verdict)
+    if report.leakage is not None:
+        console.print(
+            f"{report.leakage:.1%} of the held-out sequences have a close neighbour in the "
+            "training data."
+        )
+    if by_token:
+        console.print(_token_table(report))
+
+
+def _token_table(report: EvaluationReport) -> Table:
+    table = Table(title="by true token", title_justify="left")
+    for heading in ("token", "targets", "nats", "accuracy"):
+        table.add_column(heading, justify="left" if heading == "token" else "right")
+    for row in report.scores.by_token(report.tokens):
+        table.add_row(
+            row["token"], f"{row['targets']:,}", f"{row['loss']:.3f}", f"{row['accuracy']:.3f}"
+        )
+    return table

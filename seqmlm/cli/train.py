@@ -1,0 +1,122 @@
+"""seqmlm train"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+NAME = "train"
+SUMMARY = "Train a model and evaluate it on held-out data."
+EXAMPLES = """Examples:
+
+seqmlm train --domain protein
+
+seqmlm train --domain protein --data proteins.fasta.gz --output runs/mine --steps 2000
+
+seqmlm train --domain protein --data 'data/*.fasta' --set objectives.0.policy.rate=0.3
+
+seqmlm train --resume --output runs/mine
+
+torchrun --nproc-per-node 8 -m seqmlm train --config configs/protein.toml"""
+
+
+def run(
+    domain: Annotated[
+        str | None, typer.Option(help="What the sequences are; see `seqmlm domains`.")
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="File, folder, glob pattern, prepared store, or - for standard input; repeatable. "
+            "Without it the domain's bundled sample is used."
+        ),
+    ] = None,
+    config: Annotated[
+        list[Path] | None, typer.Option(help="TOML file; repeatable, later ones win.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Run folder; runs/DOMAIN if not given.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting, dotted; repeatable."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="training.steps")] = None,
+    seed: Annotated[int | None, typer.Option(help="training.seed")] = None,
+    device: Annotated[str | None, typer.Option(help="training.device")] = None,
+    backend: Annotated[str | None, typer.Option(help="training.backend")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --output.")
+    ] = False,
+    allow_drift: Annotated[
+        list[str] | None,
+        typer.Option(help="With --resume: a part of the run that may have changed."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, train nothing.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the final evaluation as JSON.")
+    ] = False,
+) -> None:
+    """Train a model and evaluate it on held-out data.
+
+    The last lines compare the model with what counting alone achieves on the same hidden tokens.
+    Ctrl-C saves and stops; --resume goes on bit for bit.
+    """
+    from seqmlm.config import assemble
+    from seqmlm.errors import ConfigError
+
+    if resume and output is None:
+        raise ConfigError("--resume needs --output: the folder of the run to go on with.")
+    shortcuts = {"steps": steps, "seed": seed, "device": device, "backend": backend}
+    resumed = output / "config.toml" if resume and output is not None else None
+    settings = assemble(
+        domain=domain,
+        sources=data or [],
+        files=config or [],
+        overrides=[
+            *(f"training.{key}={value}" for key, value in shortcuts.items() if value is not None),
+            *(setting or []),
+        ],
+        resumed=resumed if resumed is not None and resumed.is_file() else None,
+    )
+    folder = output or Path("runs") / settings.domain.name.rpartition(":")[2].lower()
+    if dry_run:
+        from seqmlm.training.rehearsal import rehearse
+
+        for line in rehearse(settings):
+            print(line)
+        return
+    _train(settings, folder, resume=resume, allow_drift=allow_drift or [], as_json=as_json)
+
+
+def _train(settings, folder: Path, *, resume: bool, allow_drift: list[str], as_json: bool) -> None:  # type: ignore[no-untyped-def]
+    import json
+    import logging
+
+    from rich.console import Console
+
+    from seqmlm.cli.tables import print_evaluation
+    from seqmlm.training.loop import train
+
+    quiet = not logging.getLogger().isEnabledFor(logging.INFO)
+    result = train(
+        settings,
+        folder,
+        resume=resume,
+        allow_drift=allow_drift,
+        console=None if quiet else Console(stderr=True),
+    )
+    if result.report is not None:
+        if as_json:
+            print(json.dumps(result.report.to_json()))
+        else:
+            print_evaluation(result.report, by_token=False)
+    for path in result.plots:
+        logging.getLogger("seqmlm").info("picture: %s", path)
+    logging.getLogger("seqmlm").info(
+        "model: %s  (next: seqmlm evaluate %s)", result.folder / "model", result.folder
+    )

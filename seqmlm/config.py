@@ -1,0 +1,291 @@
+"""Every choice of a run, as data: TOML in, validated, written back resolved."""
+
+from __future__ import annotations
+
+import copy
+import json
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from seqmlm.errors import ConfigError, suggestion
+from seqmlm.registry import DOMAINS
+
+NonNegative = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A table of the configuration: closed, immutable, finite numbers only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DomainSection(Section):
+    """[domain]: the name, and the options that the domain's constructor takes."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+
+class DataSection(Section):
+    """[data]: what is read, how it is cut and what is held out."""
+
+    sources: list[str] = Field(
+        min_length=1, description="files, folders, glob patterns, or '-' for standard input"
+    )
+    max_length: int = Field(512, ge=3, description="tokens per row, special tokens included")
+    split: Literal["cluster", "random"] = "cluster"
+    sampling: Literal["record", "cluster"] = "record"
+    validation_fraction: Share = 0.05
+    validation_records: Positive = 1000
+
+
+class ModelSection(Section):
+    """[model]: shape and options of the encoder, see EncoderConfig."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    layers: Positive = 4
+    hidden_size: Positive = 128
+    heads: Positive = 4
+    key_value_heads: NonNegative = 0
+    feed_forward_size: NonNegative = 0
+    activation: Literal["gelu", "geglu"] = "geglu"
+    normalisation: Literal["layer", "rms"] = "rms"
+    normalisation_epsilon: float = Field(1e-5, gt=0)
+    normalisation_placement: Literal["pre", "post"] = "pre"
+    embedding_normalisation: bool = False
+    biases: bool = False
+    positions: Literal["rotary", "learned"] = "rotary"
+    rotary_base: float = Field(10_000.0, gt=0)
+    max_positions: NonNegative = 0
+    segments: NonNegative = 0
+    window: NonNegative = 0
+    global_every: Positive = 3
+    dropout: Share = 0.0
+    token_dropout: bool = False
+    head_transform: bool = False
+
+
+class ObjectiveSection(Section):
+    """[[objectives]]: the name, its weight, and the options that its constructor takes."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str = "mlm"
+    weight: float = Field(1.0, gt=0)
+
+
+class OptimizerSection(Section):
+    """[optimizer]: AdamW and the schedule of its learning rate."""
+
+    learning_rate: float = Field(1e-3, gt=0)
+    betas: tuple[Share, Share] = (0.9, 0.98)
+    epsilon: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    clip_norm: float = Field(1.0, gt=0)
+    schedule: Literal["cosine", "warmup_stable_decay", "constant"] = "cosine"
+    warmup_steps: NonNegative = 50
+    decay_fraction: float = Field(0.2, gt=0, le=1, description="of warmup_stable_decay")
+    final_fraction: Share = 0.1
+
+
+class TrainingSection(Section):
+    """[training]: how long, how much at once, how often to look and to save, and where."""
+
+    steps: Positive = 1000
+    tokens_per_batch: Positive = 8192
+    micro_batches: Positive = 1
+    log_every: Positive = 10
+    evaluate_every: Positive = 250
+    checkpoint_every: Positive = 250
+    keep_checkpoints: Positive = 2
+    seed: int = Field(0, ge=0, lt=2**63)
+    device: str = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    backend: Literal["auto", "reference", "torch", "triton"] = "auto"
+    compile: bool = False
+    non_finite_limit: Positive = 3
+
+
+class RunConfig(Section):
+    """One complete run."""
+
+    domain: DomainSection
+    data: DataSection
+    model: ModelSection = ModelSection()
+    objectives: list[ObjectiveSection] = Field([ObjectiveSection()], min_length=1)
+    optimizer: OptimizerSection = OptimizerSection()
+    training: TrainingSection = TrainingSection()
+
+    def to_toml(self) -> str:
+        """Return the resolved configuration; reading it back gives an equal one."""
+        return tomli_w.dumps(_without_none(self.model_dump(mode="json")))
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """Return the content of a TOML file.
+
+    Raises:
+        ConfigError: the file is missing or not valid TOML; names file and line.
+    """
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path}: cannot be read ({error}).") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"--config {path}: not valid TOML: {error}.") from error
+
+
+def apply_override(settings: dict[str, Any], assignment: str) -> None:
+    """Set one dotted key in place, as in ``--set objectives.0.policy.rate=0.3``.
+
+    The value is read as TOML; what TOML cannot read is taken as a string.
+
+    Raises:
+        ConfigError: there is no ``=``, or the path leads through something that has no keys.
+    """
+    path, separator, text = assignment.partition("=")
+    if not separator or not path.strip():
+        raise ConfigError(f"--set {assignment}: write it as section.key=value.")
+    keys = path.strip().replace("[", ".").replace("]", "").split(".")
+    target: Any = settings
+    for key in keys[:-1]:
+        target = _descend(target, key, path)
+    if isinstance(target, list):
+        _descend(target, keys[-1], path)
+        target[int(keys[-1])] = _parse_value(text.strip())
+    elif isinstance(target, dict):
+        target[keys[-1]] = _parse_value(text.strip())
+    else:
+        _descend(target, keys[-1], path)
+
+
+def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with ``overlay`` laid over it: tables merge, all else is replaced."""
+    merged = dict(base)
+    for key, value in overlay.items():
+        below = merged.get(key)
+        both_tables = isinstance(below, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(below, value) if both_tables else value  # type: ignore[arg-type]
+    return merged
+
+
+def validate(settings: Mapping[str, Any]) -> RunConfig:
+    """Check plain settings against the schema.
+
+    Raises:
+        ConfigError: one line per fault, each with its dotted path, what was given and what is
+            allowed.
+    """
+    try:
+        return RunConfig.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(fault) for fault in error.errors())) from error
+
+
+def assemble(
+    *,
+    domain: str | None,
+    sources: Sequence[str] = (),
+    files: Sequence[Path] = (),
+    overrides: Sequence[str] = (),
+    resumed: Path | None = None,
+) -> RunConfig:
+    """Put a run's configuration together; what comes later wins.
+
+    The core's defaults; the domain's; without data, the domain's bundled run; the configuration
+    of a resumed run; configuration files in order; ``sources``; ``overrides`` in order.
+
+    Args:
+        domain: registered name or ``module:Class``; may be left to a file.
+        sources: data, replacing that of the files.
+        files: TOML.
+        overrides: ``section.key=value``.
+        resumed: ``config.toml`` of the run to go on with.
+
+    Raises:
+        ConfigError: no domain, a file cannot be read, or a setting is not allowed.
+    """
+    given: dict[str, Any] = {}
+    for path in ([] if resumed is None else [resumed]) + list(files):
+        given = merge(given, read_config_file(path))
+    if domain is not None:
+        given = merge(given, {"domain": {"name": domain}})
+    if sources:
+        given = merge(given, {"data": {"sources": list(sources)}})
+    name = given.get("domain", {}).get("name")
+    if name is None:
+        raise ConfigError(
+            f"No domain: say --domain NAME ({', '.join(DOMAINS.names())}), or --config FILE."
+        )
+    has_data = bool(given.get("data", {}).get("sources"))
+    has_data |= any(assignment.startswith("data.sources") for assignment in overrides)
+    settings = merge(_domain_defaults(name, bundled=not has_data), given)
+    for assignment in overrides:
+        apply_override(settings, assignment)
+    return validate(settings)
+
+
+def _domain_defaults(name: str, *, bundled: bool) -> dict[str, Any]:
+    """The domain's defaults over a bare skeleton, with its bundled run if there is no data."""
+    domain = DOMAINS.load(name)
+    skeleton = {"domain": {"name": name}, "objectives": [{"name": "mlm"}]}
+    defaults = copy.deepcopy(merge(skeleton, domain.default_config()))
+    run = domain.bundled_run() if bundled else None
+    return defaults if run is None else merge(defaults, copy.deepcopy(run))
+
+
+def _explain(fault: Any) -> str:
+    path = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        known = _known_keys(fault["loc"][:-1])
+        return (
+            f"{path}: unknown key.{suggestion(str(fault['loc'][-1]), known)} "
+            f"Known here: {', '.join(known)}."
+        )
+    if fault["type"] == "missing":
+        hint = " Give it with --data." if path == "data.sources" else ""
+        return f"{path}: missing.{hint}"
+    message = fault["msg"][0].lower() + fault["msg"][1:]
+    return f"{path} = {json.dumps(fault['input'], default=str)}: {message}."
+
+
+def _known_keys(path: Iterable[Any]) -> list[str]:
+    section: Any = RunConfig
+    for part in path:
+        if isinstance(part, str):
+            section = section.model_fields[part].annotation
+    return sorted(section.model_fields)
+
+
+def _descend(target: Any, key: str, path: str) -> Any:
+    """Return ``target[key]``; an absent key of a table becomes an empty table."""
+    if isinstance(target, dict):
+        return target.setdefault(key, {})
+    if isinstance(target, list):
+        if key.isdigit() and int(key) < len(target):
+            return target[int(key)]
+        raise ConfigError(
+            f"--set {path}: {key!r} is not one of the entries 0 to {len(target) - 1}."
+        )
+    raise ConfigError(f"--set {path}: {key!r} does not lead anywhere: there is a value above it.")
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_none(item) for item in value]
+    return value

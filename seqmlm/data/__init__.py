@@ -1,0 +1,1 @@
+"""From raw records to packed batches: store, splits, order, packing."""

@@ -1,0 +1,175 @@
+"""Rows one after the other in flat tensors, without padding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from seqmlm.objectives.rows import Row, Targets
+from seqmlm.vocabulary import AllowedTokens
+from seqmlm_kernels import Visibility
+
+Batched = TypeVar("Batched", bound="PackedTargets | PackedBatch | Visibility")
+
+
+@dataclass(frozen=True, slots=True)
+class PackedTargets:
+    """The targets of one objective over a whole batch.
+
+    Args:
+        rows: int64 ``[m]``, which packed tokens are scored.
+        labels: int64 ``[m]``, their true ids.
+        weights: float32 ``[m]``, or absent where all are 1.
+        allowed: int32 ``[sets, ceil(vocabulary / 32)]`` bitsets, or absent where every token is.
+        allowed_index: int32 ``[m]``, the set of each target; absent where there is one set.
+    """
+
+    rows: Tensor
+    labels: Tensor
+    weights: Tensor | None = None
+    allowed: Tensor | None = None
+    allowed_index: Tensor | None = None
+
+    def to(self, device: torch.device) -> PackedTargets:
+        """Return the same targets on another device."""
+        return _to(self, device)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBatch:
+    """Many rows concatenated.
+
+    Args:
+        ids: int64 ``[tokens]``.
+        position_ids: int32 ``[tokens]``, counted within each row.
+        segment_ids: int32 ``[tokens]``.
+        cu_seqlens: int32 ``[rows + 1]``, where each row starts; the last entry is ``tokens``.
+        max_seqlen: tokens of the longest row.
+        visibility: absent where every token of a row sees every other.
+        targets: by objective name.
+    """
+
+    ids: Tensor
+    position_ids: Tensor
+    segment_ids: Tensor
+    cu_seqlens: Tensor
+    max_seqlen: int
+    visibility: Visibility | None
+    targets: Mapping[str, PackedTargets]
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows."""
+        return len(self.cu_seqlens) - 1
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens, special tokens included."""
+        return len(self.ids)
+
+    def to(self, device: torch.device) -> PackedBatch:
+        """Return the same batch on another device."""
+        if self.ids.device == device:
+            return self
+        moved = _to(self, device)
+        visibility = None if self.visibility is None else _to(self.visibility, device)
+        targets = {name: targets.to(device) for name, targets in self.targets.items()}
+        return replace(moved, visibility=visibility, targets=targets)
+
+
+def pack(rows: Sequence[Row]) -> PackedBatch:
+    """Concatenate rows in the order given; any number of rows, also none."""
+    lengths = np.array([len(row.ids) for row in rows], np.int64)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    names = list(dict.fromkeys(name for row in rows for name in row.targets))
+    return PackedBatch(
+        ids=_join([row.ids for row in rows], np.int64),
+        position_ids=_join([row.position_ids for row in rows], np.int32),
+        segment_ids=_join([row.segment_ids for row in rows], np.int32),
+        cu_seqlens=torch.from_numpy(starts.astype(np.int32)),
+        max_seqlen=int(lengths.max(initial=0)),
+        visibility=_pack_visibility(rows),
+        targets={name: _pack_targets(name, rows, starts) for name in names},
+    )
+
+
+def _pack_targets(name: str, rows: Sequence[Row], starts: npt.NDArray[np.int64]) -> PackedTargets:
+    present = [(row.targets[name], int(start)) for row, start in zip(rows, starts, strict=False)
+               if name in row.targets]  # fmt: skip
+    parts = [targets for targets, _ in present]
+    counts = [len(part.positions) for part in parts]
+    allowed, allowed_index = _pack_allowed(parts, counts)
+    weights = None
+    if any(part.weights is not None for part in parts):
+        weights = _join([_weights(part) for part in parts], np.float32)
+    return PackedTargets(
+        rows=_join([part.positions + start for part, start in present], np.int64),
+        labels=_join([part.labels for part in parts], np.int64),
+        weights=weights,
+        allowed=allowed,
+        allowed_index=allowed_index,
+    )
+
+
+def _pack_allowed(
+    parts: Sequence[Targets], counts: Sequence[int]
+) -> tuple[Tensor | None, Tensor | None]:
+    """One table of the different sets; by identity, because objectives reuse their sets."""
+    sets = {id(part.allowed): part.allowed for part in parts}
+    if all(chosen is None for chosen in sets.values()):
+        return None, None
+    size = next(chosen.size for chosen in sets.values() if chosen is not None)
+    everything = AllowedTokens.of(range(size), size)
+    table = torch.from_numpy(
+        np.stack([(everything if chosen is None else chosen).words for chosen in sets.values()])
+    )
+    if len(sets) == 1:
+        return table, None
+    number = {key: position for position, key in enumerate(sets)}
+    index = np.repeat([number[id(part.allowed)] for part in parts], counts)
+    return table, torch.from_numpy(index.astype(np.int32))
+
+
+def _pack_visibility(rows: Sequence[Row]) -> Visibility | None:
+    if all(row.visibility is None for row in rows):
+        return None
+
+    def column(name: str, bidirectional: int) -> Tensor:
+        return _join(
+            [
+                np.full(len(row.ids), bidirectional, np.int32)
+                if row.visibility is None
+                else getattr(row.visibility, name)
+                for row in rows
+            ],
+            np.int32,
+        )
+
+    return Visibility(step=column("step", 0), reach=column("reach", 0), group=column("group", -1))
+
+
+def _weights(targets: Targets) -> npt.NDArray[np.float32]:
+    if targets.weights is None:
+        return np.ones(len(targets.positions), np.float32)
+    return targets.weights
+
+
+def _join(parts: Sequence[npt.NDArray[Any]], dtype: type[np.generic]) -> Tensor:
+    if not parts:
+        return torch.from_numpy(np.empty(0, dtype))
+    return torch.from_numpy(np.concatenate(parts).astype(dtype, copy=False))
+
+
+def _to(record: Batched, device: torch.device) -> Batched:
+    moved = {
+        field.name: value.to(device, non_blocking=True)
+        for field in fields(record)
+        if isinstance(value := getattr(record, field.name), Tensor)
+    }
+    return replace(record, **moved)

@@ -1,0 +1,119 @@
+"""Which records are held out. Similar records stay on one side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from seqmlm.data.store import TokenStore
+from seqmlm.domain import Domain
+from seqmlm.errors import ConfigError
+from seqmlm.randomness import Purpose, stream
+
+LEAKAGE_SAMPLE = 1000
+
+
+@dataclass(frozen=True)
+class Split:
+    """Records to train on and records held out.
+
+    Args:
+        train: int64, record numbers, increasing.
+        validation: int64, record numbers, increasing; disjoint from ``train``.
+        groups: int64 ``[records]``, the similarity group of every record.
+        leakage: share of the validation records with a close neighbour in ``train``, in [0, 1].
+    """
+
+    train: npt.NDArray[np.int64]
+    validation: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.int64]
+    leakage: float
+
+    @property
+    def num_groups(self) -> int:
+        """Number of similarity groups in the corpus."""
+        return len(np.unique(self.groups))
+
+
+def split_records(
+    domain: Domain,
+    store: TokenStore,
+    *,
+    method: Literal["cluster", "random"],
+    sampling: Literal["record", "cluster"],
+    validation_fraction: float,
+    validation_records: int,
+    seed: int,
+) -> Split:
+    """Hold out part of a store; a pure function of its arguments.
+
+    Args:
+        domain: says which records are similar.
+        store: the corpus.
+        method: ``cluster`` holds out whole similarity groups; ``random`` single records, which
+            usually leaks.
+        sampling: with ``cluster`` the fraction counts groups and one record of each held-out
+            group, the longest, is evaluated, as training draws one of each.
+        validation_fraction: share held out, in [0, 1).
+        validation_records: most records that are evaluated; the rest stays unused.
+        seed: chooses the groups.
+
+    Raises:
+        ConfigError: there are not enough groups to hold any out.
+    """
+    usable = np.flatnonzero(store.lengths > 0)
+    groups = domain.similarity_groups(store)
+    if validation_fraction == 0:
+        return Split(usable, np.empty(0, np.int64), groups, leakage=0.0)
+    generator = stream(seed, Purpose.SPLIT)
+    units = groups if method == "cluster" else np.arange(len(store))
+    held_out = _choose_units(units[usable], validation_fraction, sampling, generator)
+    is_held_out = np.isin(units, held_out)
+    is_held_out[store.lengths == 0] = False
+    train = usable[~is_held_out[usable]]
+    validation = np.flatnonzero(is_held_out)
+    if not len(validation) or not len(train):
+        raise ConfigError(
+            f"data.validation_fraction = {validation_fraction}: the {len(usable)} records form "
+            f"{len(np.unique(units[usable]))} similarity group(s), too few to hold any out. "
+            "Give more data, or train without validation: --set data.validation_fraction=0"
+        )
+    if sampling == "cluster":
+        validation = _longest_of_each(groups, store.lengths, validation)
+    if len(validation) > validation_records:
+        validation = np.sort(generator.choice(validation, validation_records, replace=False))
+    sample = validation[:LEAKAGE_SAMPLE]
+    leakage = float(domain.close_neighbours(store, sample, train).mean())
+    return Split(train, validation, groups, leakage)
+
+
+def _choose_units(
+    units: npt.NDArray[np.int64],
+    fraction: float,
+    sampling: Literal["record", "cluster"],
+    generator: np.random.Generator,
+) -> npt.NDArray[np.int64]:
+    """Units in random order until the fraction of records (or of units) is reached.
+
+    A unit larger than the whole share is never held out: it would take most of the data with it.
+    """
+    names, sizes = np.unique(units, return_counts=True)
+    share = fraction * len(units)
+    order = generator.permutation(np.flatnonzero(sizes <= max(share, 1)))
+    if sampling == "cluster":
+        return names[order[: round(fraction * len(names))]]
+    count = np.searchsorted(np.cumsum(sizes[order]), share, side="right")
+    return names[order[: max(count, 1)]]
+
+
+def _longest_of_each(
+    groups: npt.NDArray[np.int64],
+    lengths: npt.NDArray[np.int64],
+    records: npt.NDArray[np.int64],
+) -> npt.NDArray[np.int64]:
+    order = records[np.lexsort((records, -lengths[records], groups[records]))]
+    first = np.diff(groups[order], prepend=-1) != 0
+    return np.sort(order[first])

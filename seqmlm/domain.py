@@ -1,0 +1,184 @@
+"""What a domain must provide. The core knows domains through this interface alone."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from seqmlm.data.report import ReadReport
+from seqmlm.encoding import Encoding
+from seqmlm.registry import DOMAINS
+from seqmlm.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from seqmlm.data.store import TokenStore
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One raw item and where it came from.
+
+    Args:
+        name: identifier as written in the source; need not be unique.
+        content: the raw sequence or text.
+        source: file name, or ``<stdin>``.
+        number: position in the source, counted from 1.
+    """
+
+    name: str
+    content: str
+    source: str
+    number: int
+
+    @property
+    def place(self) -> str:
+        """Where to find the record, for messages."""
+        return f"{self.source}, record {self.number} ({self.name})"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBlock:
+    """Tokens of several records, one after the other, special tokens not included.
+
+    Args:
+        tokens: uint8, uint16 or uint32 ``[sum(lengths)]``.
+        lengths: int64 ``[records]``.
+    """
+
+    tokens: npt.NDArray[np.unsignedinteger[Any]]
+    lengths: npt.NDArray[np.int64]
+
+
+class Domain(ABC):
+    """Reads records, tokenises them, says what may be masked and how results are judged.
+
+    A domain never masks: it labels units, and the policies of the core do the rest. The
+    constructor takes the domain's options as keyword arguments; they become the ``[domain]``
+    section of a configuration and are saved with the model.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    """One line for ``seqmlm domains``."""
+
+    token_dtype: ClassVar[type[np.unsignedinteger[Any]]]
+    """Smallest unsigned type that holds every id; the type of the token store."""
+
+    vocabulary: Vocabulary
+
+    registered_name: str
+    """What the domain was asked for by: its name, or ``module:Class``. Saved with the model."""
+
+    @property
+    @abstractmethod
+    def options(self) -> Mapping[str, Any]:
+        """Keyword arguments that rebuild this domain, as plain JSON values."""
+
+    @classmethod
+    @abstractmethod
+    def default_config(cls) -> dict[str, Any]:
+        """Return what differs from the core's defaults, nested as in a configuration file."""
+
+    @classmethod
+    def bundled_run(cls) -> dict[str, Any] | None:
+        """Return a complete small run on data that ships with the package, if there is any.
+
+        ``seqmlm train --domain NAME`` without ``--data`` performs it.
+        """
+        return None
+
+    @abstractmethod
+    def read(self, sources: Sequence[str | Path], report: ReadReport) -> Iterator[Record]:
+        """Yield the records of files, folders, glob patterns or ``-`` (standard input).
+
+        Streams: memory does not grow with the input. Counts every record in ``report``.
+
+        Raises:
+            DataError: a source is missing, unreadable, damaged or holds no record.
+        """
+
+    @abstractmethod
+    def tokenize(self, records: Sequence[Record], report: ReadReport) -> TokenBlock:
+        """Turn records into token ids; dropped records get length 0 and a reason in ``report``.
+
+        Raises:
+            DataError: a record holds something that is neither a token nor a known exception.
+        """
+
+    @abstractmethod
+    def assemble(
+        self,
+        tokens: npt.NDArray[np.unsignedinteger[Any]],
+        *,
+        max_length: int,
+        generator: np.random.Generator | None = None,
+    ) -> Encoding:
+        """Add special tokens and units to stored tokens.
+
+        Args:
+            tokens: ids of one record as :meth:`tokenize` made them.
+            max_length: longest encoding allowed, special tokens included. A longer record is
+                cut to a window: drawn from ``generator``, or the first one without it.
+            generator: source of the window.
+        """
+
+    @property
+    @abstractmethod
+    def special_tokens_per_sequence(self) -> int:
+        """How many special tokens :meth:`assemble` adds."""
+
+    @abstractmethod
+    def parse(self, text: str) -> Encoding:
+        """Encode one text typed by a person, where mask tokens stand for what is to be filled in.
+
+        Raises:
+            DataError: the text cannot be encoded; the message names the position.
+        """
+
+    @abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, special tokens left out."""
+
+    def similarity_groups(self, store: TokenStore) -> npt.NDArray[np.int64]:
+        """Return a group number per record; a split never divides a group.
+
+        Shape int64 ``[records]``. The default keeps only identical sequences together.
+        """
+        return store.identical_groups()
+
+    def close_neighbours(
+        self,
+        store: TokenStore,
+        queries: npt.NDArray[np.int64],
+        references: npt.NDArray[np.int64],
+    ) -> npt.NDArray[np.bool_]:
+        """Say for each query record whether some reference record is nearly the same.
+
+        This is the leakage that a split reports. Shape bool ``[queries]``. The default counts
+        identical sequences.
+        """
+        groups = store.identical_groups()
+        return np.isin(groups[queries], groups[references])
+
+    def save_tokenizer(self, folder: Path) -> None:  # noqa: B027
+        """Write what :attr:`options` and the vocabulary do not hold; nothing by default."""
+
+    def load_tokenizer(self, folder: Path) -> None:  # noqa: B027
+        """Read what :meth:`save_tokenizer` wrote; nothing by default."""
+
+
+def build_domain(settings: Mapping[str, Any], *, where: str = "domain") -> Domain:
+    """Construct the domain ``settings["name"]`` with the other settings as its options.
+
+    Raises:
+        ConfigError: an unknown name or option; the message begins with ``where``.
+    """
+    domain: Domain = DOMAINS.build(settings, where=where)
+    domain.registered_name = settings["name"]
+    return domain

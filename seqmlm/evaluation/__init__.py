@@ -1,0 +1,1 @@
+"""How well a model predicts hidden tokens, and how well counting alone would."""

@@ -1,0 +1,98 @@
+"""A model beside the bars, on the same hidden tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seqmlm.data.samples import EvaluationSample
+from seqmlm.data.store import TokenStore
+from seqmlm.domain import Domain
+from seqmlm.encoding import IntArray
+from seqmlm.evaluation.bars import BarResult, Bars, fit_bars
+from seqmlm.evaluation.masked import MaskedScores
+from seqmlm.randomness import Purpose, stream
+
+BAR_RECORDS = 20_000
+"""Training records that the bars are fitted on at most; more change their third decimal."""
+
+
+def fit_training_bars(
+    domain: Domain, store: TokenStore, records: np.ndarray[Any, Any], *, max_length: int
+) -> Bars:
+    """Fit the bars on training records, or on a fixed sample of them if there are many."""
+    if len(records) > BAR_RECORDS:
+        generator = stream(0, Purpose.EVALUATION)
+        records = np.sort(generator.choice(records, BAR_RECORDS, replace=False))
+
+    def encodings() -> Iterator[IntArray]:
+        for record in records.tolist():
+            yield domain.assemble(store[record], max_length=max_length).ids
+
+    return fit_bars(encodings(), *domain.vocabulary.ranges[domain.name], seed=0)
+
+
+def score_bars(bars: Bars, samples: Sequence[EvaluationSample]) -> dict[str, BarResult]:
+    """Evaluate the bars on the hidden tokens of evaluation samples."""
+    return bars.evaluate(
+        [sample.encoding.ids for sample in samples], [sample.positions for sample in samples]
+    )
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """What a run reaches on held-out tokens, and what counting reaches.
+
+    Args:
+        scores: of the model.
+        bars: by name, from the weakest idea to the strongest.
+        tokens: the vocabulary, for the table by token.
+        sequences: number of held-out sequences.
+        leakage: share of them with a close neighbour in the training data; None if unknown.
+    """
+
+    scores: MaskedScores
+    bars: Mapping[str, BarResult]
+    tokens: Sequence[str]
+    sequences: int
+    leakage: float | None
+
+    @property
+    def best_bar(self) -> tuple[str, float]:
+        """Name and loss, nats, of the strongest bar."""
+        return min(((name, bar.loss) for name, bar in self.bars.items()), key=lambda item: item[1])
+
+    @property
+    def verdict(self) -> str:
+        """One plain sentence: whether the model has learned more than counting finds."""
+        name, loss = self.best_bar
+        margin = loss - self.scores.loss
+        if margin > 0:
+            return f"The model is {margin:.3f} nats below the best bar ({name}, {loss:.3f})."
+        return (
+            f"The model is NOT better than counting: {-margin:.3f} nats above the best bar "
+            f"({name}, {loss:.3f}). Train longer, or on more data."
+        )
+
+    def rows(self) -> list[tuple[str, float, float, float]]:
+        """Name, loss in nats, perplexity, accuracy: the bars, then the model."""
+        bars = [(name, bar.loss, bar.perplexity, bar.accuracy) for name, bar in self.bars.items()]
+        model = self.scores
+        return [*bars, ("model", model.loss, model.perplexity, model.accuracy)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain JSON values."""
+        return {
+            "sequences": self.sequences,
+            "targets": self.scores.targets,
+            "leakage": self.leakage,
+            "verdict": self.verdict,
+            "results": [
+                {"name": name, "loss": loss, "perplexity": perplexity, "accuracy": accuracy}
+                for name, loss, perplexity, accuracy in self.rows()
+            ],
+            "by_token": self.scores.by_token(self.tokens),
+        }

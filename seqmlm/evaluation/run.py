@@ -1,0 +1,79 @@
+"""Evaluate a finished run again, on its own held-out records or on other data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from seqmlm.config import read_config_file, validate
+from seqmlm.data.prepare import open_store
+from seqmlm.data.samples import evaluation_samples
+from seqmlm.data.splits import split_records
+from seqmlm.errors import ConfigError, DataError
+from seqmlm.evaluation.masked import evaluate_masked
+from seqmlm.evaluation.report import EvaluationReport, fit_training_bars, score_bars
+from seqmlm.model.model import Model
+from seqmlm.training.distributed import choose_device
+
+
+def evaluate_run(
+    folder: Path,
+    *,
+    data: Sequence[str],
+    device: str,
+    backend: str,
+    tokens_per_batch: int,
+) -> EvaluationReport:
+    """Score a run's model and the bars of its training data on the same hidden tokens.
+
+    Args:
+        folder: of the run; its training data must still be where it was, for the bars.
+        data: other data, all of which is evaluated; the run's own held-out records if empty.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        backend: of the kernels.
+        tokens_per_batch: bounds the memory; results do not depend on it.
+
+    Raises:
+        ConfigError: the folder is no run, or the run held nothing out and no data is given.
+        DataError: the data cannot be read.
+        CheckpointError: there is no model, or it is damaged.
+    """
+    path = folder / "config.toml"
+    if not path.is_file():
+        raise ConfigError(
+            f"{folder} is not a run folder: it has no config.toml. Evaluation needs the run, not "
+            "the model alone, because the bars are fitted on its training data."
+        )
+    config = validate(read_config_file(path))
+    model = Model.load(folder, device=choose_device(device), backend=backend)
+    training = open_store(model.domain, config.data.sources)
+    split = split_records(
+        model.domain,
+        training,
+        method=config.data.split,
+        sampling=config.data.sampling,
+        validation_fraction=config.data.validation_fraction,
+        validation_records=config.data.validation_records,
+        seed=config.training.seed,
+    )
+    store, records = training, split.validation
+    if data:
+        store = open_store(model.domain, data)
+        records = np.flatnonzero(store.lengths > 0)
+    if not len(records):
+        raise ConfigError(f"{folder} held nothing out; say what to evaluate with --data.")
+    max_length = config.data.max_length
+    samples = evaluation_samples(model.domain, store, records, max_length=max_length)
+    scores = evaluate_masked(model, samples, tokens_per_batch=tokens_per_batch)
+    if scores is None or not scores.targets:
+        raise DataError("None of the records holds a token that can be hidden.")
+    bars = fit_training_bars(model.domain, training, split.train, max_length=max_length)
+    return EvaluationReport(
+        scores=scores,
+        bars=score_bars(bars, samples),
+        tokens=model.vocabulary.tokens,
+        sequences=len(samples),
+        leakage=None if data else split.leakage,
+    )

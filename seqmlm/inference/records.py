@@ -1,0 +1,39 @@
+"""Whole records of files, encoded one by one for scoring and embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from seqmlm.data.report import ReadReport
+from seqmlm.domain import Domain, Record
+from seqmlm.encoding import Encoding
+
+RECORDS_PER_BLOCK = 256
+
+
+def encoded_records(
+    domain: Domain, sources: Sequence[str], report: ReadReport
+) -> Iterator[tuple[Record, Encoding]]:
+    """Yield each usable record with its encoding, uncut, in order of reading.
+
+    Args:
+        domain: reads and encodes.
+        sources: files, folders, glob patterns, or ``-`` for standard input.
+        report: counts the records, those left out included.
+
+    Raises:
+        DataError: a source or record cannot be used.
+    """
+    records = domain.read(sources, report)
+    while block := list(islice(records, RECORDS_PER_BLOCK)):
+        tokens = domain.tokenize(block, report)
+        start = 0
+        for record, length in zip(block, tokens.lengths.tolist(), strict=True):
+            if length:
+                uncut = length + domain.special_tokens_per_sequence
+                yield (
+                    record,
+                    domain.assemble(tokens.tokens[start : start + length], max_length=uncut),
+                )
+            start += length

@@ -1,0 +1,1 @@
+"""Which units are hidden (selectors), what replaces them (corruptors), how many (policy)."""

@@ -1,0 +1,98 @@
+"""Corruptors decide what stands in the place of a chosen token."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import numpy as np
+
+from seqmlm.encoding import IntArray
+from seqmlm.errors import ConfigError
+from seqmlm.masking.selectors import Selection
+
+
+class Corruptor(Protocol):
+    """Replaces the ids at selected positions; the length never changes."""
+
+    mask_share: float
+    """Expected share of the selected tokens that become the mask token, in [0, 1]."""
+
+    def corrupt(
+        self,
+        ids: IntArray,
+        selection: Selection,
+        *,
+        mask_id: int,
+        token_range: tuple[int, int],
+        generator: np.random.Generator,
+    ) -> IntArray:
+        """Return a copy of ``ids`` (int32 ``[n]``) with the selected positions replaced.
+
+        Args:
+            ids: the true ids.
+            selection: which positions, and which of them belong together.
+            mask_id: id of the mask token.
+            token_range: half-open range that random replacements are drawn from.
+            generator: the only source of randomness.
+        """
+        ...
+
+
+class MixedCorruptor:
+    """Mask token, random token or the token itself (BERT, arXiv 1810.04805, section 3.1).
+
+    A random token may be the true one by chance, as in BERT.
+
+    Args:
+        mask: share that becomes the mask token.
+        random: share that becomes a token drawn uniformly from the sample's own range.
+        keep: share that stays as it is; the three add up to 1.
+        per: whether each token draws its own fate or the tokens of a group share one.
+
+    Raises:
+        ConfigError: a share is negative, they do not add up to 1, or ``per`` is unknown.
+    """
+
+    def __init__(
+        self,
+        mask: float = 0.8,
+        random: float = 0.1,
+        keep: float = 0.1,
+        per: Literal["token", "group"] = "token",
+    ) -> None:
+        shares = (mask, random, keep)
+        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+            raise ConfigError(
+                f"mixed corruptor: mask = {mask}, random = {random}, keep = {keep}; "
+                "they must be 0 or more and add up to 1."
+            )
+        if per not in ("token", "group"):
+            raise ConfigError(f"mixed corruptor: per = {per!r}; it is 'token' or 'group'.")
+        self.mask_share = mask
+        self._random_from, self._keep_from = mask, mask + random
+        self._per = per
+
+    def corrupt(
+        self,
+        ids: IntArray,
+        selection: Selection,
+        *,
+        mask_id: int,
+        token_range: tuple[int, int],
+        generator: np.random.Generator,
+    ) -> IntArray:
+        """See :meth:`Corruptor.corrupt`."""
+        corrupted = ids.copy()
+        positions = selection.positions
+        if self.mask_share == 1:
+            corrupted[positions] = mask_id
+            return corrupted
+        if self._per == "group":
+            _, group = np.unique(selection.groups, return_inverse=True)
+            fate = generator.random(int(group.max(initial=-1)) + 1)[group]
+        else:
+            fate = generator.random(len(positions))
+        corrupted[positions[fate < self._random_from]] = mask_id
+        drawn = positions[(fate >= self._random_from) & (fate < self._keep_from)]
+        corrupted[drawn] = generator.integers(*token_range, size=len(drawn), dtype=np.int32)
+        return corrupted

@@ -1,0 +1,1 @@
+"""Token ids to hidden states to scores. Encoder, layers and heads need torch alone."""

@@ -1,0 +1,146 @@
+"""The options of the encoder. Their combinations include ESM-2, BERT, RoBERTa and ModernBERT."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from seqmlm.errors import ConfigError, suggestion
+
+CHOICES = {
+    "activation": ("gelu", "geglu"),
+    "normalisation": ("layer", "rms"),
+    "normalisation_placement": ("pre", "post"),
+    "positions": ("rotary", "learned"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """Shape and options of an encoder.
+
+    Args:
+        vocabulary_size: rows of the token table.
+        mask_token: id of the mask token.
+        layers: number of Transformer layers.
+        hidden_size: width of the hidden states.
+        heads: attention heads; must divide ``hidden_size``.
+        key_value_heads: heads of keys and values (GQA, arXiv 2305.13245); 0 means ``heads``.
+        feed_forward_size: inner width; 0 means 4 x ``hidden_size`` for gelu, and 8/3 of it,
+            rounded up to a multiple of 8, for geglu, which has the same number of weights.
+        activation: ``gelu`` or ``geglu``.
+        normalisation: ``layer`` or ``rms``.
+        normalisation_epsilon: added to the variance.
+        normalisation_placement: before each block (``pre``) or after each residual (``post``).
+        embedding_normalisation: whether the embeddings are normalised first.
+        biases: whether linear layers and layer norms have them.
+        positions: ``rotary`` (arXiv 2104.09864) or ``learned``.
+        rotary_base: of the rotary frequencies.
+        max_positions: rows of the table of learned positions; also the longest sequence then.
+        segments: rows of the table of segment embeddings; 0 for none.
+        window: local layers attend to positions at most so far away; 0 for none.
+        global_every: with a window, every so many layers, from the first, attends globally.
+        dropout: after the embeddings and on every residual branch, in [0, 1).
+        token_dropout: whether mask tokens are zeroed and the rest rescaled, as in ESM-2.
+        mask_token_rate: with token dropout, the share of mask tokens to expect, in [0, 1).
+
+    Raises:
+        ConfigError: a value is out of range or does not fit another; names ``model.<key>``.
+    """
+
+    vocabulary_size: int
+    mask_token: int
+    layers: int = 4
+    hidden_size: int = 128
+    heads: int = 4
+    key_value_heads: int = 0
+    feed_forward_size: int = 0
+    activation: Literal["gelu", "geglu"] = "geglu"
+    normalisation: Literal["layer", "rms"] = "rms"
+    normalisation_epsilon: float = 1e-5
+    normalisation_placement: Literal["pre", "post"] = "pre"
+    embedding_normalisation: bool = False
+    biases: bool = False
+    positions: Literal["rotary", "learned"] = "rotary"
+    rotary_base: float = 10_000.0
+    max_positions: int = 0
+    segments: int = 0
+    window: int = 0
+    global_every: int = 3
+    dropout: float = 0.0
+    token_dropout: bool = False
+    mask_token_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            if (given := getattr(self, name)) not in choices:
+                raise ConfigError(
+                    f"model.{name} = {given!r}: it is {' or '.join(map(repr, choices))}."
+                )
+        for name in ("vocabulary_size", "layers", "hidden_size", "heads", "global_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"model.{name} = {getattr(self, name)}: must be at least 1.")
+        for name in ("dropout", "mask_token_rate"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"model.{name} = {getattr(self, name)}: must be in [0, 1).")
+        if not self.key_value_heads:
+            object.__setattr__(self, "key_value_heads", self.heads)
+        if not self.feed_forward_size:
+            wide = self.hidden_size * 4
+            gated = -(-self.hidden_size * 8 // 24) * 8
+            object.__setattr__(
+                self, "feed_forward_size", gated if self.activation == "geglu" else wide
+            )
+        self._check_fit()
+
+    def _check_fit(self) -> None:
+        if self.hidden_size % self.heads:
+            raise ConfigError(
+                f"model.heads = {self.heads} does not divide "
+                f"model.hidden_size = {self.hidden_size}."
+            )
+        if self.heads % self.key_value_heads:
+            raise ConfigError(
+                f"model.key_value_heads = {self.key_value_heads} does not divide "
+                f"model.heads = {self.heads}."
+            )
+        if self.positions == "rotary" and self.head_size % 2:
+            raise ConfigError(
+                f"model.hidden_size / model.heads = {self.head_size} is odd: rotary positions "
+                "turn pairs of values. Choose other sizes or model.positions = 'learned'."
+            )
+        if self.positions == "learned" and self.max_positions < 1:
+            raise ConfigError("model.max_positions must be set with model.positions = 'learned'.")
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.heads
+
+    def window_of_layer(self, layer: int) -> int | None:
+        """Return the attention window of a layer, counted from 0; None attends globally."""
+        return self.window if self.window and layer % self.global_every else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the options as plain JSON values; :meth:`from_json` reverses it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> EncoderConfig:
+        """Rebuild from plain values.
+
+        Raises:
+            ConfigError: an unknown option, a wrong type, or a value out of range.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in content:
+            if name not in known:
+                raise ConfigError(
+                    f"model.{name}: unknown option.{suggestion(name, known)} "
+                    f"Known: {', '.join(known)}."
+                )
+        try:
+            return cls(**content)
+        except TypeError as error:
+            raise ConfigError(f"model: {error}.") from error

@@ -1,0 +1,97 @@
+"""Hidden states to scores, at the target rows only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import seqmlm_kernels
+from seqmlm.model.configuration import EncoderConfig
+from seqmlm.model.layers import normalisation
+
+
+class TokenHead(nn.Module):
+    """Scores every token of the vocabulary with the weights of the token embedding.
+
+    Args:
+        config: of the encoder.
+        embedding_weight: returns ``[vocabulary_size, hidden_size]``, shared with the embedding;
+            a function, so that the module tree holds the parameter once.
+        transform: whether a dense layer, GELU and a norm come first, as in BERT and ESM-2.
+    """
+
+    def __init__(
+        self,
+        config: EncoderConfig,
+        embedding_weight: Callable[[], Tensor],
+        *,
+        transform: bool,
+    ) -> None:
+        super().__init__()
+        self._embedding_weight = embedding_weight
+        self.bias = nn.Parameter(torch.zeros(config.vocabulary_size))
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size) if transform else None
+        self.norm = normalisation(config) if transform else None
+
+    def features(self, hidden: Tensor, rows: Tensor) -> Tensor:
+        """Return ``[m, hidden_size]``: the rows of ``hidden`` after the transform, if any."""
+        chosen = hidden.index_select(0, rows)
+        if self.dense is None or self.norm is None:
+            return chosen
+        return self.norm(F.gelu(self.dense(chosen)))  # type: ignore[no-any-return]
+
+    def loss(
+        self,
+        hidden: Tensor,
+        rows: Tensor,
+        labels: Tensor,
+        *,
+        allowed: Tensor | None = None,
+        allowed_index: Tensor | None = None,
+        backend: str = "auto",
+    ) -> Tensor:
+        """Return the cross-entropy of each target, float ``[m]``, nats.
+
+        See :func:`seqmlm_kernels.masked_cross_entropy` for the arguments.
+        """
+        weight, rows, features = self._projection(hidden, rows)
+        loss, _ = seqmlm_kernels.masked_cross_entropy(
+            features,
+            weight,
+            self.bias,
+            rows,
+            labels,
+            allowed=allowed,
+            allowed_index=allowed_index,
+            backend=backend,
+        )
+        return loss
+
+    def log_probabilities(
+        self, hidden: Tensor, rows: Tensor, token_ids: Tensor, *, allowed: Tensor, backend: str
+    ) -> Tensor:
+        """Return log p of given ids, nats, shaped like ``token_ids`` (``[m]`` or ``[m, k]``)."""
+        weight, rows, features = self._projection(hidden, rows)
+        return seqmlm_kernels.token_log_likelihood(
+            features, weight, self.bias, rows, token_ids, allowed=allowed, backend=backend
+        )
+
+    def top_k(
+        self, hidden: Tensor, rows: Tensor, k: int, *, allowed: Tensor, backend: str
+    ) -> tuple[Tensor, Tensor]:
+        """Return log p float ``[m, k]`` and ids int64 ``[m, k]`` of the most probable tokens."""
+        weight, rows, features = self._projection(hidden, rows)
+        return seqmlm_kernels.top_k(
+            features, weight, self.bias, rows, k, allowed=allowed, backend=backend
+        )
+
+    def _projection(self, hidden: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Weight, rows and states to project; without a transform the kernel gathers itself."""
+        weight = self._embedding_weight()
+        if self.dense is None:
+            return weight, rows, hidden
+        features = self.features(hidden, rows)
+        return weight, torch.arange(len(rows), device=rows.device), features

@@ -1,0 +1,253 @@
+"""Encoder, heads, tokenizer and domain together: what a run makes and `seqmlm.load` reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from seqmlm import __version__
+from seqmlm.atomic_files import new_directory, remove_directory
+from seqmlm.data.packing import PackedBatch, PackedTargets
+from seqmlm.domain import Domain, build_domain
+from seqmlm.errors import CheckpointError
+from seqmlm.inference.embedding import Pooling, embed
+from seqmlm.inference.fill_mask import Filling, fill_mask
+from seqmlm.inference.likelihood import pseudo_log_likelihood
+from seqmlm.model.configuration import EncoderConfig
+from seqmlm.model.encoder import Encoder
+from seqmlm.model.heads import TokenHead
+from seqmlm.objectives.rows import LossSum
+from seqmlm.vocabulary import AllowedTokens, Vocabulary
+
+FORMAT_VERSION = 1
+
+
+class Model(nn.Module):
+    """One encoder with its heads and the domain that feeds it.
+
+    Args:
+        domain: reads, tokenises and labels units.
+        config: of the encoder.
+        head_transform: whether the token head has a dense layer before the projection.
+        backend: of the kernels: ``auto``, ``reference``, ``torch`` or ``triton``.
+    """
+
+    def __init__(
+        self,
+        domain: Domain,
+        config: EncoderConfig,
+        *,
+        head_transform: bool = False,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.domain = domain
+        self.encoder = Encoder(config, backend=backend)
+        self.token_head = TokenHead(
+            config, lambda: self.encoder.token_embedding.weight, transform=head_transform
+        )
+        self.head_transform = head_transform
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Of the domain; its ids are the rows of the token embedding."""
+        return self.domain.vocabulary
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.token_head.bias.device
+
+    @property
+    def allowed_tokens(self) -> Tensor:
+        """Bitset int32 ``[1, words]`` of the tokens that the domain lets be predicted."""
+        low, high = self.vocabulary.ranges[self.domain.name]
+        words = AllowedTokens.of(range(low, high), len(self.vocabulary)).words
+        return torch.from_numpy(words)[None].to(self.device)
+
+    def forward(self, batch: PackedBatch) -> Tensor:
+        """Return hidden states ``[tokens, hidden_size]``; see :meth:`Encoder.forward`."""
+        return self.encoder(batch)  # type: ignore[no-any-return]
+
+    def token_loss(self, hidden: Tensor, targets: PackedTargets) -> LossSum:
+        """Return the weighted sum of the token cross-entropy, nats, and the sum of weights."""
+        loss = self.token_head.loss(
+            hidden,
+            targets.rows,
+            targets.labels,
+            allowed=targets.allowed,
+            allowed_index=targets.allowed_index,
+            backend=self.encoder.backend,
+        )
+        if targets.weights is None:
+            return LossSum(loss.sum(), loss.new_tensor(float(len(loss))))
+        return LossSum((loss * targets.weights).sum(), targets.weights.sum())
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """Evaluation mode without gradients; the previous mode is back afterwards."""
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            self.train(was_training)
+
+    def fill_mask(self, text: str, *, top_k: int = 5) -> list[list[Filling]]:
+        """Return the ``top_k`` most probable tokens for each mask in ``text``, best first.
+
+        All masks are filled independently from one forward pass.
+
+        Raises:
+            DataError: the text cannot be encoded or holds no mask.
+        """
+        return fill_mask(self, text, top_k=top_k)
+
+    def pseudo_log_likelihood(
+        self, texts: Sequence[str], *, tokens_per_batch: int = 8192
+    ) -> list[float]:
+        """Return for each text the sum over tokens of log p(token | all others), nats.
+
+        Each maskable token is masked alone (Salazar et al., arXiv 1910.14659): one row per token,
+        so the cost grows with the square of the length.
+        """
+        return [
+            score.total
+            for score in pseudo_log_likelihood(self, texts, tokens_per_batch=tokens_per_batch)
+        ]
+
+    def pseudo_perplexity(
+        self, texts: Sequence[str], *, tokens_per_batch: int = 8192
+    ) -> list[float]:
+        """Return exp(-pseudo-log-likelihood / scored tokens) for each text; NaN if none is scored."""
+        return [
+            score.perplexity
+            for score in pseudo_log_likelihood(self, texts, tokens_per_batch=tokens_per_batch)
+        ]
+
+    def embed(
+        self, texts: Sequence[str], *, pooling: Pooling = "mean", tokens_per_batch: int = 8192
+    ) -> Tensor:
+        """Return one vector per text, float32 ``[texts, hidden_size]`` on the CPU.
+
+        Args:
+            texts: any number, of any length.
+            pooling: ``mean`` over the tokens between the special ones, or ``cls``, the first.
+            tokens_per_batch: bounds the memory; results do not depend on it.
+        """
+        return embed(self, texts, pooling=pooling, tokens_per_batch=tokens_per_batch)
+
+    def fingerprint(self) -> str:
+        """Return 16 hex digits that change with any weight."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def save(self, folder: Path) -> None:
+        """Write config.json, model.safetensors and the tokenizer; replaces an older model.
+
+        Raises:
+            CheckpointError: the folder cannot be written.
+        """
+        if folder.exists():
+            remove_directory(folder)
+        with new_directory(folder) as temporary:
+            weights = temporary / "model.safetensors"
+            state = {name: value.contiguous() for name, value in self.state_dict().items()}
+            save_file(state, weights)
+            content = {
+                "format_version": FORMAT_VERSION,
+                "seqmlm_version": __version__,
+                "domain": {"name": self.domain.registered_name, **self.domain.options},
+                "encoder": self.encoder.config.to_json(),
+                "token_head": {"transform": self.head_transform},
+                "vocabulary": self.vocabulary.to_json(),
+                "vocabulary_fingerprint": self.vocabulary.fingerprint(),
+                "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+            }
+            (temporary / "config.json").write_text(json.dumps(content, indent=1) + "\n")
+            self.domain.save_tokenizer(temporary)
+
+    @classmethod
+    def load(
+        cls, path: str | Path, *, device: str | torch.device = "cpu", backend: str = "auto"
+    ) -> Model:
+        """Read a run folder, its ``model`` folder, or any folder that :meth:`save` wrote.
+
+        Raises:
+            CheckpointError: there is no model, it is damaged, or its vocabulary has changed.
+        """
+        folder = _model_folder(Path(path))
+        content = _read_config(folder)
+        domain = build_domain(content["domain"], where=f"{folder / 'config.json'}: domain")
+        domain.load_tokenizer(folder)
+        if domain.vocabulary.fingerprint() != content["vocabulary_fingerprint"]:
+            raise CheckpointError(
+                f"{folder}: the vocabulary of domain {domain.registered_name!r} has changed since the "
+                f"model was trained (now {domain.vocabulary.fingerprint()}, then "
+                f"{content['vocabulary_fingerprint']}): its ids would mean other tokens."
+            )
+        model = cls(
+            domain,
+            EncoderConfig.from_json(content["encoder"]),
+            head_transform=content["token_head"]["transform"],
+            backend=backend,
+        )
+        model._load_weights(folder / "model.safetensors", content["weights_sha256"])
+        return model.to(device).eval()
+
+    def _load_weights(self, path: Path, sha256: str) -> None:
+        try:
+            if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+                raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one.")
+            self.load_state_dict(load_file(path))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise CheckpointError(f"{path} cannot be loaded: {error}") from error
+
+
+def _model_folder(path: Path) -> Path:
+    for folder in (path / "model", path):
+        if (folder / "config.json").is_file():
+            return folder
+    if (path / "checkpoints").is_dir():
+        raise CheckpointError(
+            f"{path} is a run that has not finished: it has checkpoints but no model yet. "
+            f"Finish it with `seqmlm train --resume --output {path}`."
+        )
+    raise CheckpointError(
+        f"{path}: no model here. Give a run folder, or a folder with config.json and "
+        "model.safetensors."
+    )
+
+
+def _read_config(folder: Path) -> Mapping[str, Any]:
+    path = folder / "config.json"
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+        version = content["format_version"]
+        required = ("domain", "encoder", "token_head", "vocabulary_fingerprint", "weights_sha256")
+        missing = [key for key in required if key not in content]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} is not the config.json of a seqmlm model: {error}"
+        ) from error
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: written by seqmlm {content.get('seqmlm_version')} in format {version}; "
+            f"this one reads up to {FORMAT_VERSION}."
+        )
+    if missing:
+        raise CheckpointError(f"{path}: {', '.join(missing)} missing.")
+    return content

@@ -1,0 +1,142 @@
+"""Names to classes: built-ins as strings, third parties through entry points, did-you-mean.
+
+Nothing is imported until its name is asked for, so `import seqmlm` stays cheap and the core never
+imports a domain.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from seqmlm.errors import ConfigError, UnknownNameError, suggestion
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The classes that can be named for one noun.
+
+    Args:
+        noun: what the entries are, for messages ("domain", "objective").
+        builtin: name -> ``module:Class`` of what ships with the project.
+        group: entry-point group that third parties add to, such as ``seqmlm.domains``.
+    """
+
+    noun: str
+    builtin: Mapping[str, str]
+    group: str
+
+    def names(self) -> list[str]:
+        """Return every registered name, sorted."""
+        return sorted({*self.builtin, *self._entry_points()})
+
+    def load(self, name: str) -> type[Any]:
+        """Return the class called ``name``: a built-in, an entry point, or ``module:Class``.
+
+        Raises:
+            UnknownNameError: nothing of that name is registered.
+            ConfigError: ``module:Class`` cannot be imported, or two packages claim the name.
+        """
+        if name in self.builtin:
+            return self._import(self.builtin[name], name)
+        if ":" in name:
+            return self._import(name, name)
+        found = self._entry_points()
+        if name not in found:
+            raise UnknownNameError(self.noun, name, {*self.builtin, *found})
+        return self._import(found[name].value, name)
+
+    def build(self, settings: Mapping[str, Any], *arguments: Any, where: str) -> Any:
+        """Construct the class ``settings["name"]`` with ``arguments`` and the other settings.
+
+        Args:
+            settings: ``name`` and keyword arguments of the constructor.
+            where: dotted path of the settings in the configuration, for messages.
+
+        Raises:
+            ConfigError: an option the constructor does not take, or one it needs is missing.
+        """
+        options = {key: value for key, value in settings.items() if key != "name"}
+        chosen = self.load(settings["name"])
+        parameters = list(inspect.signature(chosen).parameters.values())[len(arguments) :]
+        accepted = [parameter.name for parameter in parameters]
+        for key in options:
+            if key not in accepted:
+                raise ConfigError(
+                    f"{where}.{key}: {self.noun} {settings['name']!r} has no such option."
+                    f"{suggestion(key, accepted)} It takes: {', '.join(accepted) or 'none'}."
+                )
+        for parameter in parameters:
+            if parameter.default is parameter.empty and parameter.name not in options:
+                raise ConfigError(
+                    f"{where}.{parameter.name}: {self.noun} {settings['name']!r} needs it."
+                )
+        return chosen(*arguments, **options)
+
+    def _entry_points(self) -> dict[str, EntryPoint]:
+        found: dict[str, EntryPoint] = {}
+        for entry in entry_points(group=self.group):
+            claimed = self.builtin.get(entry.name) or getattr(found.get(entry.name), "value", None)
+            if claimed not in (None, entry.value):
+                raise ConfigError(
+                    f"Two packages register the {self.noun} {entry.name!r}: "
+                    f"{claimed} and {entry.value}. Uninstall one of them."
+                )
+            found[entry.name] = entry
+        return found
+
+    def _import(self, target: str, name: str) -> type[Any]:
+        module_name, _, class_name = target.partition(":")
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not (module_name + ".").startswith(error.name + "."):
+                raise
+            hint = (
+                " Install the checkout first: pip install -e ."
+                if error.name == "seqmlm_domains"
+                else " Is it installed, or on PYTHONPATH?"
+            )
+            raise ConfigError(
+                f"{self.noun} {name!r}: no module named {error.name!r}.{hint}"
+            ) from error
+        if not hasattr(module, class_name):
+            public = [key for key in vars(module) if not key.startswith("_")]
+            raise ConfigError(
+                f"{self.noun} {name!r}: module {module_name!r} has no {class_name!r}."
+                f"{suggestion(class_name, public)}"
+            )
+        return getattr(module, class_name)  # type: ignore[no-any-return]
+
+
+DOMAINS = Registry(
+    noun="domain",
+    builtin={"protein": "seqmlm_domains.protein.domain:ProteinDomain"},
+    group="seqmlm.domains",
+)
+
+OBJECTIVES = Registry(
+    noun="objective",
+    builtin={"mlm": "seqmlm.objectives.mlm:MaskedLanguageModelling"},
+    group="seqmlm.objectives",
+)
+
+SELECTORS = Registry(
+    noun="selector",
+    builtin={
+        "token": "seqmlm.masking.selectors:TokenSelector",
+        "unit": "seqmlm.masking.selectors:UnitSelector",
+        "span": "seqmlm.masking.selectors:SpanSelector",
+    },
+    group="seqmlm.selectors",
+)
+
+CORRUPTORS = Registry(
+    noun="corruptor",
+    builtin={"mixed": "seqmlm.masking.corruptors:MixedCorruptor"},
+    group="seqmlm.corruptors",
+)

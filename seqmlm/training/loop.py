@@ -1,0 +1,414 @@
+"""The training loop: batches in, steps, evaluations and checkpoints out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import time
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from seqmlm.atomic_files import write_file
+from seqmlm.config import RunConfig
+from seqmlm.errors import RunFolderError, SeqmlmError, TrainingError
+from seqmlm.evaluation.bars import Bars
+from seqmlm.evaluation.masked import MaskedScores, evaluate_masked
+from seqmlm.evaluation.report import EvaluationReport, fit_training_bars, score_bars
+from seqmlm.training import checkpoint
+from seqmlm.training.checkpoint import TrainingState
+from seqmlm.training.display import Display
+from seqmlm.training.distributed import Processes, processes
+from seqmlm.training.optimizer import learning_rate
+from seqmlm.training.plots import plot_run
+from seqmlm.training.restore import (
+    check_identity,
+    optimizer_tensors,
+    restore_model,
+    restore_optimizer,
+)
+from seqmlm.training.run_folder import RunFolder
+from seqmlm.training.signals import StopSignals
+from seqmlm.training.step import StepResult
+from seqmlm.training.workload import Batch, Workload, prepare_workload
+
+logger = logging.getLogger("seqmlm")
+
+
+class RunStopped(SeqmlmError):
+    """A signal ended the run early, after its checkpoint was written."""
+
+    def __init__(self, exit_code: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a finished run leaves.
+
+    Args:
+        folder: of the run; ``seqmlm.load`` reads it.
+        report: the final evaluation; None without validation, and on ranks other than the first.
+        plots: PNG files written.
+    """
+
+    folder: Path
+    report: EvaluationReport | None
+    plots: list[Path]
+
+
+def train(
+    config: RunConfig,
+    output: Path,
+    *,
+    resume: bool = False,
+    allow_drift: Collection[str] = (),
+    console: Console | None = None,
+) -> TrainingResult:
+    """Perform one run, or go on with one.
+
+    Resuming is bit-identical to never having stopped, on the same kind of machine with the same
+    torch version, thread count and number of processes.
+
+    Args:
+        config: every choice of the run.
+        output: the run's folder; absent or empty unless ``resume``.
+        resume: go on from the newest intact checkpoint in ``output``, or from the start if the
+            run was stopped before its first one.
+        allow_drift: keys of the run's identity that may differ from the checkpoint's.
+        console: where progress goes; None is silent.
+
+    Raises:
+        ConfigError: settings do not fit one another or this machine.
+        DataError: the data cannot be used.
+        RunFolderError: the folder is in use, not empty or not writable.
+        CheckpointError: there is no intact checkpoint, or it belongs to another run.
+        TrainingError: loss or gradient were not finite several times in a row.
+        RunStopped: SIGTERM or SIGINT; the state is saved.
+    """
+    with ExitStack() as stack:
+        signals = stack.enter_context(StopSignals())
+        group = stack.enter_context(processes(config.training.device))
+        folder = stack.enter_context(_open_folder(output, resume=resume, processes=group))
+        if group.is_main:
+            stack.enter_context(_log_file(folder.log_path))
+            write_file(folder.config_path, config.to_toml(), error=RunFolderError)
+            folder.write_environment()
+
+        def check_stop(records: int, tokens: int) -> None:
+            if signals.stop_requested is not None:
+                raise RunStopped(signals.stop_requested, "stopped while reading the data")
+
+        work = prepare_workload(config, group, on_progress=check_stop)
+        run = TrainingRun(work, folder, signals, console if group.is_main else None)
+        if resume:
+            run.restore(allow_drift)
+        try:
+            return run.train()
+        except RunStopped as stop:
+            run.write_status("stopped", exit_code=stop.exit_code)
+            raise
+        except SeqmlmError:
+            run.write_status("failed", exit_code=1)
+            raise
+
+
+class TrainingRun:
+    """The state of one run between steps, and what happens there."""
+
+    def __init__(
+        self, work: Workload, folder: RunFolder, signals: StopSignals, console: Console | None
+    ) -> None:
+        self.work, self.folder, self.signals, self.console = work, folder, signals, console
+        self.state = TrainingState(
+            step=0,
+            epoch=0,
+            batch=0,
+            tokens=0,
+            seconds=0.0,
+            config=work.config.model_dump(mode="json"),
+            identity=work.identity(),
+        )
+        self._saved_step = 0
+        self._failures_in_a_row = 0
+        self._bars: Bars | None = None
+
+    def train(self) -> TrainingResult:
+        """Train from the current state to the last step, then evaluate and export."""
+        settings = self.work.config.training
+        self._announce()
+        self.write_status("running")
+        batches = self.work.batches(epoch=self.state.epoch, batch=self.state.batch)
+        display = Display(
+            steps=settings.steps, done=self.state.step, every=settings.log_every,
+            console=self.console,
+        )  # fmt: skip
+        with display, closing(batches):
+            while self.state.step < settings.steps:
+                self._step(next(batches), display)
+                step = self.state.step
+                if step % settings.evaluate_every == 0 and step < settings.steps:
+                    self._evaluate()
+                if step % settings.checkpoint_every == 0 or self.signals.take_save_request():
+                    self._save()
+                self._stop_if_asked()
+        self._save()
+        return self._finish()
+
+    def restore(self, allow_drift: Collection[str]) -> None:
+        """Take over the newest intact checkpoint, if there is one.
+
+        Raises:
+            CheckpointError: it belongs to another run, or none is intact.
+        """
+        found = checkpoint.load_newest(self.folder.checkpoints_path)
+        if found is None:
+            logger.info("no checkpoint yet in %s: starting at step 0", self.folder.path)
+            self._truncate_metrics()
+            return
+        # Another thread count changes the last digits of sums, no more: a warning is enough.
+        check_identity(found.state.identity, self.state.identity, allow={*allow_drift, "threads"})
+        model, optimizer = self.work.model, self.work.stepper.optimizer
+        restore_model(model.state_dict(), found.model)
+        restore_optimizer(optimizer, model.named_parameters(), found.optimizer)
+        self.state = dataclasses.replace(
+            found.state, config=self.state.config, identity=self.state.identity
+        )
+        self._saved_step = self.state.step
+        self._truncate_metrics()
+        logger.info("resuming after step %d (%s)", self.state.step, found.path)
+
+    def write_status(self, status: str, *, exit_code: int | None = None) -> None:
+        """Record in ``status.json`` how far the run is, and how it ended."""
+        if self.work.processes.is_main:
+            content = {"status": status, "step": self.state.step, "exit_code": exit_code}
+            write_file(
+                self.folder.path / "status.json", json.dumps(content) + "\n", error=RunFolderError
+            )
+
+    def _step(self, batch: Batch, display: Display) -> None:
+        settings = self.work.config
+        started = time.perf_counter()
+        step = self.state.step + 1
+        self.work.seed_modules(step)
+        rate = learning_rate(step, settings.optimizer, steps=settings.training.steps)
+        result = self.work.stepper.step(batch.micro_batches, learning_rate=rate)
+        seconds = time.perf_counter() - started
+        self.state = dataclasses.replace(
+            self.state,
+            step=step,
+            epoch=batch.epoch,
+            batch=batch.number,
+            tokens=self.state.tokens + result.tokens,
+            seconds=self.state.seconds + seconds,
+        )
+        self._check_finite(batch, result)
+        if step % settings.training.log_every == 0 or step == settings.training.steps:
+            self._record(
+                "train",
+                loss=result.loss,
+                gradient_norm=result.gradient_norm,
+                learning_rate=rate,
+                epoch=batch.epoch,
+            )
+        display.step(step, loss=result.loss, tokens=result.tokens, seconds=seconds)
+
+    def _check_finite(self, batch: Batch, result: StepResult) -> None:
+        """Count a skipped step; too many in a row end the run."""
+        if result.is_finite:
+            self._failures_in_a_row = 0
+            return
+        self._failures_in_a_row += 1
+        step, limit = self.state.step, self.work.config.training.non_finite_limit
+        dump = self.folder.path / f"non-finite-step-{step:08d}.json"
+        if self.work.processes.is_main:
+            content = {
+                "step": step,
+                "epoch": batch.epoch,
+                "batch": batch.number,
+                "records": batch.records.tolist(),
+                "loss": str(result.loss),
+                "gradient_norm": str(result.gradient_norm),
+            }
+            write_file(dump, json.dumps(content, indent=1), error=RunFolderError)
+        logger.warning(
+            "step %d skipped: loss %s, gradient norm %s; its records are listed in %s",
+            step, result.loss, result.gradient_norm, dump.name,
+        )  # fmt: skip
+        if self._failures_in_a_row >= limit:
+            raise TrainingError(
+                f"Loss or gradient were not finite {limit} times in a row, the last at step "
+                f"{step}; the weights are as before the first. Try a lower "
+                "optimizer.learning_rate or training.precision = 'float32'. "
+                f"The records are listed in {dump}."
+            )
+
+    def _evaluate(self) -> MaskedScores | None:
+        """Score the held-out tokens, shared out over the ranks; None if stopped by a signal."""
+        if not self.work.samples:
+            return None
+        group = self.work.processes
+        scores = evaluate_masked(
+            self.work.model,
+            self.work.samples[group.rank :: group.world_size],
+            tokens_per_batch=self.work.config.training.tokens_per_batch,
+            should_stop=lambda: self.signals.stop_requested is not None,
+        )
+        if group.any(int(scores is None)) or scores is None:
+            return None
+        scores = MaskedScores(group.sum(scores.table.to(group.device)).cpu())
+        self._record("validation", loss=scores.loss, accuracy=scores.accuracy)
+        if self.console is not None:
+            bars = self._best_bar_text()
+            self.console.print(
+                f"         step {self.state.step} validation {scores.loss:.3f} nats, "
+                f"accuracy {scores.accuracy:.3f}{bars}",
+                highlight=False,
+            )
+        return scores
+
+    def _finish(self) -> TrainingResult:
+        scores = self._evaluate()
+        self._stop_if_asked()
+        if not self.work.processes.is_main:
+            return TrainingResult(self.folder.path, None, [])
+        self.work.model.save(self.folder.model_path)
+        report = self._report(scores)
+        if report is not None:
+            write_file(
+                self.folder.path / "evaluation.json",
+                json.dumps(report.to_json(), indent=1) + "\n",
+                error=RunFolderError,
+            )
+        plots = plot_run(
+            self.folder.metrics_path,
+            self.folder.plots_path,
+            bars={} if report is None else {name: bar.loss for name, bar in report.bars.items()},
+        )
+        self.write_status("finished", exit_code=0)
+        return TrainingResult(self.folder.path, report, plots)
+
+    def _report(self, scores: MaskedScores | None) -> EvaluationReport | None:
+        if scores is None or not scores.targets:
+            return None
+        return EvaluationReport(
+            scores=scores,
+            bars=score_bars(self._training_bars(), self.work.samples),
+            tokens=self.work.domain.vocabulary.tokens,
+            sequences=len(self.work.samples),
+            leakage=self.work.split.leakage,
+        )
+
+    def _training_bars(self) -> Bars:
+        if self._bars is None:
+            work = self.work
+            self._bars = fit_training_bars(
+                work.domain, work.store, work.split.train,
+                max_length=work.config.data.max_length,
+            )  # fmt: skip
+        return self._bars
+
+    def _best_bar_text(self) -> str:
+        bars = score_bars(self._training_bars(), self.work.samples)
+        name, best = min(bars.items(), key=lambda item: item[1].loss)
+        return f" (best bar: {name}, {best.loss:.3f})"
+
+    def _save(self) -> None:
+        """Write a checkpoint of the current step, unless there is one."""
+        if self.state.step == self._saved_step:
+            return
+        self._saved_step = self.state.step
+        if not self.work.processes.is_main:
+            return
+        model, optimizer = self.work.model, self.work.stepper.optimizer
+        checkpoint.save(
+            self.folder.checkpoints_path,
+            self.state,
+            model=model.state_dict(),
+            optimizer=optimizer_tensors(optimizer, model.named_parameters()),
+        )
+        checkpoint.prune(
+            self.folder.checkpoints_path, keep=self.work.config.training.keep_checkpoints
+        )
+
+    def _stop_if_asked(self) -> None:
+        code = self.work.processes.any(self.signals.stop_requested or 0)
+        if code:
+            self._save()
+            raise RunStopped(
+                code,
+                f"stopped by a signal after step {self.state.step}; its checkpoint is saved. "
+                f"Go on with: seqmlm train --resume --output {self.folder.path}",
+            )
+
+    def _record(self, split: str, **values: float) -> None:
+        if self.work.processes.is_main:
+            self.folder.append_metrics(
+                {
+                    "step": self.state.step,
+                    "split": split,
+                    **values,
+                    "tokens": self.state.tokens,
+                    "seconds": round(self.state.seconds, 3),
+                }
+            )
+
+    def _truncate_metrics(self) -> None:
+        if self.work.processes.is_main:
+            self.folder.truncate_metrics(after_step=self.state.step)
+
+    def _announce(self) -> None:
+        """Say what is about to be trained on what."""
+        work = self.work
+        parameters = sum(parameter.numel() for parameter in work.model.parameters())
+        for line in work.store.report.lines():
+            logger.info(line)
+        logger.info(
+            "%s in %s similarity groups: %s to train on, %s held out; "
+            "%.1f %% of those have a close neighbour in the training data",
+            f"{len(work.store):,} records",
+            f"{work.split.num_groups:,}",
+            f"{len(work.split.train):,}",
+            f"{len(work.split.validation):,}",
+            100 * work.split.leakage,
+        )
+        logger.info(
+            "%s parameters, %d steps of at most %s tokens, on %s",
+            f"{parameters:,}",
+            work.config.training.steps,
+            f"{work.config.training.tokens_per_batch:,}",
+            work.processes.device,
+        )
+        if math.isclose(work.split.leakage, 0) and not work.samples:
+            logger.info("no validation: data.validation_fraction is 0")
+
+
+@contextmanager
+def _open_folder(path: Path, *, resume: bool, processes: Processes) -> Iterator[RunFolder]:
+    """The main process opens and locks the folder; the others only know where it is."""
+    if processes.is_main:
+        with RunFolder.resume(path) if resume else RunFolder.create(path) as folder:
+            processes.wait_for_main()
+            yield folder
+    else:
+        processes.wait_for_main()
+        yield RunFolder.unlocked(path)
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    """Copy the log of the package to a file."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,38 @@
+"""A run up to its first loss, without training and without a folder."""
+
+from __future__ import annotations
+
+from seqmlm.config import RunConfig
+from seqmlm.training.distributed import processes
+from seqmlm.training.workload import prepare_workload
+
+
+def rehearse(config: RunConfig) -> list[str]:
+    """Check the configuration, read the data, build the model, compute one loss.
+
+    Returns:
+        Lines for people: sizes, batches, and the loss of the untrained model.
+
+    Raises:
+        SeqmlmError: whatever would stop the run before its first step.
+    """
+    with processes(config.training.device) as group:
+        work = prepare_workload(config, group)
+        first = next(work.batches(epoch=0, batch=0))
+        batch = first.micro_batches[0].to(group.device)
+        with work.model.inference():
+            totals = work.stepper.module(batch).tolist()
+    losses = [
+        f"{objective.name} {total / max(objective.count(batch), 1):.3f} nats"
+        for objective, total in zip(work.stepper.objectives, totals, strict=True)
+    ]
+    parameters = sum(parameter.numel() for parameter in work.model.parameters())
+    return [
+        *work.store.report.lines(),
+        f"{len(work.split.train):,} records to train on, {len(work.split.validation):,} held out "
+        f"({work.split.leakage:.1%} of them with a close neighbour in the training data)",
+        f"{parameters:,} parameters on {group.device}",
+        f"first batch: {len(first.records):,} records, {batch.num_tokens:,} tokens",
+        f"untrained loss: {', '.join(losses)}",
+        "dry run: nothing was trained or written",
+    ]

@@ -1,0 +1,128 @@
+"""One optimizer step: the same numbers however its rows are spread over ranks and micro-batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from seqmlm.data.packing import PackedBatch
+from seqmlm.model.model import Model
+from seqmlm.objectives.rows import Objective
+from seqmlm.training.distributed import Processes
+
+
+class LossModule(nn.Module):
+    """Model and objectives as one module: batch in, summed losses out.
+
+    Args:
+        model: shared by all objectives.
+        objectives: in the order of their weights.
+    """
+
+    def __init__(self, model: Model, objectives: Sequence[Objective]) -> None:
+        super().__init__()
+        self.model = model
+        self.objectives = objectives
+
+    def forward(self, batch: PackedBatch) -> Tensor:
+        """Return the summed loss of each objective, float32 ``[objectives]``, nats."""
+        hidden = self.model(batch)
+        return torch.stack(
+            [objective.loss(self.model, hidden, batch).total for objective in self.objectives]
+        ).float()
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one step computed, over all ranks.
+
+    Args:
+        loss: weighted sum of the objectives' mean losses, nats.
+        gradient_norm: before clipping.
+        tokens: tokens the encoder saw.
+    """
+
+    loss: float
+    gradient_norm: float
+    tokens: int
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the weights may be updated with it."""
+        return bool(torch.isfinite(torch.tensor([self.loss, self.gradient_norm])).all())
+
+
+@dataclass(frozen=True)
+class Stepper:
+    """Computes gradients of the global mean loss, and applies them if they are finite.
+
+    Args:
+        module: a :class:`LossModule`, parallelised.
+        objectives: those of the module.
+        weights: float32 ``[objectives]``, of their mean losses.
+        optimizer: over the module's parameters.
+        processes: of the run.
+        clip_norm: longest gradient.
+        autocast: whether the forward pass runs in bfloat16.
+    """
+
+    module: nn.Module
+    objectives: Sequence[Objective]
+    weights: Tensor
+    optimizer: torch.optim.Optimizer
+    processes: Processes
+    clip_norm: float
+    autocast: bool
+
+    def step(self, micro_batches: Sequence[PackedBatch], *, learning_rate: float) -> StepResult:
+        """Do one step over this rank's micro-batches.
+
+        The loss is global sum / global count, not a mean of means: ranks hide different numbers of
+        tokens. A step whose loss or gradient is not finite leaves weights and optimizer untouched.
+        """
+        device = self.processes.device
+        totals = torch.zeros(len(self.objectives), device=device)
+        tokens = sum(batch.num_tokens for batch in micro_batches)
+        counts = self._global_counts(micro_batches, tokens)
+        # Averaging over ranks divides by their number; the loss must be summed over them.
+        scale = self.weights * self.processes.world_size / counts[:-1].clamp(min=1e-9)
+        self.optimizer.zero_grad()
+        for index, batch in enumerate(micro_batches):
+            is_last = index == len(micro_batches) - 1
+            with self._synchronised(is_last), self._precision():
+                sums = self.module(batch.to(device))
+            with self._synchronised(is_last):
+                (sums * scale).sum().backward()
+            totals += sums.detach()
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.clip_norm)
+        means = self.processes.sum(totals) / counts[:-1].clamp(min=1e-9)
+        loss = (self.weights * means).sum()
+        result = StepResult(*torch.stack([loss, norm]).tolist(), tokens=int(counts[-1]))
+        if result.is_finite:
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate
+            self.optimizer.step()
+        return result
+
+    def _global_counts(self, micro_batches: Sequence[PackedBatch], tokens: int) -> Tensor:
+        """Targets of each objective, then tokens, over all ranks; float64 holds them exactly."""
+        counts = [
+            sum(objective.count(batch) for batch in micro_batches) for objective in self.objectives
+        ]
+        local = torch.tensor([*counts, tokens], dtype=torch.float64, device=self.processes.device)
+        return self.processes.sum(local)
+
+    def _synchronised(self, is_last: bool) -> AbstractContextManager[None]:
+        if is_last or not isinstance(self.module, DistributedDataParallel):
+            return nullcontext()
+        return self.module.no_sync()  # type: ignore[no-any-return]
+
+    def _precision(self) -> AbstractContextManager[None]:
+        return torch.autocast(
+            self.processes.device.type, dtype=torch.bfloat16, enabled=self.autocast
+        )

@@ -1,0 +1,229 @@
+"""Everything a run needs before its first step, made from its configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from seqmlm.config import RunConfig
+from seqmlm.data.order import EpochOrder, deal
+from seqmlm.data.packing import PackedBatch
+from seqmlm.data.prepare import open_store
+from seqmlm.data.samples import EvaluationSample, SampleBuilder, evaluation_samples
+from seqmlm.data.splits import Split, split_records
+from seqmlm.data.store import TokenStore
+from seqmlm.domain import Domain, build_domain
+from seqmlm.errors import ConfigError
+from seqmlm.model.configuration import EncoderConfig
+from seqmlm.model.model import Model
+from seqmlm.objectives.rows import Objective
+from seqmlm.randomness import Purpose, stream
+from seqmlm.registry import OBJECTIVES
+from seqmlm.training.distributed import Processes
+from seqmlm.training.optimizer import build_optimizer
+from seqmlm.training.step import LossModule, Stepper
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This rank's share of one optimizer step.
+
+    Args:
+        epoch: pass over the data, from 0.
+        number: of the batch within the epoch, from 1.
+        records: int64, all record numbers of the step, over all ranks.
+        micro_batches: what this rank computes.
+    """
+
+    epoch: int
+    number: int
+    records: npt.NDArray[np.int64]
+    micro_batches: list[PackedBatch]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Data, model and optimizer of one run on one rank."""
+
+    config: RunConfig
+    domain: Domain
+    store: TokenStore
+    split: Split
+    order: EpochOrder
+    builder: SampleBuilder
+    samples: list[EvaluationSample]
+    model: Model
+    stepper: Stepper
+    processes: Processes
+
+    def batches(self, *, epoch: int, batch: int) -> Iterator[Batch]:
+        """Yield this rank's batches without end, one prepared ahead in a thread.
+
+        Args:
+            epoch: to start in.
+            batch: how many batches of that epoch are done already.
+        """
+        upcoming = self._upcoming(epoch, batch)
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as executor:
+            future = executor.submit(self._build, *next(upcoming))
+            while True:
+                built = future.result()
+                future = executor.submit(self._build, *next(upcoming))
+                yield built
+
+    def identity(self) -> dict[str, str | int | float]:
+        """What decides the numbers that the run computes; resuming with another is refused."""
+        settings = self.config
+        return {
+            "vocabulary": self.domain.vocabulary.fingerprint(),
+            "data": self.store.fingerprint,
+            "domain": _compact(settings.domain.model_dump()),
+            "splitting": _compact(settings.data.model_dump(exclude={"sources"})),
+            "model": _compact(settings.model.model_dump()),
+            "objectives": _compact([item.model_dump() for item in settings.objectives]),
+            "optimizer": _compact(settings.optimizer.model_dump()),
+            "tokens_per_batch": settings.training.tokens_per_batch,
+            "micro_batches": settings.training.micro_batches,
+            "seed": settings.training.seed,
+            "precision": settings.training.precision,
+            "device": self.processes.device.type,
+            "world_size": self.processes.world_size,
+            "threads": torch.get_num_threads(),
+        }
+
+    def seed_modules(self, step: int) -> None:
+        """Give dropout a stream of its own at every step and rank: nothing to save or restore."""
+        generator = stream(
+            self.config.training.seed, Purpose.MODULES, epoch=step, sample=self.processes.rank
+        )
+        torch.manual_seed(int(generator.integers(2**63)))
+
+    def _upcoming(self, epoch: int, batch: int) -> Iterator[tuple[int, int, npt.NDArray[np.int64]]]:
+        for current in count(epoch):
+            for number, records in enumerate(self.order.batches(current), start=1):
+                if current > epoch or number > batch:
+                    yield current, number, records
+
+    def _build(self, epoch: int, number: int, records: npt.NDArray[np.int64]) -> Batch:
+        micro_batches = self.config.training.micro_batches
+        parts = deal(records, self.processes.world_size * micro_batches)
+        mine = parts[self.processes.rank * micro_batches :][:micro_batches]
+        return Batch(epoch, number, records, [self.builder.batch(epoch, part) for part in mine])
+
+
+def prepare_workload(
+    config: RunConfig,
+    processes: Processes,
+    *,
+    on_progress: Callable[[int, int], None] = lambda records, tokens: None,
+) -> Workload:
+    """Read the data, hold out a split, build model and optimizer.
+
+    The main process prepares the store, the others open what it wrote.
+
+    Raises:
+        ConfigError: the parts of the configuration do not fit one another.
+        DataError: the data cannot be used.
+    """
+    domain = build_domain(config.domain.model_dump())
+    objectives = build_objectives(config, domain)
+    if processes.is_main:
+        store = open_store(domain, config.data.sources, on_progress=on_progress)
+    processes.wait_for_main()
+    if not processes.is_main:
+        store = open_store(domain, config.data.sources)
+    data, training = config.data, config.training
+    split = split_records(
+        domain,
+        store,
+        method=data.split,
+        sampling=data.sampling,
+        validation_fraction=data.validation_fraction,
+        validation_records=data.validation_records,
+        seed=training.seed,
+    )
+    lengths = store.lengths[split.train] + domain.special_tokens_per_sequence
+    torch.manual_seed(training.seed)
+    model = build_model(config, domain, objectives).to(processes.device)
+    module = LossModule(model, objectives)
+    if training.compile:
+        model.encoder.compile(dynamic=True)
+    return Workload(
+        config=config,
+        domain=domain,
+        store=store,
+        split=split,
+        order=EpochOrder(
+            records=split.train,
+            lengths=np.minimum(lengths, data.max_length),
+            groups=split.groups[split.train],
+            sampling=data.sampling,
+            tokens_per_batch=training.tokens_per_batch,
+            seed=training.seed,
+        ),
+        builder=SampleBuilder(domain, store, objectives, data.max_length, training.seed),
+        samples=evaluation_samples(domain, store, split.validation, max_length=data.max_length),
+        model=model,
+        stepper=Stepper(
+            module=processes.parallelise(module),
+            objectives=objectives,
+            weights=torch.tensor(
+                [item.weight for item in config.objectives], device=processes.device
+            ),
+            optimizer=build_optimizer(model, config.optimizer),
+            processes=processes,
+            clip_norm=config.optimizer.clip_norm,
+            autocast=training.precision == "bfloat16",
+        ),
+        processes=processes,
+    )
+
+
+def build_objectives(config: RunConfig, domain: Domain) -> list[Objective]:
+    """Construct the objectives of a configuration.
+
+    Raises:
+        ConfigError: an unknown name or option, or the same objective twice.
+    """
+    names = [item.name for item in config.objectives]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"objectives: {', '.join(names)}: each may be listed once.")
+    return [
+        OBJECTIVES.build(
+            item.model_dump(exclude={"weight"}), domain, where=f"objectives.{position}"
+        )
+        for position, item in enumerate(config.objectives)
+    ]
+
+
+def build_model(config: RunConfig, domain: Domain, objectives: list[Objective]) -> Model:
+    """Construct the untrained model; token dropout learns the mask rate from the objectives."""
+    section = config.model
+    encoder = EncoderConfig(
+        vocabulary_size=len(domain.vocabulary),
+        mask_token=domain.vocabulary.special.mask,
+        mask_token_rate=max(objective.mask_token_rate for objective in objectives),
+        **section.model_dump(exclude={"head_transform"}),
+    )
+    if section.positions == "learned" and section.max_positions < config.data.max_length:
+        raise ConfigError(
+            f"model.max_positions = {section.max_positions} is less than "
+            f"data.max_length = {config.data.max_length}."
+        )
+    return Model(
+        domain,
+        encoder,
+        head_transform=section.head_transform,
+        backend=config.training.backend,
+    )
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
