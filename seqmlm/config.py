@@ -39,7 +39,9 @@ class DataSection(Section):
     sources: list[str] = Field(
         min_length=1, description="files, folders, glob patterns, or '-' for standard input"
     )
-    max_length: int = Field(512, ge=3, description="tokens per row, special tokens included")
+    max_length: Annotated[
+        int, Field(ge=3, description="tokens per row, special tokens included")
+    ] = 512
     split: Literal["cluster", "random"] = "cluster"
     sampling: Literal["record", "cluster"] = "record"
     validation_fraction: Share = 0.05
@@ -57,12 +59,12 @@ class ModelSection(Section):
     feed_forward_size: NonNegative = 0
     activation: Literal["gelu", "geglu"] = "geglu"
     normalisation: Literal["layer", "rms"] = "rms"
-    normalisation_epsilon: float = Field(1e-5, gt=0)
+    normalisation_epsilon: Annotated[float, Field(gt=0)] = 1e-5
     normalisation_placement: Literal["pre", "post"] = "pre"
     embedding_normalisation: bool = False
     biases: bool = False
     positions: Literal["rotary", "learned"] = "rotary"
-    rotary_base: float = Field(10_000.0, gt=0)
+    rotary_base: Annotated[float, Field(gt=0)] = 10_000.0
     max_positions: NonNegative = 0
     segments: NonNegative = 0
     window: NonNegative = 0
@@ -77,20 +79,20 @@ class ObjectiveSection(Section):
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str = "mlm"
-    weight: float = Field(1.0, gt=0)
+    weight: Annotated[float, Field(gt=0)] = 1.0
 
 
 class OptimizerSection(Section):
     """[optimizer]: AdamW and the schedule of its learning rate."""
 
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     betas: tuple[Share, Share] = (0.9, 0.98)
-    epsilon: float = Field(1e-8, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
-    clip_norm: float = Field(1.0, gt=0)
+    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
     schedule: Literal["cosine", "warmup_stable_decay", "constant"] = "cosine"
     warmup_steps: NonNegative = 50
-    decay_fraction: float = Field(0.2, gt=0, le=1, description="of warmup_stable_decay")
+    decay_fraction: Annotated[float, Field(gt=0, le=1, description="of warmup_stable_decay")] = 0.2
     final_fraction: Share = 0.1
 
 
@@ -104,7 +106,7 @@ class TrainingSection(Section):
     evaluate_every: Positive = 250
     checkpoint_every: Positive = 250
     keep_checkpoints: Positive = 2
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     device: str = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
     backend: Literal["auto", "reference", "torch", "triton"] = "auto"

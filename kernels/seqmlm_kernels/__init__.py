@@ -214,7 +214,9 @@ def token_log_likelihood(
     hidden, weight, bias = _projection_in_autocast_dtype(hidden, weight, bias)
     with dispatch.without_autocast(hidden.device):
         selected = dispatch.select_backend(backend, hidden.device)
-        return selected.token_log_likelihood(hidden, weight, bias, rows, token_ids, sets)
+        ids = token_ids if token_ids.ndim == 2 else token_ids.unsqueeze(1)
+        found = selected.token_log_likelihood(hidden, weight, bias, rows, ids, sets)
+        return found.view(token_ids.shape)
 
 
 def top_k(

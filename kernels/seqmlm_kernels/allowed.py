@@ -34,8 +34,8 @@ class AllowedSets:
         return of_sets if self.index is None else of_sets.index_select(0, self.index)
 
     def contain(self, ids: Tensor) -> Tensor:
-        """Whether each id is in the set of its prediction: [M] or [M, K] integer to bool."""
+        """Whether each id is in the set of its prediction: [M] integer to [M] bool."""
         ids = ids.long()
         words = self.per_prediction(self.words).expand(len(ids), -1)
-        word = words.gather(1, (ids // 32).view(len(ids), -1)).view(ids.shape)
+        word = words.gather(1, (ids // 32).unsqueeze(1)).squeeze(1)
         return ((word >> (ids % 32)) & 1).bool()

@@ -152,6 +152,8 @@ def check_rotary(q: Tensor, k: Tensor, positions: Tensor) -> None:
             f"k has shape {tuple(k.shape)}; for q of shape {tuple(q.shape)} it must be "
             f"[{q.shape[0]}, kv_heads, {q.shape[2]}]."
         )
+    _even("head_dim of q", q.shape[2])
+    _integer("positions", positions)
     _shape("positions", positions, (q.shape[0],))
     _same_device(q, k=k, positions=positions)
 
@@ -168,10 +170,7 @@ def check_angles(positions: Tensor, head_dim: int, base: float) -> None:
     _integer("positions", positions)
     if positions.ndim != 1:
         raise ValueError(f"positions has shape {tuple(positions.shape)}; it must be [tokens].")
-    if head_dim < 2 or head_dim % 2:
-        raise ValueError(
-            f"head_dim is {head_dim}; rotary embeddings rotate pairs, so it must be even."
-        )
+    _even("head_dim", head_dim)
     if base <= 0:
         raise ValueError(f"base is {base}; it must be positive.")
 
@@ -202,6 +201,11 @@ def _cu_seqlens(cu_seqlens: Tensor, tokens: int, max_seqlen: int) -> None:
         raise ValueError(
             f"max_seqlen is {max_seqlen}; the longest sequence of cu_seqlens has {longest} tokens."
         )
+
+
+def _even(name: str, head_dim: int) -> None:
+    if head_dim < 2 or head_dim % 2:
+        raise ValueError(f"{name} is {head_dim}; rotary turns pairs, so it must be even.")
 
 
 def _floating(name: str, tensor: Tensor, legend: str, ndim: int) -> None:

@@ -71,7 +71,7 @@ class Backend(Protocol):
         token_ids: Tensor,
         allowed: AllowedSets | None,
     ) -> Tensor:
-        """See `seqmlm_kernels.token_log_likelihood`."""
+        """See `seqmlm_kernels.token_log_likelihood`; here token_ids is always [M, K]."""
 
     def top_k(
         self,

@@ -85,8 +85,7 @@ def token_log_likelihood(
     allowed: AllowedSets | None,
 ) -> Tensor:
     """Log of the softmax over the allowed ids, at the given ids."""
-    log_probabilities = _log_probabilities(hidden, weight, bias, rows, allowed)
-    return log_probabilities.gather(1, token_ids.long().view(len(rows), -1)).view(token_ids.shape)
+    return _log_probabilities(hidden, weight, bias, rows, allowed).gather(1, token_ids.long())
 
 
 def top_k(

@@ -116,10 +116,9 @@ def token_log_likelihood(
     allowed: AllowedSets | None,
 ) -> Tensor:
     """Log-probabilities of a chunk of predictions at a time, gathered at the given ids."""
-    ids = token_ids.long().view(len(rows), -1)
+    token_ids = token_ids.long()
     chunks = _log_probability_chunks(hidden, weight, bias, rows, allowed)
-    found = [values.gather(1, ids[chunk]) for chunk, values in chunks]
-    return torch.cat(found).view(token_ids.shape)
+    return torch.cat([values.gather(1, token_ids[chunk]) for chunk, values in chunks])
 
 
 @torch.no_grad()

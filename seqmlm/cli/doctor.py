@@ -15,8 +15,8 @@ def run() -> None:
 
     import torch
 
-    import seqmlm_kernels
     from seqmlm.data.prepare import cache_folder
+    from seqmlm_kernels.dispatch import BACKENDS, why_unavailable
 
     def installed(package: str) -> str:
         try:
@@ -30,6 +30,6 @@ def run() -> None:
     print(f"processors  {os.cpu_count()}, torch uses {torch.get_num_threads()} threads")
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     print(f"GPUs        {', '.join(gpus) or 'none'}")
-    for name, reason in seqmlm_kernels.backends().items():
-        print(f"backend     {name}: {reason or 'available'}")
+    for name in BACKENDS:
+        print(f"backend     {name}: {why_unavailable(name) or 'available'}")
     print(f"cache       {cache_folder()}")

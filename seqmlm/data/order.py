@@ -65,7 +65,7 @@ class EpochOrder:
 
 def _fill(lengths: npt.NDArray[np.int64], tokens_per_batch: int) -> list[int]:
     """Positions where a new batch starts, so that none exceeds the token budget."""
-    cuts = []
+    cuts: list[int] = []
     ends = np.cumsum(lengths)
     start, spent = 0, 0
     while True:

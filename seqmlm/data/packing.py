@@ -15,7 +15,7 @@ from seqmlm.objectives.rows import Row, Targets
 from seqmlm.vocabulary import AllowedTokens
 from seqmlm_kernels import Visibility
 
-Batched = TypeVar("Batched", bound="PackedTargets | PackedBatch | Visibility")
+Batched = TypeVar("Batched", "PackedTargets", "PackedBatch", Visibility)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ def _join(parts: Sequence[npt.NDArray[Any]], dtype: type[np.generic]) -> Tensor:
 
 
 def _to(record: Batched, device: torch.device) -> Batched:
-    moved = {
+    moved: dict[str, Any] = {
         field.name: value.to(device, non_blocking=True)
         for field in fields(record)
         if isinstance(value := getattr(record, field.name), Tensor)

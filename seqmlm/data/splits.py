@@ -104,9 +104,11 @@ def _choose_units(
     share = fraction * len(units)
     order = generator.permutation(np.flatnonzero(sizes <= max(share, 1)))
     if sampling == "cluster":
-        return names[order[: round(fraction * len(names))]]
-    count = np.searchsorted(np.cumsum(sizes[order]), share, side="right")
-    return names[order[: max(count, 1)]]
+        count = round(fraction * len(names))
+    else:
+        count = int(np.searchsorted(np.cumsum(sizes[order]), share, side="right"))
+    held_out: npt.NDArray[np.int64] = names[order[: max(count, 1)]]
+    return held_out
 
 
 def _longest_of_each(

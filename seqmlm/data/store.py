@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -74,7 +75,7 @@ class TokenStore:
         """Return the name of every record; costs memory in proportion to the records."""
         blob = (self.folder / "names.bin").read_bytes()
         ends = self._map("name_offsets.bin", "int64").tolist()
-        return [blob[start:end].decode() for start, end in zip(ends[:-1], ends[1:], strict=True)]
+        return [blob[start:end].decode() for start, end in pairwise(ends)]
 
     def identical_groups(self) -> npt.NDArray[np.int64]:
         """Return a number per record, equal for records of equal tokens; int64 ``[records]``."""

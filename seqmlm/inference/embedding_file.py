@@ -169,13 +169,13 @@ class PartialFile:
             raise DataError(f"{self._folder} cannot be written: {error}") from error
         self.records += len(names)
         self._rows, self._name_bytes = int(ends[-1]), self._name_bytes + len(lines)
-        content = {
+        progress = {
             "job": self._job,
             "records": self.records,
             "rows": self._rows,
             "name_bytes": self._name_bytes,
         }
-        write_file(self._folder / "progress.json", json.dumps(content), error=DataError)
+        write_file(self._folder / "progress.json", json.dumps(progress), error=DataError)
 
     def finish(self, metadata: dict[str, str]) -> None:
         """Write the output in one go and remove the partial work."""

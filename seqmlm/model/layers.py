@@ -115,11 +115,11 @@ class EncoderLayer(nn.Module):
         """Map ``[T, E]`` to ``[T, E]``."""
         if self.pre_norm:
             hidden = hidden + self.dropout(self.attention(self.attention_norm(hidden), context))
-            return hidden + self.dropout(self.feed_forward(self.feed_forward_norm(hidden)))
+            widened = self.feed_forward(self.feed_forward_norm(hidden))
+            return hidden + self.dropout(widened)  # type: ignore[no-any-return]
         hidden = self.attention_norm(hidden + self.dropout(self.attention(hidden, context)))
-        return self.feed_forward_norm(  # type: ignore[no-any-return]
-            hidden + self.dropout(self.feed_forward(hidden))
-        )
+        widened = hidden + self.dropout(self.feed_forward(hidden))
+        return self.feed_forward_norm(widened)  # type: ignore[no-any-return]
 
 
 def scale_kept_tokens(

@@ -129,7 +129,7 @@ class Model(nn.Module):
     def pseudo_perplexity(
         self, texts: Sequence[str], *, tokens_per_batch: int = 8192
     ) -> list[float]:
-        """Return exp(-pseudo-log-likelihood / scored tokens) for each text; NaN if none is scored."""
+        """Return exp(-mean log p of the scored tokens) for each text; NaN if none is scored."""
         return [
             score.perplexity
             for score in pseudo_log_likelihood(self, texts, tokens_per_batch=tokens_per_batch)
@@ -195,8 +195,8 @@ class Model(nn.Module):
         domain.load_tokenizer(folder)
         if domain.vocabulary.fingerprint() != content["vocabulary_fingerprint"]:
             raise CheckpointError(
-                f"{folder}: the vocabulary of domain {domain.registered_name!r} has changed since the "
-                f"model was trained (now {domain.vocabulary.fingerprint()}, then "
+                f"{folder}: the vocabulary of domain {domain.registered_name!r} has changed since "
+                f"the model was trained (now {domain.vocabulary.fingerprint()}, then "
                 f"{content['vocabulary_fingerprint']}): its ids would mean other tokens."
             )
         model = cls(

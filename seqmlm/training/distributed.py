@@ -114,7 +114,7 @@ def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
                 "Use --device cpu."
             )
         device = torch.device("cuda", index)
-        torch.cuda.setchoose_device(device)
+        torch.cuda.set_device(device)
     elif device.type != "cpu":
         raise ConfigError(f"training.device = {name!r}: it is 'auto', 'cpu', 'cuda' or 'cuda:N'.")
     return device

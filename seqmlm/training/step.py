@@ -102,7 +102,8 @@ class Stepper:
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.clip_norm)
         means = self.processes.sum(totals) / counts[:-1].clamp(min=1e-9)
         loss = (self.weights * means).sum()
-        result = StepResult(*torch.stack([loss, norm]).tolist(), tokens=int(counts[-1]))
+        global_loss, gradient_norm = torch.stack([loss, norm]).tolist()
+        result = StepResult(global_loss, gradient_norm, tokens=int(counts[-1]))
         if result.is_finite:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate
@@ -120,7 +121,7 @@ class Stepper:
     def _synchronised(self, is_last: bool) -> AbstractContextManager[None]:
         if is_last or not isinstance(self.module, DistributedDataParallel):
             return nullcontext()
-        return self.module.no_sync()  # type: ignore[no-any-return]
+        return self.module.no_sync()
 
     def _precision(self) -> AbstractContextManager[None]:
         return torch.autocast(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
@@ -63,7 +63,7 @@ class Workload:
     stepper: Stepper
     processes: Processes
 
-    def batches(self, *, epoch: int, batch: int) -> Iterator[Batch]:
+    def batches(self, *, epoch: int, batch: int) -> Generator[Batch]:
         """Yield this rank's batches without end, one prepared ahead in a thread.
 
         Args:
