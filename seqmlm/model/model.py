@@ -158,12 +158,15 @@ class Model(nn.Module):
     def save(self, folder: Path) -> None:
         """Write config.json, model.safetensors and the tokenizer; replaces an older model.
 
+        The new model is complete on disk, as ``<folder>-new``, before the old one goes.
+
         Raises:
             CheckpointError: the folder cannot be written.
         """
-        if folder.exists():
-            remove_directory(folder)
-        with new_directory(folder) as temporary:
+        fresh = folder.with_name(f"{folder.name}-new")
+        if fresh.exists():
+            remove_directory(fresh)
+        with new_directory(fresh) as temporary:
             weights = temporary / "model.safetensors"
             state = {name: value.contiguous() for name, value in self.state_dict().items()}
             save_file(state, weights)
@@ -179,6 +182,9 @@ class Model(nn.Module):
             }
             (temporary / "config.json").write_text(json.dumps(content, indent=1) + "\n")
             self.domain.save_tokenizer(temporary)
+        if folder.exists():
+            remove_directory(folder)
+        fresh.rename(folder)
 
     @classmethod
     def load(

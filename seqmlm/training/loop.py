@@ -96,19 +96,21 @@ def train(
         signals = stack.enter_context(StopSignals())
         group = stack.enter_context(processes(config.training.device))
         folder = stack.enter_context(_open_folder(output, resume=resume, processes=group))
-        if group.is_main:
-            stack.enter_context(_log_file(folder.log_path))
-            write_file(folder.config_path, config.to_toml(), error=RunFolderError)
-            folder.write_environment()
-
         def check_stop(records: int, tokens: int) -> None:
             if signals.stop_requested is not None:
                 raise RunStopped(signals.stop_requested, "stopped while reading the data")
 
+        # Nothing is written before data and checkpoint are known to be usable: a run refused
+        # for a typing error can be started again in the same folder.
         work = prepare_workload(config, group, on_progress=check_stop)
         run = TrainingRun(work, folder, signals, console if group.is_main else None)
+        if group.is_main:
+            stack.enter_context(_log_file(folder.log_path))
         if resume:
             run.restore(allow_drift)
+        if group.is_main:
+            write_file(folder.config_path, config.to_toml(), error=RunFolderError)
+            folder.write_environment()
         try:
             return run.train()
         except RunStopped as stop:

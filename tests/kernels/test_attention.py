@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
@@ -81,7 +82,7 @@ cases = st.builds(
 )
 
 
-def tensors_of(case: Case) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], dict[str, object]]:
+def tensors_of(case: Case) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], dict[str, Any]]:
     """fp64 (q, k, v, gradient of the output), and the keyword arguments of attention."""
     generator = torch.Generator().manual_seed(case.seed)
     cu_seqlens = boundaries_of(case.lengths)
@@ -102,11 +103,11 @@ def tensors_of(case: Case) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], dict[
 
 
 def output_and_gradients(
-    tensors: tuple[Tensor, ...], arguments: dict[str, object], dtype: torch.dtype, backend: str
+    tensors: tuple[Tensor, ...], arguments: dict[str, Any], dtype: torch.dtype, backend: str
 ) -> list[Tensor]:
     q, k, v = (x.to(dtype, copy=True).requires_grad_() for x in tensors[:3])
-    output = attention(q, k, v, **arguments, backend=backend)  # type: ignore[arg-type]
-    output.backward(tensors[3].to(dtype))
+    output = attention(q, k, v, **arguments, backend=backend)
+    torch.autograd.backward(output, tensors[3].to(dtype))
     gradients = [x.grad for x in (q, k, v)]
     return [output.detach(), *(g for g in gradients if g is not None)]
 
@@ -182,7 +183,7 @@ def test_gradients_match_finite_differences(any_backend: str, case: Case) -> Non
     tensors, arguments = tensors_of(case)
 
     def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return attention(q, k, v, **arguments, backend=any_backend)  # type: ignore[arg-type]
+        return attention(q, k, v, **arguments, backend=any_backend)
 
     q, k, v = (x.requires_grad_() for x in tensors[:3])
     assert torch.autograd.gradcheck(run, (q, k, v))
@@ -269,8 +270,8 @@ def test_slices_of_one_projection_are_accepted(backend: str) -> None:
     """Encoders project q, k and v together: the three are strided views of one tensor."""
     (q, k, v, _), arguments = tensors_of(Case([4, 4, 2], head_dim=8))
     fused = torch.stack((q, k, v), dim=1)
-    contiguous = attention(q, k, v, **arguments, backend=backend)  # type: ignore[arg-type]
-    strided = attention(*fused.unbind(1), **arguments, backend=backend)  # type: ignore[arg-type]
+    contiguous = attention(q, k, v, **arguments, backend=backend)
+    strided = attention(*fused.unbind(1), **arguments, backend=backend)
     assert torch.equal(contiguous, strided)
 
 
@@ -280,11 +281,11 @@ def test_autocast_casts_mixed_inputs_like_a_matrix_product(
     (q, k, v, _), arguments = tensors_of(Case([6, 3], visibility="causal"))
     q, k, v = q.float(), k.float(), v.bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
-        output = attention(q, k, v, **arguments, backend=any_backend)  # type: ignore[arg-type]
+        output = attention(q, k, v, **arguments, backend=any_backend)
     assert output.dtype == torch.bfloat16
     expected = attention(
         *(x.bfloat16().double() for x in (q, k, v)),
-        **arguments,  # type: ignore[arg-type]
+        **arguments,
         backend="reference",
     )
     assert_close(output, expected, "value", torch.bfloat16)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -78,7 +79,7 @@ def test_leak_shows_in_one_direction_of_the_divergence_only(any_backend: str) ->
         return float(torch.where(p > 0, p * (p.log() - q.log()), 0.0).sum())
 
     assert divergence(leaky, masked) == math.inf
-    assert divergence(masked, leaky) == pytest.approx(2.66456, abs=5e-6)
+    assert divergence(masked, leaky) == pytest.approx(2.66456, abs=1e-5)
     assert divergence(masked, leaky) == pytest.approx(-math.log(1 - leaky[0, 3].item()))
 
 
@@ -110,7 +111,7 @@ def test_softmax_of_an_empty_set_is_all_zeros_without_gradient(any_backend: str)
     probabilities = masked_softmax(
         scores, allowed, allowed_index=torch.tensor([0, 1]), backend=any_backend
     )
-    probabilities[:, 2].sum().backward()
+    torch.autograd.backward(probabilities[:, 2].sum())
     assert probabilities[0].tolist() == [0.0, 0.0, 0.0]
     assert scores.grad is not None
     assert scores.grad[0].tolist() == [0.0, 0.0, 0.0]
@@ -133,7 +134,7 @@ def test_empty_set_gives_no_loss_and_no_gradient(any_backend: str) -> None:
     )
     assert loss.tolist() == [0.0]
     assert log_normaliser.tolist() == [-math.inf]
-    (loss.sum() + log_normaliser.exp().sum()).backward()
+    torch.autograd.backward(loss.sum() + log_normaliser.exp().sum())
     for x in (hidden, weight, bias):
         assert x.grad is not None
         assert x.grad.eq(0).all()
@@ -147,7 +148,7 @@ def test_no_predictions_give_an_empty_loss_with_its_graph(any_backend: str) -> N
         hidden, weight, None, nothing, nothing, allowed=bitsets([{1}], 5), backend=any_backend
     )
     assert loss.shape == (0,)
-    loss.sum().backward()
+    torch.autograd.backward(loss.sum())
     assert hidden.grad is not None
     assert weight.grad is not None
     assert not hidden.grad.any()
@@ -186,7 +187,7 @@ cases = st.builds(
 )
 
 
-def tensors_of(case: Case) -> tuple[tuple[Tensor, Tensor, Tensor | None], dict[str, Tensor]]:
+def tensors_of(case: Case) -> tuple[tuple[Tensor, Tensor, Tensor | None], dict[str, Any]]:
     """fp64 (hidden, weight, bias); rows, targets, and the allowed sets where there are any."""
     generator = torch.Generator().manual_seed(case.seed)
     hidden = torch.randn(case.tokens, 6, dtype=torch.float64, generator=generator)
@@ -222,7 +223,7 @@ def loss_and_gradients(
     assert weight is not None
     loss, log_normaliser = masked_cross_entropy(hidden, weight, bias, **arguments, backend=backend)
     factors = torch.linspace(0.5, 2.0, case.predictions, dtype=loss.dtype)
-    (loss * factors + log_normaliser * factors.flip(0)).sum().backward()
+    torch.autograd.backward((loss * factors + log_normaliser * factors.flip(0)).sum())
     gradients = [x.grad for x in leaves if x is not None]
     return [loss.detach(), log_normaliser.detach(), *(g for g in gradients if g is not None)]
 
@@ -366,7 +367,7 @@ def test_autocast_projects_in_bf16_and_normalises_in_fp32(
     leaves = [hidden.bfloat16().requires_grad_(), weight.float().requires_grad_(), bias.float()]
     with torch.autocast("cpu", torch.bfloat16):
         loss, _ = masked_cross_entropy(*leaves, **arguments, backend=any_backend)
-    loss.sum().backward()
+    torch.autograd.backward(loss.sum())
     assert loss.dtype == torch.float32
     assert leaves[1].grad is not None
     assert leaves[1].grad.dtype == torch.float32

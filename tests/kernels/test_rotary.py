@@ -63,7 +63,8 @@ def test_rotation_and_gradients_match_reference(
         q = random_heads(17, 4, 6, dtype=dtype).to(compute_dtype, copy=True).requires_grad_()
         k = random_heads(17, 2, 6, seed=1, dtype=dtype).to(compute_dtype).requires_grad_()
         rotated_q, rotated_k = rotary(q, k, positions, backend=name)
-        (rotated_q.square().sum() + (rotated_k * k.detach().flip(0)).sum()).backward()
+        loss = rotated_q.square().sum() + (rotated_k * k.detach().flip(0)).sum()
+        torch.autograd.backward(loss)
         assert q.grad is not None
         assert k.grad is not None
         return [rotated_q.detach(), rotated_k.detach(), q.grad, k.grad]

@@ -128,6 +128,15 @@ def test_a_newer_format_is_refused_and_not_skipped(tmp_path: Path) -> None:
         load_newest(tmp_path)
 
 
+def test_a_damaged_format_number_is_damage_and_not_a_newer_format(tmp_path: Path) -> None:
+    save_step(tmp_path, 1)
+    manifest_path = save_step(tmp_path, 2) / "MANIFEST.json"
+    text = manifest_path.read_text()
+    assert '"format": 1' in text
+    manifest_path.write_text(text.replace('"format": 1', '"format": 3'))
+    assert_is_step(load_newest(tmp_path), 1)
+
+
 def test_an_intact_checkpoint_is_never_overwritten(tmp_path: Path) -> None:
     save_step(tmp_path, 1)
     with pytest.raises(CheckpointError, match="exists already"):

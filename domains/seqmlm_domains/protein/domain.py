@@ -66,10 +66,12 @@ class ProteinDomain(Domain):
         clusters: str | None = None,
         cluster_threshold: float = DEFAULT_CLUSTER_THRESHOLD,
     ) -> None:
-        if not 0 < cluster_threshold <= 1:
+        if not isinstance(cluster_threshold, int | float) or not 0 < cluster_threshold <= 1:
             raise ConfigError(
                 f"domain.cluster_threshold is {cluster_threshold!r}; it is a fraction in (0, 1]."
             )
+        if not isinstance(clusters, str | None):
+            raise ConfigError(f"domain.clusters is {clusters!r}; it is the path of a table.")
         self._tokenizer = ResidueTokenizer(gaps)
         self._clusters = clusters
         self._cluster_threshold = cluster_threshold
@@ -101,7 +103,7 @@ class ProteinDomain(Domain):
         """
         return {
             "domain": {"cluster_threshold": 0.3},
-            "model": {"layers": 4, "hidden_size": 128, "heads": 4},
+            "model": {"layers": 4, "hidden_size": 128, "heads": 4, "dropout": 0.1},
             "data": {
                 "sources": [str(SAMPLES / "blactamase_family.fasta.gz")],
                 "sampling": "cluster",

@@ -1,0 +1,61 @@
+# make demo | test | lint | bench | bench-gpu. Everything is installed into .venv first.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint format bench bench-gpu wheel-check lock clean
+
+demo: .venv/ready
+	$(BIN)/python demo.py
+
+# Threads are pinned: two processes of many threads each take minutes instead of seconds.
+test: .venv/ready
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 -q -m "not gpu"
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Needs data of its own: make bench DATA=proteins.fasta.gz
+bench: .venv/bench-ready
+	$(BIN)/python benchmarks/run_all.py $(if $(DATA),--data $(DATA))
+
+# The wheel in an empty environment, used from outside the checkout.
+wheel-check: .venv/ready
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(BIN)/uv build -q --wheel --out-dir build/wheel
+	$(BIN)/python -m venv build/wheel/venv
+	$(UV_PIP) --python build/wheel/venv/bin/python -c lock.txt build/wheel/*.whl
+	cd build/wheel && venv/bin/seqmlm domains
+	cd build/wheel && ! venv/bin/python -c "import domains" 2>/dev/null
+
+# uv reads UV_FIND_LINKS only; pip's own setting is passed on, for machines with local wheels.
+UV_PIP := UV_FIND_LINKS="$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-}}" $(BIN)/uv pip install -q
+
+.venv/uv:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q uv
+	touch $@
+
+.venv/ready: .venv/uv pyproject.toml lock.txt
+	$(UV_PIP) --python $(BIN)/python -c lock.txt -e '.[dev]'
+	touch $@
+
+.venv/bench-ready: .venv/ready
+	$(UV_PIP) --python $(BIN)/python -c lock.txt -e '.[bench]'
+	touch $@
+
+lock: .venv/uv
+	printf 'torch==2.13.0\ntriton==3.7.1\n' > .venv/pins.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --extra dev --extra bench \
+		-c .venv/pins.txt --no-header --no-annotate pyproject.toml -o lock.txt
+
+clean:
+	rm -rf .venv build runs

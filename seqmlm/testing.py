@@ -1,0 +1,203 @@
+"""Contract tests that come with the interfaces: hold a new domain, objective or backend to them.
+
+>>> from seqmlm.testing import check_domain
+>>> check_domain(MyDomain(), ["a text", "another one"])
+
+Each check raises AssertionError with what is wrong. Built-in parts pass the same checks.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from seqmlm.data.packing import pack
+from seqmlm.data.report import ReadReport
+from seqmlm.domain import Domain, Record
+from seqmlm.encoding import Encoding
+from seqmlm.masking.policy import UNIFORM_MASKS
+from seqmlm.model.configuration import EncoderConfig
+from seqmlm.model.model import Model
+from seqmlm.objectives.rows import Objective, Row
+
+
+def check_domain(domain: Domain, texts: Sequence[str], *, folder: Path | None = None) -> None:
+    """Hold a domain to its contract.
+
+    Args:
+        domain: freshly built.
+        texts: at least two valid records of different lengths, as :meth:`Domain.read` yields
+            their content.
+        folder: an empty folder, to check that a tokenizer survives saving and loading.
+
+    Raises:
+        AssertionError: a promise of :class:`seqmlm.domain.Domain` is broken.
+    """
+    assert len(texts) >= 2, "give at least two texts"
+    _check_description(domain)
+    records = [Record(f"r{i}", text, "test", i + 1) for i, text in enumerate(texts)]
+    report = ReadReport(read=len(records))
+    block = domain.tokenize(records, report)
+    assert block.tokens.dtype == np.dtype(domain.token_dtype), "tokens are not of token_dtype"
+    assert len(block.lengths) == len(records), "tokenize must give one length per record"
+    assert block.lengths.sum() == len(block.tokens), "lengths must add up to the tokens"
+    assert report.read == len(records), "tokenize must not count records as read"
+    parts = np.split(block.tokens, np.cumsum(block.lengths)[:-1])
+    for text, tokens in zip(texts, parts, strict=True):
+        encoding = _assemble(domain, tokens)
+        _check_encoding(domain, encoding)
+        _check_window(domain, tokens)
+        decoded = domain.decode(encoding.ids.tolist())
+        again = domain.parse(decoded)
+        assert np.array_equal(again.ids, encoding.ids), f"{text!r} does not survive decode, parse"
+        _check_offsets(domain, decoded, again)
+        _check_masking(domain, encoding)
+    if folder is not None:
+        domain.save_tokenizer(folder)
+        domain.load_tokenizer(folder)
+    _check_rebuild(domain, parts)
+
+
+def check_objective(objective: Objective, domain: Domain, texts: Sequence[str]) -> None:
+    """Hold an objective to its contract on a real, tiny model.
+
+    Args:
+        objective: built for ``domain``.
+        domain: gives encodings.
+        texts: valid input of :meth:`Domain.parse`, at least two.
+
+    Raises:
+        AssertionError: a promise of :class:`seqmlm.objectives.rows.Objective` is broken.
+    """
+    encodings = [domain.parse(text) for text in texts]
+    rows: list[Row] = []
+    for seed, encoding in enumerate(encodings):
+        before = encoding.ids.copy()
+        made = objective.rows(encoding, np.random.default_rng(seed))
+        again = objective.rows(encoding, np.random.default_rng(seed))
+        assert np.array_equal(before, encoding.ids), "rows() changed the encoding it was given"
+        assert _same_rows(made, again), "the same generator state must give the same rows"
+        for row in made:
+            _check_targets(objective, domain, row)
+        rows += made
+    assert 0 <= objective.mask_token_rate < 1, "mask_token_rate must be in [0, 1)"
+    _check_loss(objective, domain, rows)
+
+
+def _check_description(domain: Domain) -> None:
+    assert domain.name and domain.summary, "name and summary must not be empty"
+    assert domain.name in domain.vocabulary.ranges, "the vocabulary has no range of the domain"
+    largest = np.iinfo(domain.token_dtype).max
+    assert len(domain.vocabulary) <= largest + 1, "token_dtype cannot hold every id"
+    json.dumps(dict(domain.options))
+    assert isinstance(domain.default_config(), dict)
+
+
+def _assemble(domain: Domain, tokens: np.ndarray) -> Encoding:
+    return domain.assemble(tokens, max_length=len(tokens) + domain.special_tokens_per_sequence)
+
+
+def _check_encoding(domain: Domain, encoding: Encoding) -> None:
+    low, high = domain.vocabulary.ranges[domain.name]
+    for name in ("ids", "unit_ids", "segment_ids"):
+        assert getattr(encoding, name).dtype == np.int32, f"{name} must be int32"
+    maskable = encoding.unit_ids >= 0
+    ids = encoding.ids[maskable]
+    assert ((ids >= low) & (ids < high)).all(), "a maskable token lies outside the range"
+    units = np.unique(encoding.unit_ids[maskable])
+    assert np.array_equal(units, np.arange(len(units))), "unit ids must count from 0 without gaps"
+    assert (np.diff(encoding.unit_ids[maskable]) >= 0).all(), "unit ids must not decrease"
+
+
+def _check_window(domain: Domain, tokens: np.ndarray) -> None:
+    if len(tokens) < 2:
+        return
+    room = len(tokens) - 1 + domain.special_tokens_per_sequence
+    first = domain.assemble(tokens, max_length=room)
+    assert len(first) <= room, "assemble() exceeds max_length"
+    drawn = [
+        domain.assemble(tokens, max_length=room, generator=np.random.default_rng(5)).ids
+        for _ in range(2)
+    ]
+    assert np.array_equal(drawn[0], drawn[1]), "the window must depend on the generator alone"
+
+
+def _check_offsets(domain: Domain, text: str, encoding: Encoding) -> None:
+    if encoding.offsets is None:
+        return
+    for (start, end), unit in zip(encoding.offsets.tolist(), encoding.unit_ids, strict=True):
+        assert 0 <= start <= end <= len(text), "an offset lies outside the text"
+        assert unit < 0 or end > start, "a maskable token must cover part of the text"
+
+
+def _check_masking(domain: Domain, encoding: Encoding) -> None:
+    masked = UNIFORM_MASKS.apply(
+        encoding,
+        vocabulary=domain.vocabulary,
+        token_range=domain.vocabulary.ranges[domain.name],
+        generator=np.random.default_rng(0),
+    )
+    untouched = np.ones(len(encoding), np.bool_)
+    untouched[masked.positions] = False
+    assert np.array_equal(masked.ids[untouched], encoding.ids[untouched])
+    assert (encoding.unit_ids[masked.positions] >= 0).all(), "an unmaskable token was masked"
+
+
+def _check_rebuild(domain: Domain, parts: Sequence[np.ndarray]) -> None:
+    rebuilt = type(domain)(**domain.options)
+    copied: Domain = pickle.loads(pickle.dumps(domain))
+    for other in (rebuilt, copied):
+        assert other.vocabulary.fingerprint() == domain.vocabulary.fingerprint()
+        for tokens in parts:
+            assert np.array_equal(_assemble(other, tokens).ids, _assemble(domain, tokens).ids)
+
+
+def _same_rows(left: Sequence[Row], right: Sequence[Row]) -> bool:
+    return len(left) == len(right) and all(
+        np.array_equal(a.ids, b.ids)
+        and a.targets.keys() == b.targets.keys()
+        and all(np.array_equal(a.targets[k].positions, b.targets[k].positions) for k in a.targets)
+        for a, b in zip(left, right, strict=True)
+    )
+
+
+def _check_targets(objective: Objective, domain: Domain, row: Row) -> None:
+    assert len(row.ids) == len(row.position_ids) == len(row.segment_ids)
+    for targets in row.targets.values():
+        positions, labels = targets.positions, targets.labels
+        assert ((positions >= 0) & (positions < len(row.ids))).all(), "a target lies outside"
+        if targets.allowed is not None:
+            assert targets.allowed.mask()[labels].all(), "a label is not among the allowed tokens"
+    padding = domain.vocabulary.special.padding
+    assert (row.ids != padding).all(), f"{objective.name}: a row holds padding tokens"
+
+
+def _check_loss(objective: Objective, domain: Domain, rows: Sequence[Row]) -> None:
+    """The loss is a sum: that of a batch equals those of its rows, and it has gradients."""
+    torch.manual_seed(0)
+    config = EncoderConfig(
+        vocabulary_size=len(domain.vocabulary),
+        mask_token=domain.vocabulary.special.mask,
+        layers=1,
+        hidden_size=16,
+        heads=2,
+        segments=8,
+    )
+    model = Model(domain, config)
+    batch = pack(rows)
+    whole = objective.loss(model, model(batch), batch)
+    assert whole.total.isfinite(), "the loss is not finite"
+    assert float(whole.count) == objective.count(batch), "loss() and count() disagree"
+    whole.total.backward()  # type: ignore[no-untyped-call]
+    gradient = model.encoder.token_embedding.weight.grad
+    assert gradient is not None and gradient.isfinite().all(), "no finite gradient"
+    parts = [pack([row]) for row in rows]
+    total = sum(float(objective.loss(model, model(part), part).total.detach()) for part in parts)
+    assert np.isclose(total, float(whole.total.detach()), rtol=1e-4), "the loss is not a sum"
+    nothing = pack([])
+    assert objective.count(nothing) == 0

@@ -1,0 +1,56 @@
+"""Every registered domain and objective is held to its contract."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from seqmlm.domain import build_domain
+from seqmlm.registry import DOMAINS, OBJECTIVES
+from seqmlm.testing import check_domain, check_objective
+
+PLUGINS = Path(__file__).parents[1] / "plugins"
+
+TEXTS = {
+    "protein": ["MKTAYIAKQRQISFVKSHFSRQ", "MSXBZUOACDEFGHIKLMNPQRSTVWY", "M"],
+    "music": ["CDEFGAB-CCGGAAG-FFEEDDC-", "CEG-CEG", "C"],
+}
+
+
+@pytest.fixture
+def plugins_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example plugin as an installed distribution with a real entry point."""
+    monkeypatch.syspath_prepend(str(PLUGINS))
+    monkeypatch.delitem(sys.modules, "seqmlm_music", raising=False)
+
+
+@pytest.mark.usefixtures("plugins_installed")
+@pytest.mark.parametrize("name", sorted(TEXTS))
+def test_domain_keeps_its_contract(name: str, tmp_path: Path) -> None:
+    check_domain(build_domain({"name": name}), TEXTS[name], folder=tmp_path)
+
+
+@pytest.mark.usefixtures("plugins_installed")
+def test_every_registered_domain_is_checked() -> None:
+    assert set(DOMAINS.names()) <= set(TEXTS)
+
+
+@pytest.mark.usefixtures("plugins_installed")
+@pytest.mark.parametrize("domain_name", sorted(TEXTS))
+@pytest.mark.parametrize("name", OBJECTIVES.names())
+def test_objective_keeps_its_contract(name: str, domain_name: str) -> None:
+    domain = build_domain({"name": domain_name})
+    objective = OBJECTIVES.build({"name": name}, domain, where="objectives.0")
+    check_objective(objective, domain, TEXTS[domain_name])
+
+
+@pytest.mark.usefixtures("plugins_installed")
+def test_plugin_is_found_through_its_entry_point_and_by_module_and_class() -> None:
+    assert "music" in DOMAINS.names()
+    assert DOMAINS.load("music") is DOMAINS.load("seqmlm_music:MusicDomain")
+
+
+def test_plugin_is_unknown_when_it_is_not_installed() -> None:
+    assert "music" not in DOMAINS.names()
