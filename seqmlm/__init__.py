@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from seqmlm.domain import Domain, Record, TokenBlock
     from seqmlm.encoding import Encoding
     from seqmlm.errors import SeqmlmError
+    from seqmlm.inference.embedding_file import read_embeddings
     from seqmlm.model.model import Model
     from seqmlm.training.loop import train
     from seqmlm.vocabulary import AllowedTokens, SpecialTokens, Vocabulary
@@ -28,6 +29,7 @@ _HOMES = {
     "SpecialTokens": "seqmlm.vocabulary",
     "TokenBlock": "seqmlm.domain",
     "Vocabulary": "seqmlm.vocabulary",
+    "read_embeddings": "seqmlm.inference.embedding_file",
     "train": "seqmlm.training.loop",
 }
 
@@ -42,6 +44,7 @@ __all__ = [
     "TokenBlock",
     "Vocabulary",
     "load",
+    "read_embeddings",
     "train",
 ]
 

@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from seqmlm.errors import ConfigError, suggestion
 from seqmlm.registry import DOMAINS
 
-NonNegative = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
+# TOML promises integers of 64 bits; larger ones fail far from where they were written.
+NonNegative = Annotated[int, Field(ge=0, lt=2**63)]
+Positive = Annotated[int, Field(ge=1, lt=2**63)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -136,10 +137,10 @@ def read_config_file(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing or not valid TOML; names file and line.
     """
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config {path}: cannot be read ({error}).") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers and nesting beyond all bounds
         raise ConfigError(f"--config {path}: not valid TOML: {error}.") from error
 
 
@@ -220,17 +221,29 @@ def assemble(
         given = merge(given, {"domain": {"name": domain}})
     if sources:
         given = merge(given, {"data": {"sources": list(sources)}})
+    _require_tables(given, "domain", "data")
     name = given.get("domain", {}).get("name")
     if name is None:
         raise ConfigError(
             f"No domain: say --domain NAME ({', '.join(DOMAINS.names())}), or --config FILE."
         )
+    if not isinstance(name, str):
+        raise ConfigError(f"domain.name = {name!r}: it must be a string.")
     has_data = bool(given.get("data", {}).get("sources"))
     has_data |= any(assignment.startswith("data.sources") for assignment in overrides)
     settings = merge(_domain_defaults(name, bundled=not has_data), given)
     for assignment in overrides:
         apply_override(settings, assignment)
     return validate(settings)
+
+
+def _require_tables(settings: Mapping[str, Any], *sections: str) -> None:
+    for section in sections:
+        if not isinstance(settings.get(section, {}), Mapping):
+            raise ConfigError(
+                f"{section} = {settings[section]!r}: it must be a table. Write [{section}] and its "
+                "settings below."
+            )
 
 
 def _domain_defaults(name: str, *, bundled: bool) -> dict[str, Any]:
@@ -270,7 +283,7 @@ def _descend(target: Any, key: str, path: str) -> Any:
     if isinstance(target, dict):
         return target.setdefault(key, {})
     if isinstance(target, list):
-        if key.isdigit() and int(key) < len(target):
+        if key.isdecimal() and int(key) < len(target):
             return target[int(key)]
         raise ConfigError(
             f"--set {path}: {key!r} is not one of the entries 0 to {len(target) - 1}."
@@ -281,7 +294,7 @@ def _descend(target: Any, key: str, path: str) -> Any:
 def _parse_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # also numbers and nesting beyond all bounds
         return text
 
 

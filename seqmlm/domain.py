@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -72,8 +73,10 @@ class Domain(ABC):
 
     vocabulary: Vocabulary
 
-    registered_name: str
-    """What the domain was asked for by: its name, or ``module:Class``. Saved with the model."""
+    @cached_property
+    def registered_name(self) -> str:
+        """What :func:`build_domain` was asked for, else ``module:Class``. Saved with the model."""
+        return f"{type(self).__module__}:{type(self).__qualname__}"
 
     @property
     @abstractmethod

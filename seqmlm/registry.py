@@ -58,8 +58,14 @@ class Registry:
             where: dotted path of the settings in the configuration, for messages.
 
         Raises:
-            ConfigError: an option the constructor does not take, or one it needs is missing.
+            ConfigError: no table with a name, an option the constructor does not take, or one it
+                needs is missing.
         """
+        if not isinstance(settings, Mapping) or not isinstance(settings.get("name"), str):
+            raise ConfigError(
+                f"{where} = {settings!r}: it must be a table with the name of a {self.noun}, such "
+                f"as {{ name = {self.names()[0]!r} }}. Available: {', '.join(self.names())}."
+            )
         options = {key: value for key, value in settings.items() if key != "name"}
         chosen = self.load(settings["name"])
         parameters = list(inspect.signature(chosen).parameters.values())[len(arguments) :]

@@ -8,8 +8,8 @@ Each check raises AssertionError with what is wrong. Built-in parts pass the sam
 
 from __future__ import annotations
 
+import copy
 import json
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -90,7 +90,8 @@ def check_objective(objective: Objective, domain: Domain, texts: Sequence[str]) 
 
 
 def _check_description(domain: Domain) -> None:
-    assert domain.name and domain.summary, "name and summary must not be empty"
+    assert domain.name, "name must not be empty"
+    assert domain.summary, "summary must not be empty"
     assert domain.name in domain.vocabulary.ranges, "the vocabulary has no range of the domain"
     largest = np.iinfo(domain.token_dtype).max
     assert len(domain.vocabulary) <= largest + 1, "token_dtype cannot hold every id"
@@ -150,7 +151,7 @@ def _check_masking(domain: Domain, encoding: Encoding) -> None:
 
 def _check_rebuild(domain: Domain, parts: Sequence[np.ndarray]) -> None:
     rebuilt = type(domain)(**domain.options)
-    copied: Domain = pickle.loads(pickle.dumps(domain))
+    copied: Domain = copy.deepcopy(domain)
     for other in (rebuilt, copied):
         assert other.vocabulary.fingerprint() == domain.vocabulary.fingerprint()
         for tokens in parts:
@@ -195,7 +196,8 @@ def _check_loss(objective: Objective, domain: Domain, rows: Sequence[Row]) -> No
     assert float(whole.count) == objective.count(batch), "loss() and count() disagree"
     whole.total.backward()  # type: ignore[no-untyped-call]
     gradient = model.encoder.token_embedding.weight.grad
-    assert gradient is not None and gradient.isfinite().all(), "no finite gradient"
+    assert gradient is not None, "no gradient"
+    assert gradient.isfinite().all(), "the gradient is not finite"
     parts = [pack([row]) for row in rows]
     total = sum(float(objective.loss(model, model(part), part).total.detach()) for part in parts)
     assert np.isclose(total, float(whole.total.detach()), rtol=1e-4), "the loss is not a sum"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
@@ -39,7 +40,8 @@ class Vocabulary:
             token or be predicted for one. A token outside every range is input only.
 
     Raises:
-        ConfigError: a token occurs twice, or a range is empty, out of bounds or holds a special.
+        ConfigError: a token occurs twice, a special is no id, or a range is empty, out of bounds
+            or holds a special.
     """
 
     tokens: tuple[str, ...]
@@ -51,16 +53,22 @@ class Vocabulary:
         object.__setattr__(self, "ranges", MappingProxyType(dict(self.ranges)))
         object.__setattr__(self, "_ids", {token: i for i, token in enumerate(self.tokens)})
         if len(self._ids) != len(self.tokens):
-            repeated = sorted({token for token in self.tokens if self.tokens.count(token) > 1})
+            repeated = sorted(token for token, n in Counter(self.tokens).items() if n > 1)
             raise ConfigError(f"vocabulary: tokens occur more than once: {', '.join(repeated)}.")
-        specials = asdict(self.special).values()
+        specials = asdict(self.special)
+        for name, special in specials.items():
+            if not 0 <= special < len(self.tokens):
+                raise ConfigError(
+                    f"vocabulary: the {name} token has id {special}; ids are in "
+                    f"[0, {len(self.tokens)})."
+                )
         for name, (low, high) in self.ranges.items():
             if not 0 <= low < high <= len(self.tokens):
                 raise ConfigError(
                     f"vocabulary: the range of {name!r} is [{low}, {high}); it must be a non-empty "
                     f"part of [0, {len(self.tokens)})."
                 )
-            if any(low <= special < high for special in specials):
+            if any(low <= special < high for special in specials.values()):
                 raise ConfigError(
                     f"vocabulary: the range [{low}, {high}) of {name!r} holds a special token."
                 )

@@ -23,8 +23,8 @@ class AllowedSets:
 
     def unpack(self, vocabulary_size: int) -> Tensor:
         """Membership of every id in every set: [R, V] bool."""
-        # Bytes, not words: a shift of uint8 moves a quarter of the memory (measured: 6x faster).
-        # Every machine that torch supports is little-endian, so byte b of a word holds ids 8b...
+        # Bytes, not words: a quarter of the memory to move (measured: 6 times as fast). The low
+        # byte of a word comes first because the machine is little-endian, as x86, ARM and GPUs are.
         shifts = torch.arange(8, dtype=torch.uint8, device=self.words.device)
         bits = (self.words.contiguous().view(torch.uint8).unsqueeze(-1) >> shifts) & 1
         return bits.flatten(1)[:, :vocabulary_size].bool()

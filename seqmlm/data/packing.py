@@ -73,6 +73,11 @@ class PackedBatch:
         """Number of tokens, special tokens included."""
         return len(self.ids)
 
+    def targets_for(self, objective: str) -> PackedTargets:
+        """Return the targets of one objective, none if no row has any."""
+        nothing = self.ids.new_empty(0)
+        return self.targets.get(objective, PackedTargets(rows=nothing, labels=nothing))
+
     def to(self, device: torch.device) -> PackedBatch:
         """Return the same batch on another device."""
         if self.ids.device == device:
@@ -100,8 +105,11 @@ def pack(rows: Sequence[Row]) -> PackedBatch:
 
 
 def _pack_targets(name: str, rows: Sequence[Row], starts: npt.NDArray[np.int64]) -> PackedTargets:
-    present = [(row.targets[name], int(start)) for row, start in zip(rows, starts, strict=False)
-               if name in row.targets]  # fmt: skip
+    present = [
+        (row.targets[name], start)
+        for row, start in zip(rows, starts[:-1].tolist(), strict=True)
+        if name in row.targets
+    ]
     parts = [targets for targets, _ in present]
     counts = [len(part.positions) for part in parts]
     allowed, allowed_index = _pack_allowed(parts, counts)

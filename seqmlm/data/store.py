@@ -33,12 +33,7 @@ class TokenStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        try:
-            self.metadata: dict[str, Any] = json.loads((folder / "store.json").read_text())
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{folder} is not a token store ({error}). Make one with `seqmlm prepare`."
-            ) from error
+        self.metadata = _read_metadata(folder)
         if self.metadata["format_version"] > FORMAT_VERSION:
             raise DataError(
                 f"{folder}: store format {self.metadata['format_version']} was written by seqmlm "
@@ -47,8 +42,16 @@ class TokenStore:
         self.tokens = self._map("tokens.bin", self.metadata["token_dtype"])
         self.offsets = self._map("offsets.bin", "int64")
         self.content_hashes = self._map("content_hashes.bin", "uint64")
-        if self.offsets[-1] != len(self.tokens) or len(self) != self.metadata["records"]:
-            raise DataError(f"{folder}: files disagree on the number of records or tokens.")
+        records = self.metadata["records"]
+        if not (
+            len(self.offsets) == records + 1
+            and len(self.content_hashes) == records
+            and self.offsets[-1] == len(self.tokens)
+        ):
+            raise DataError(
+                f"{folder}: files disagree on the number of records or tokens. Delete the store "
+                "and prepare it again."
+            )
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -91,6 +94,19 @@ class TokenStore:
             raise DataError(
                 f"{path}: cannot be read ({error}). Delete the store and prepare it again."
             ) from error
+
+
+def _read_metadata(folder: Path) -> dict[str, Any]:
+    try:
+        metadata: dict[str, Any] = json.loads((folder / "store.json").read_text())
+        missing = {"format_version", "records", "token_dtype", "made_from"} - metadata.keys()
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{folder} is not a token store ({error}). Make one with `seqmlm prepare`."
+        ) from error
+    if missing:
+        raise DataError(f"{folder / 'store.json'}: {', '.join(sorted(missing))} missing.")
+    return metadata
 
 
 class StoreWriter:

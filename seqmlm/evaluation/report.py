@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from seqmlm.data.samples import EvaluationSample
 from seqmlm.data.store import TokenStore
@@ -19,17 +20,40 @@ from seqmlm.randomness import Purpose, stream
 BAR_RECORDS = 20_000
 """Training records that the bars are fitted on at most; more change their third decimal."""
 
+DRAWS_PER_GROUP = 20
+"""Records drawn per similarity group, if the run samples groups."""
+
 
 def fit_training_bars(
-    domain: Domain, store: TokenStore, records: np.ndarray[Any, Any], *, max_length: int
+    domain: Domain,
+    store: TokenStore,
+    records: npt.NDArray[np.int64],
+    *,
+    sampling: Literal["record", "cluster"],
+    groups: npt.NDArray[np.int64],
+    max_length: int,
 ) -> Bars:
-    """Fit the bars on training records, or on a fixed sample of them if there are many."""
-    if len(records) > BAR_RECORDS:
-        generator = stream(0, Purpose.EVALUATION)
-        records = np.sort(generator.choice(records, BAR_RECORDS, replace=False))
+    """Fit the bars on training records, drawn as the model draws them.
+
+    Args:
+        domain: assembles encodings.
+        store: the corpus.
+        records: int64, the records trained on.
+        sampling: of the run; with ``cluster`` every group weighs the same.
+        groups: int64 ``[records of the store]``.
+        max_length: tokens per sequence.
+    """
+    generator = stream(0, Purpose.EVALUATION)
+    if sampling == "cluster":
+        _, group, sizes = np.unique(groups[records], return_inverse=True, return_counts=True)
+        chances = 1 / sizes[group]
+        size = min(BAR_RECORDS, DRAWS_PER_GROUP * len(sizes))
+        records = generator.choice(records, size, p=chances / chances.sum())
+    elif len(records) > BAR_RECORDS:
+        records = generator.choice(records, BAR_RECORDS, replace=False)
 
     def encodings() -> Iterator[IntArray]:
-        for record in records.tolist():
+        for record in np.sort(records).tolist():
             yield domain.assemble(store[record], max_length=max_length).ids
 
     return fit_bars(encodings(), *domain.vocabulary.ranges[domain.name], seed=0)

@@ -69,7 +69,14 @@ def evaluate_run(
     scores = evaluate_masked(model, samples, tokens_per_batch=tokens_per_batch)
     if scores is None or not scores.targets:
         raise DataError("None of the records holds a token that can be hidden.")
-    bars = fit_training_bars(model.domain, training, split.train, max_length=max_length)
+    bars = fit_training_bars(
+        model.domain,
+        training,
+        split.train,
+        sampling=config.data.sampling,
+        groups=split.groups,
+        max_length=max_length,
+    )
     return EvaluationReport(
         scores=scores,
         bars=score_bars(bars, samples),

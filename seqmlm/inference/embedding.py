@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from seqmlm.encoding import Encoding
+from seqmlm.errors import ConfigError
 from seqmlm.inference.batches import hidden_states
 from seqmlm.objectives.rows import Row
 
@@ -21,6 +22,8 @@ Pooling = Literal["mean", "cls", "tokens"]
 
 def embed(model: Model, texts: Sequence[str], *, pooling: Pooling, tokens_per_batch: int) -> Tensor:
     """See :meth:`seqmlm.model.model.Model.embed`."""
+    if pooling not in ("mean", "cls"):
+        raise ConfigError(f"pooling = {pooling!r}: it is 'mean' or 'cls'.")
     if not texts:
         return torch.empty(0, model.encoder.config.hidden_size)
     encodings = [model.domain.parse(text) for text in texts]

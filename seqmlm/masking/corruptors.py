@@ -61,7 +61,7 @@ class MixedCorruptor:
         per: Literal["token", "group"] = "token",
     ) -> None:
         shares = (mask, random, keep)
-        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        if not (min(shares) >= 0 and abs(sum(shares) - 1) <= 1e-6):
             raise ConfigError(
                 f"mixed corruptor: mask = {mask}, random = {random}, keep = {keep}; "
                 "they must be 0 or more and add up to 1."

@@ -70,6 +70,8 @@ class MaskingPolicy:
             ConfigError: an unknown key or name, or a value out of range; names the path.
         """
         known = ("rate", "per", "selector", "corruptor")
+        if not isinstance(settings, Mapping):
+            raise ConfigError(f"{where} = {settings!r}: it must be a table of {', '.join(known)}.")
         for key in settings:
             if key not in known:
                 raise ConfigError(

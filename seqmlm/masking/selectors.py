@@ -11,6 +11,8 @@ import numpy.typing as npt
 from seqmlm.encoding import Encoding, IntArray
 from seqmlm.errors import ConfigError
 
+LONGEST_SPAN = 100_000
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -102,7 +104,7 @@ class SpanSelector:
 
     Args:
         stop_probability: of the geometric distribution, in (0, 1].
-        max_units: longest span; longer draws are repeated.
+        max_units: longest span, at most 100,000; longer draws are repeated.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -113,8 +115,11 @@ class SpanSelector:
             raise ConfigError(
                 f"span selector: stop_probability = {stop_probability} not in (0, 1]."
             )
-        if max_units < 1:
-            raise ConfigError(f"span selector: max_units = {max_units} must be at least 1.")
+        if not isinstance(max_units, int) or not 1 <= max_units <= LONGEST_SPAN:
+            raise ConfigError(
+                f"span selector: max_units = {max_units!r}; it is a whole number from 1 to "
+                f"{LONGEST_SPAN:,}."
+            )
         lengths = np.arange(1, max_units + 1)
         weights = stop_probability * (1 - stop_probability) ** (lengths - 1)
         self._cumulative = np.cumsum(weights / weights.sum())

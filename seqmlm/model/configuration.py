@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
@@ -13,6 +14,18 @@ CHOICES = {
     "normalisation": ("layer", "rms"),
     "normalisation_placement": ("pre", "post"),
     "positions": ("rotary", "learned"),
+}
+
+MINIMA = {
+    0: (
+        "mask_token",
+        "key_value_heads",
+        "feed_forward_size",
+        "max_positions",
+        "segments",
+        "window",
+    ),
+    1: ("vocabulary_size", "layers", "hidden_size", "heads", "global_every"),
 }
 
 
@@ -43,7 +56,7 @@ class EncoderConfig:
         global_every: with a window, every so many layers, from the first, attends globally.
         dropout: after the embeddings and on every residual branch, in [0, 1).
         token_dropout: whether mask tokens are zeroed and the rest rescaled, as in ESM-2.
-        mask_token_rate: with token dropout, the share of mask tokens to expect, in [0, 1).
+        mask_token_rate: with token dropout, the share of mask tokens to expect; below 1 then.
 
     Raises:
         ConfigError: a value is out of range or does not fit another; names ``model.<key>``.
@@ -78,12 +91,7 @@ class EncoderConfig:
                 raise ConfigError(
                     f"model.{name} = {given!r}: it is {' or '.join(map(repr, choices))}."
                 )
-        for name in ("vocabulary_size", "layers", "hidden_size", "heads", "global_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"model.{name} = {getattr(self, name)}: must be at least 1.")
-        for name in ("dropout", "mask_token_rate"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"model.{name} = {getattr(self, name)}: must be in [0, 1).")
+        self._check_ranges()
         if not self.key_value_heads:
             object.__setattr__(self, "key_value_heads", self.heads)
         if not self.feed_forward_size:
@@ -93,6 +101,26 @@ class EncoderConfig:
                 self, "feed_forward_size", gated if self.activation == "geglu" else wide
             )
         self._check_fit()
+
+    def _check_ranges(self) -> None:
+        for lowest, names in MINIMA.items():
+            for name in names:
+                if not getattr(self, name) >= lowest:
+                    raise ConfigError(
+                        f"model.{name} = {getattr(self, name)}: must be at least {lowest}."
+                    )
+        for name in ("normalisation_epsilon", "rotary_base"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"model.{name} = {getattr(self, name)}: must be above 0.")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"model.dropout = {self.dropout}: must be in [0, 1).")
+        if not 0 <= self.mask_token_rate <= 1:
+            raise ConfigError(f"model.mask_token_rate = {self.mask_token_rate}: must be in [0, 1].")
+        if self.token_dropout and self.mask_token_rate == 1:
+            raise ConfigError(
+                "model.token_dropout = true, but the objectives turn every maskable token into "
+                "the mask token: nothing would be left. Lower the rate, or switch it off."
+            )
 
     def _check_fit(self) -> None:
         if self.hidden_size % self.heads:
@@ -112,6 +140,11 @@ class EncoderConfig:
             )
         if self.positions == "learned" and self.max_positions < 1:
             raise ConfigError("model.max_positions must be set with model.positions = 'learned'.")
+        if self.positions == "rotary" and self.max_positions:
+            raise ConfigError(
+                f"model.max_positions = {self.max_positions} has no effect with "
+                "model.positions = 'rotary': leave it out, or choose 'learned'."
+            )
 
     @property
     def head_size(self) -> int:

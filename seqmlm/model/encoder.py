@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import seqmlm_kernels
+from seqmlm.errors import DataError
 from seqmlm.model.configuration import EncoderConfig
 from seqmlm.model.layers import (
     Attention,
@@ -54,9 +55,13 @@ class Encoder(nn.Module):
         """Return hidden states ``[tokens, hidden_size]`` of a packed batch.
 
         A row's result depends on no other row of the batch.
+
+        Raises:
+            DataError: a row is longer than the table of learned positions.
         """
         context = AttentionContext(
-            cu_seqlens=batch.cu_seqlens,
+            # The kernels want a row; a rank that was dealt none gives them an empty one.
+            cu_seqlens=batch.cu_seqlens if batch.num_rows else batch.cu_seqlens.expand(2),
             max_seqlen=batch.max_seqlen,
             position_ids=batch.position_ids,
             visibility=batch.visibility,
@@ -79,10 +84,18 @@ class Encoder(nn.Module):
                 self.config.mask_token_rate,
             )
         if self.position_embedding is not None:
+            self._check_length(batch.max_seqlen)
             embedded = embedded + self.position_embedding(batch.position_ids)
         if self.segment_embedding is not None:
             embedded = embedded + self.segment_embedding(batch.segment_ids)
         return self.dropout(self.embedding_norm(embedded))  # type: ignore[no-any-return]
+
+    def _check_length(self, tokens: int) -> None:
+        if tokens > self.config.max_positions:
+            raise DataError(
+                f"A sequence has {tokens} tokens, special tokens included; this model has learned "
+                f"{self.config.max_positions} positions (model.max_positions). Give it in parts."
+            )
 
     def _rotary_table(self, position_ids: Tensor) -> Tensor | None:
         if self.config.positions != "rotary":

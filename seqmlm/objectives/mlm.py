@@ -57,4 +57,4 @@ class MaskedLanguageModelling(Objective):
 
     def loss(self, model: Model, hidden: Tensor, batch: PackedBatch) -> LossSum:
         """Return the summed cross-entropy of the hidden tokens, nats, and their number."""
-        return model.token_loss(hidden, batch.targets[self.name])
+        return model.token_loss(hidden, batch.targets_for(self.name))

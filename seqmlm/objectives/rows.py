@@ -121,9 +121,7 @@ class Objective(ABC):
         Training needs it before the forward pass: a mean over all ranks and micro-batches
         divides by the sum of their counts.
         """
-        targets = batch.targets.get(self.name)
-        if targets is None:
-            return 0.0
+        targets = batch.targets_for(self.name)
         return float(len(targets.rows) if targets.weights is None else targets.weights.sum())
 
     @abstractmethod

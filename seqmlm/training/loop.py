@@ -96,6 +96,7 @@ def train(
         signals = stack.enter_context(StopSignals())
         group = stack.enter_context(processes(config.training.device))
         folder = stack.enter_context(_open_folder(output, resume=resume, processes=group))
+
         def check_stop(records: int, tokens: int) -> None:
             if signals.stop_requested is not None:
                 raise RunStopped(signals.stop_requested, "stopped while reading the data")
@@ -267,11 +268,12 @@ class TrainingRun:
         scores = MaskedScores(group.sum(scores.table.to(group.device)).cpu())
         self._record("validation", loss=scores.loss, accuracy=scores.accuracy)
         if self.console is not None:
-            bars = self._best_bar_text()
+            name, best = self._best_bar()
             self.console.print(
-                f"         step {self.state.step} validation {scores.loss:.3f} nats, "
-                f"accuracy {scores.accuracy:.3f}{bars}",
+                f"         validation {scores.loss:.3f} nats, accuracy {scores.accuracy:.3f}"
+                f" (best bar: {name}, {best:.3f})",
                 highlight=False,
+                soft_wrap=True,
             )
         return scores
 
@@ -311,15 +313,19 @@ class TrainingRun:
         if self._bars is None:
             work = self.work
             self._bars = fit_training_bars(
-                work.domain, work.store, work.split.train,
+                work.domain,
+                work.store,
+                work.split.train,
+                sampling=work.config.data.sampling,
+                groups=work.split.groups,
                 max_length=work.config.data.max_length,
-            )  # fmt: skip
+            )
         return self._bars
 
-    def _best_bar_text(self) -> str:
+    def _best_bar(self) -> tuple[str, float]:
         bars = score_bars(self._training_bars(), self.work.samples)
         name, best = min(bars.items(), key=lambda item: item[1].loss)
-        return f" (best bar: {name}, {best.loss:.3f})"
+        return name, best.loss
 
     def _save(self) -> None:
         """Write a checkpoint of the current step, unless there is one."""

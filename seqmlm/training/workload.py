@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -85,7 +86,8 @@ class Workload:
             "vocabulary": self.domain.vocabulary.fingerprint(),
             "data": self.store.fingerprint,
             "domain": _compact(settings.domain.model_dump()),
-            "splitting": _compact(settings.data.model_dump(exclude={"sources"})),
+            "data_settings": _compact(settings.data.model_dump(exclude={"sources"})),
+            "split": hashlib.sha256(self.split.train.tobytes()).hexdigest()[:16],
             "model": _compact(settings.model.model_dump()),
             "objectives": _compact([item.model_dump() for item in settings.objectives]),
             "optimizer": _compact(settings.optimizer.model_dump()),

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from seqmlm_kernels import masked_cross_entropy, masked_softmax, token_log_likelihood, top_k
+from seqmlm_kernels.allowed import AllowedSets
+from seqmlm_kernels.dispatch import select_backend
 
 AssertClose = Callable[..., None]
 
@@ -138,6 +140,20 @@ def test_empty_set_gives_no_loss_and_no_gradient(any_backend: str) -> None:
     for x in (hidden, weight, bias):
         assert x.grad is not None
         assert x.grad.eq(0).all()
+
+
+def test_unchecked_target_outside_its_set_has_no_loss_but_its_normaliser(any_backend: str) -> None:
+    """On a GPU targets are not checked, so every backend must define what such a one gives."""
+    hidden, weight, bias = projection_of_scores([math.log(x) for x in (1, 2, 3, 4)])
+    bias.requires_grad_()
+    loss, log_normaliser = select_backend(any_backend, hidden.device).masked_cross_entropy(
+        hidden, weight, bias, ROW_0, torch.tensor([1]), AllowedSets(bitsets([{0, 3}], 4), None)
+    )
+    assert loss.item() == 0.0
+    assert log_normaliser.item() == pytest.approx(math.log(5))
+    torch.autograd.backward(loss.sum())
+    assert bias.grad is not None
+    assert bias.grad.tolist() == [0.0, 0.0, 0.0, 0.0]
 
 
 def test_no_predictions_give_an_empty_loss_with_its_graph(any_backend: str) -> None:

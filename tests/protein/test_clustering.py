@@ -139,6 +139,43 @@ def test_short_peptides_that_share_little_stay_apart(make_store: StoreMaker) -> 
     assert clusters[0] == clusters[2] != clusters[1]
 
 
+@pytest.mark.parametrize(("shared", "is_neighbour"), [("MKTAYIAK", True), ("MKTAYIA", False)])
+def test_neighbours_share_at_least_four_kmers(
+    make_store: StoreMaker, shared: str, is_neighbour: bool
+) -> None:
+    # Runs of 8 and 7 residues hold four and three 5-mers.
+    store = make_store([f"{shared}GGGG", f"WWWW{shared}"])
+    found = have_neighbours(store, np.array([0]), np.array([1]), shared_fraction=0.05)
+    assert found.tolist() == [is_neighbour]
+
+
+def test_the_exact_fraction_is_enough(make_store: StoreMaker) -> None:
+    """7 of 100 are 0.07, although 0.07 * 100 is more than 7 in binary."""
+    generator = np.random.default_rng(8)
+    shared = random_protein(generator, 11)
+    first, second = (shared + random_protein(generator, 93) for _ in range(2))
+    assert len(distinct_kmers(first)) == len(distinct_kmers(second)) == 100
+    assert len(distinct_kmers(first) & distinct_kmers(second)) == 7
+    clusters = kmer_clusters(make_store([first, second]), shared_fraction=0.07)
+    assert clusters[0] == clusters[1]
+
+
+def test_a_repeated_kmer_counts_once(make_store: StoreMaker) -> None:
+    generator = np.random.default_rng(6)
+    repeats = [random_protein(generator, length) + "E" * 60 for length in (40, 80)]
+    clusters = kmer_clusters(make_store(repeats), shared_fraction=0.05)
+    assert clusters[0] != clusters[1]
+
+
+def test_the_fraction_is_of_the_record_with_fewer_distinct_kmers(make_store: StoreMaker) -> None:
+    # The longer one has a single 5-mer (E) beside the 26 that both hold; the shorter one has 96.
+    domain = random_protein(np.random.default_rng(7), 100)
+    store = make_store(["E" * 200 + domain[:30], domain])
+    assert len(np.unique(kmer_clusters(store, shared_fraction=0.8))) == 1
+    both_ways = have_neighbours(store, np.array([0]), np.array([1]), shared_fraction=0.8)
+    assert both_ways.all()
+
+
 def test_a_fragment_joins_the_protein_it_is_part_of(make_store: StoreMaker) -> None:
     protein = random_protein(np.random.default_rng(3), 400)
     clusters = kmer_clusters(make_store([protein[150:200], protein]), shared_fraction=0.9)

@@ -255,7 +255,7 @@ def _check_tag(tag: re.Match[str]) -> None:
 def _refuse(place: str, text: str, position: int) -> NoReturn:
     character = text[position]
     if character == "*":
-        reason = "a stop inside the sequence; only one at the end is accepted"
+        reason = "a stop inside the sequence; correct or remove it, only one at the end is accepted"
     elif character in ".-":
         reason = "a gap; remove the gaps, or set domain.gaps to 'strip' or 'keep'"
     else:

@@ -1,0 +1,55 @@
+"""The README's commands and code do what it says: they are run as a reader would run them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[1]
+MARK = "# executed by tests/test_readme.py\n"
+
+
+def marked_blocks(language: str) -> list[str]:
+    text = (CHECKOUT / "README.md").read_text()
+    blocks = re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+    return [block for block in blocks if block.startswith(MARK)]
+
+
+def test_worked_example_runs_and_says_that_the_model_is_not_better_than_counting(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "domains").symlink_to(CHECKOUT / "domains")
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "SEQMLM_CACHE": str(tmp_path / "cache"),
+    }
+
+    def run(*command: str) -> str:
+        finished = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert finished.returncode == 0, finished.stderr
+        return finished.stdout
+
+    [shell], [python] = marked_blocks("sh"), marked_blocks("python")
+    printed = run("bash", "-euo", "pipefail", "-c", shell)
+    assert "NOT better than counting" in printed
+    assert printed.count("mask 1:") == 1
+    assert "one\t22\t-" in printed, "score must print name, tokens and a negative likelihood"
+    assert (tmp_path / "runs" / "archaea" / "plots" / "loss.png").stat().st_size > 10_000
+
+    printed = run(sys.executable, "-c", python)
+    assert "torch.Size([2, 128])" in printed
+    assert "['BLAT_ECOLX" in printed
+
+
+def test_every_command_of_the_table_exists() -> None:
+    from seqmlm.cli import app
+
+    text = (CHECKOUT / "README.md").read_text()
+    mentioned = set(re.findall(r"`seqmlm ([a-z-]+)", text))
+    assert mentioned == {command.name for command in app.registered_commands}
