@@ -3,11 +3,22 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 PYTHON ?= python3
 BIN := .venv/bin
+TEM1 := domains/seqmlm_domains/protein/samples/BLAT_ECOLX.fasta
 
 .PHONY: demo test lint format bench bench-gpu wheel-check lock clean
 
+# The catalytic serine of TEM-1 stands hidden between FPMM and TFKV.
 demo: .venv/ready
-	$(BIN)/python demo.py
+	rm -rf runs/demo
+	$(BIN)/seqmlm train --domain protein --output runs/demo
+	@echo
+	@echo "TEM-1 beta-lactamase with its catalytic residue hidden (it is S):"
+	@$(BIN)/seqmlm fill-mask runs/demo --top-k 3 "$$(grep -v '>' $(TEM1) | tr -d '\n' | \
+		sed 's/FPMMSTFKV/FPMM<mask>TFKV/')"
+	@echo
+	@echo "Losses as a picture: runs/demo/plots/loss.png"
+	@echo "Next, with your own proteins:"
+	@echo "  $(BIN)/seqmlm train --domain protein --data my_proteins.fasta.gz --output runs/mine"
 
 # Threads are pinned: two processes of many threads each take minutes instead of seconds.
 test: .venv/ready

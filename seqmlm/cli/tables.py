@@ -28,8 +28,7 @@ def print_evaluation(report: EvaluationReport, *, by_token: bool) -> None:
     console.print(report.verdict)
     if report.leakage is not None:
         console.print(
-            f"{report.leakage:.1%} of the held-out sequences have a close neighbour in the "
-            "training data."
+            f"{report.leakage:.1%} of these sequences have a close neighbour in the training data."
         )
     if by_token:
         console.print(_token_table(report))

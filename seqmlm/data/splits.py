@@ -13,8 +13,6 @@ from seqmlm.domain import Domain
 from seqmlm.errors import ConfigError
 from seqmlm.randomness import Purpose, stream
 
-LEAKAGE_SAMPLE = 1000
-
 
 @dataclass(frozen=True)
 class Split:
@@ -24,12 +22,16 @@ class Split:
         train: int64, record numbers, increasing.
         validation: int64, record numbers, increasing; disjoint from ``train``.
         groups: int64 ``[records]``, the similarity group of every record.
-        leakage: share of the validation records with a close neighbour in ``train``, in [0, 1].
+        num_too_close: held-out records that are neither trained on nor evaluated, because they
+            have a close neighbour in ``train``: groups have borders, and across them some
+            members are alike.
+        leakage: share of ``validation`` with a close neighbour in ``train``, in [0, 1].
     """
 
     train: npt.NDArray[np.int64]
     validation: npt.NDArray[np.int64]
     groups: npt.NDArray[np.int64]
+    num_too_close: int
     leakage: float
 
     @property
@@ -53,8 +55,9 @@ def split_records(
     Args:
         domain: says which records are similar.
         store: the corpus.
-        method: ``cluster`` holds out whole similarity groups; ``random`` single records, which
-            usually leaks.
+        method: ``cluster`` holds out whole similarity groups, less the records that still have a
+            close neighbour in training; ``random`` holds out single records, which usually
+            leaks.
         sampling: with ``cluster`` the fraction counts groups and one record of each held-out
             group, the longest, is evaluated, as training draws one of each.
         validation_fraction: share held out, in [0, 1).
@@ -62,12 +65,13 @@ def split_records(
         seed: chooses the groups.
 
     Raises:
-        ConfigError: there are not enough groups to hold any out.
+        ConfigError: there are not enough groups to hold any out, or all of them are too close
+            to the rest.
     """
     usable = np.flatnonzero(store.lengths > 0)
     groups = domain.similarity_groups(store)
     if validation_fraction == 0:
-        return Split(usable, np.empty(0, np.int64), groups, leakage=0.0)
+        return Split(usable, np.empty(0, np.int64), groups, num_too_close=0, leakage=0.0)
     generator = stream(seed, Purpose.SPLIT)
     units = groups if method == "cluster" else np.arange(len(store))
     held_out = _choose_units(units[usable], validation_fraction, sampling, generator)
@@ -85,9 +89,16 @@ def split_records(
         validation = _longest_of_each(groups, store.lengths, validation)
     if len(validation) > validation_records:
         validation = np.sort(generator.choice(validation, validation_records, replace=False))
-    sample = validation[:LEAKAGE_SAMPLE]
-    leakage = float(domain.close_neighbours(store, sample, train).mean())
-    return Split(train, validation, groups, leakage)
+    is_close = domain.close_neighbours(store, validation, train)
+    if method == "random":
+        return Split(train, validation, groups, 0, leakage=float(is_close.mean()))
+    if is_close.all():
+        raise ConfigError(
+            f"data.split = 'cluster': each of the {len(validation)} held-out records has a close "
+            "neighbour in the training data. Hold out more with data.validation_fraction, or set "
+            "data.split = 'random' and read its leakage."
+        )
+    return Split(train, validation[~is_close], groups, int(is_close.sum()), leakage=0.0)
 
 
 def _choose_units(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import math
 import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -35,7 +34,7 @@ from seqmlm.training.restore import (
 from seqmlm.training.run_folder import RunFolder
 from seqmlm.training.signals import StopSignals
 from seqmlm.training.step import StepResult
-from seqmlm.training.workload import Batch, Workload, prepare_workload
+from seqmlm.training.workload import Batch, Workload, describe, prepare_workload
 
 logger = logging.getLogger("seqmlm")
 
@@ -373,28 +372,8 @@ class TrainingRun:
 
     def _announce(self) -> None:
         """Say what is about to be trained on what."""
-        work = self.work
-        parameters = sum(parameter.numel() for parameter in work.model.parameters())
-        for line in work.store.report.lines():
+        for line in describe(self.work):
             logger.info(line)
-        logger.info(
-            "%s in %s similarity groups: %s to train on, %s held out; "
-            "%.1f %% of those have a close neighbour in the training data",
-            f"{len(work.store):,} records",
-            f"{work.split.num_groups:,}",
-            f"{len(work.split.train):,}",
-            f"{len(work.split.validation):,}",
-            100 * work.split.leakage,
-        )
-        logger.info(
-            "%s parameters, %d steps of at most %s tokens, on %s",
-            f"{parameters:,}",
-            work.config.training.steps,
-            f"{work.config.training.tokens_per_batch:,}",
-            work.processes.device,
-        )
-        if math.isclose(work.split.leakage, 0) and not work.samples:
-            logger.info("no validation: data.validation_fraction is 0")
 
 
 @contextmanager

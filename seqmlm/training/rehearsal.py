@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from seqmlm.config import RunConfig
 from seqmlm.training.distributed import processes
-from seqmlm.training.workload import prepare_workload
+from seqmlm.training.workload import describe, prepare_workload
 
 
 def rehearse(config: RunConfig) -> list[str]:
@@ -26,12 +26,8 @@ def rehearse(config: RunConfig) -> list[str]:
         f"{objective.name} {total / max(objective.count(batch), 1):.3f} nats"
         for objective, total in zip(work.stepper.objectives, totals, strict=True)
     ]
-    parameters = sum(parameter.numel() for parameter in work.model.parameters())
     return [
-        *work.store.report.lines(),
-        f"{len(work.split.train):,} records to train on, {len(work.split.validation):,} held out "
-        f"({work.split.leakage:.1%} of them with a close neighbour in the training data)",
-        f"{parameters:,} parameters on {group.device}",
+        *describe(work),
         f"first batch: {len(first.records):,} records, {batch.num_tokens:,} tokens",
         f"untrained loss: {', '.join(losses)}",
         "dry run: nothing was trained or written",

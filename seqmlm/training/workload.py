@@ -227,5 +227,32 @@ def build_model(config: RunConfig, domain: Domain, objectives: list[Objective]) 
     )
 
 
+def describe(work: Workload) -> list[str]:
+    """Say in a few lines what is about to be trained on what."""
+    split, settings = work.split, work.config
+    parameters = sum(parameter.numel() for parameter in work.model.parameters())
+    held_out = "nothing held out: there will be no validation"
+    if len(split.validation):
+        held_out = f"{len(split.validation):,} held out"
+    if split.num_too_close:
+        held_out += f" ({split.num_too_close:,} more have a close neighbour in training: left out)"
+    if split.leakage:
+        held_out += f", {split.leakage:.1%} of them with a close neighbour in training"
+    lines = [
+        *work.store.report.lines(),
+        f"{split.num_groups:,} similarity groups; {len(split.train):,} records to train on, "
+        f"{held_out}",
+        f"{parameters:,} parameters, {settings.training.steps:,} steps of at most "
+        f"{settings.training.tokens_per_batch:,} tokens, on {work.processes.device}",
+    ]
+    room = settings.data.max_length - work.domain.special_tokens_per_sequence
+    if num_long := int((work.store.lengths > room).sum()):
+        lines.append(
+            f"{num_long:,} records are longer than data.max_length = {settings.data.max_length}: "
+            "every epoch sees a new random window of each"
+        )
+    return lines
+
+
 def _compact(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)

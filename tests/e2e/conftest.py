@@ -22,6 +22,7 @@ import torch
 
 from seqmlm.cli import main
 from seqmlm.training.optimizer import learning_rate
+from seqmlm.training.plots import plot_run
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny" / "protein.toml"
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
@@ -81,6 +82,8 @@ def _one_thread_and_a_cache_of_its_own(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEQMLM_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("COLUMNS", "200")
+        # Half the time of so small a run; the fixture `trained` draws its plots.
+        patch.setattr("seqmlm.training.loop.plot_run", lambda *arguments, **options: [])
         yield
     torch.set_num_threads(threads)
 
@@ -143,15 +146,20 @@ def train(cli: Cli, tiny_config: str, tiny_fasta: Path) -> Cli:
 
 @pytest.fixture(scope="session")
 def trained(train: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run; nobody changes it."""
+    """The folder of a finished run with plots; nobody changes it."""
     folder = tmp_path_factory.mktemp("trained") / "run"
-    train(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("seqmlm.training.loop.plot_run", plot_run)
+        train(folder)
     return folder
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Start ``seqmlm ARGUMENTS`` in a forked process, after calling ``prelude`` there."""
+def start(tmp_path: Path, trained: Path) -> Iterator[Start]:
+    """Start ``seqmlm ARGUMENTS`` in a forked process, after calling ``prelude`` there.
+
+    Needs ``trained`` only because it has imported all that the forked processes will use.
+    """
     children: list[Child] = []
 
     def fork(*arguments: object, prelude: Callable[[], None] = lambda: None) -> Child:

@@ -99,7 +99,8 @@ class ProteinDomain(Domain):
         """Return a run on 2,070 class-A beta-lactamases.
 
         One family teaches so small a model more in minutes than unrelated proteins do, if whole
-        clusters are held out and sampled evenly: most members differ by a few residues.
+        clusters are held out and sampled evenly: most members differ by a few residues. 900
+        steps take about five minutes on two cores.
         """
         return {
             "domain": {"cluster_threshold": 0.3},
@@ -108,8 +109,16 @@ class ProteinDomain(Domain):
                 "sources": [str(SAMPLES / "blactamase_family.fasta.gz")],
                 "sampling": "cluster",
                 "max_length": 512,
+                "validation_fraction": 0.2,
             },
             "objectives": [{"name": "mlm", "policy": {"rate": 0.4}}],
+            "optimizer": {"learning_rate": 2e-3},
+            "training": {
+                "steps": 900,
+                "tokens_per_batch": 4096,
+                "evaluate_every": 100,
+                "checkpoint_every": 300,
+            },
         }
 
     def read(self, sources: Sequence[str | Path], report: ReadReport) -> Iterator[Record]:

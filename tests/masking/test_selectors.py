@@ -1,0 +1,212 @@
+"""Which positions the selectors choose: exact amounts, whole units, honest distributions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seqmlm.encoding import NOT_MASKABLE, Encoding
+from seqmlm.errors import ConfigError
+from seqmlm.masking.selectors import Selection, Selector, SpanSelector, TokenSelector, UnitSelector
+
+SELECTORS = [
+    pytest.param(TokenSelector(), id="token"),
+    pytest.param(UnitSelector(), id="unit"),
+    pytest.param(SpanSelector(), id="span"),
+]
+WHOLE_UNIT_SELECTORS = SELECTORS[1:]
+
+# Unit sizes; 0 stands for a token that is never masked.
+LAYOUTS = st.lists(st.integers(0, 4), max_size=30)
+
+
+def encode(layout: Sequence[int]) -> Encoding:
+    """One unit per positive number, of so many tokens; one unmaskable token per 0."""
+    unit_ids: list[int] = []
+    unit = 0
+    for size in layout:
+        unit_ids += [unit] * size or [NOT_MASKABLE]
+        unit += size > 0
+    units = np.array(unit_ids, np.int32)
+    return Encoding(np.arange(len(units), dtype=np.int32), units, np.zeros_like(units))
+
+
+def sizes_of(encoding: Encoding) -> np.ndarray:
+    return np.bincount(encoding.unit_ids[encoding.unit_ids >= 0])
+
+
+def select(selector: Selector, encoding: Encoding, budget: int, seed: int) -> Selection:
+    return selector.select(encoding, sizes_of(encoding), budget, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("selector", SELECTORS)
+@given(layout=LAYOUTS, share=st.floats(0, 1), seed=st.integers(0, 2**32))
+def test_only_maskable_tokens_are_chosen_once_and_in_order(
+    selector: Selector, layout: list[int], share: float, seed: int
+) -> None:
+    encoding = encode(layout)
+    budget = int(share * sum(layout))
+    chosen = select(selector, encoding, budget, seed)
+    assert chosen.positions.dtype == chosen.groups.dtype == np.int32
+    assert len(chosen.positions) == len(chosen.groups)
+    assert (encoding.unit_ids[chosen.positions] >= 0).all()
+    assert (np.diff(chosen.positions) > 0).all()
+
+
+@given(layout=LAYOUTS, budget=st.integers(0, 200), seed=st.integers(0, 2**32))
+def test_tokens_fill_the_budget_exactly(layout: list[int], budget: int, seed: int) -> None:
+    chosen = select(TokenSelector(), encode(layout), budget, seed)
+    assert len(chosen.positions) == min(budget, sum(layout))
+    assert np.array_equal(chosen.groups, chosen.positions)
+
+
+@pytest.mark.parametrize("selector", WHOLE_UNIT_SELECTORS)
+@given(layout=LAYOUTS, share=st.floats(0, 1), seed=st.integers(0, 2**32))
+def test_units_are_chosen_whole_and_in_one_group(
+    selector: Selector, layout: list[int], share: float, seed: int
+) -> None:
+    encoding = encode(layout)
+    chosen = select(selector, encoding, int(share * sum(layout)), seed)
+    units = encoding.unit_ids[chosen.positions]
+    for unit in np.unique(units):
+        assert (units == unit).sum() == sizes_of(encoding)[unit]
+        assert len(np.unique(chosen.groups[units == unit])) == 1
+
+
+@given(layout=LAYOUTS, share=st.floats(0, 1), seed=st.integers(0, 2**32))
+def test_a_unit_is_a_group_of_its_own(layout: list[int], share: float, seed: int) -> None:
+    encoding = encode(layout)
+    chosen = select(UnitSelector(), encoding, int(share * sum(layout)), seed)
+    assert np.array_equal(chosen.groups, encoding.unit_ids[chosen.positions])
+
+
+@given(layout=LAYOUTS, share=st.floats(0, 1), seed=st.integers(0, 2**32))
+def test_spans_are_unbroken_and_never_cross_an_unmaskable_token(
+    layout: list[int], share: float, seed: int
+) -> None:
+    encoding = encode(layout)
+    chosen = select(SpanSelector(max_units=4), encoding, int(share * sum(layout)), seed)
+    for group in np.unique(chosen.groups):
+        positions = chosen.positions[chosen.groups == group]
+        assert np.array_equal(positions, np.arange(positions[0], positions[-1] + 1))
+        assert len(np.unique(encoding.unit_ids[positions])) <= 4
+
+
+@pytest.mark.parametrize("selector", SELECTORS)
+@given(layout=LAYOUTS, seed=st.integers(0, 2**32))
+def test_a_budget_of_everything_chooses_everything(
+    selector: Selector, layout: list[int], seed: int
+) -> None:
+    encoding = encode(layout)
+    chosen = select(selector, encoding, sum(layout), seed)
+    assert np.array_equal(chosen.positions, np.flatnonzero(encoding.unit_ids >= 0))
+
+
+@pytest.mark.parametrize("selector", SELECTORS)
+@pytest.mark.parametrize("layout", [[], [0], [0, 0, 0]], ids=["empty", "special", "specials"])
+def test_nothing_is_chosen_where_nothing_is_maskable(selector: Selector, layout: list[int]) -> None:
+    assert len(select(selector, encode(layout), 5, seed=0).positions) == 0
+
+
+@pytest.mark.parametrize("selector", SELECTORS)
+def test_the_same_generator_state_chooses_the_same(selector: Selector) -> None:
+    encoding = encode([0, *[1, 2, 3] * 20, 0])
+    first, again, other = (select(selector, encoding, 20, seed) for seed in (1, 1, 2))
+    assert np.array_equal(first.positions, again.positions)
+    assert np.array_equal(first.groups, again.groups)
+    assert not np.array_equal(first.positions, other.positions)
+
+
+@pytest.mark.parametrize("budget", [1, 7, 20])
+@pytest.mark.parametrize("selector", SELECTORS)
+def test_the_expected_amount_is_the_budget(selector: Selector, budget: int) -> None:
+    """A unit or span that would exceed the budget is taken with probability left / cost."""
+    encoding = encode([0, 3, 1, 4, 1, 0, 5, 2, 6, 5, 3, 0])
+    amounts = [len(select(selector, encoding, budget, seed).positions) for seed in range(1500)]
+    standard_error = np.std(amounts) / np.sqrt(len(amounts))
+    assert abs(np.mean(amounts) - budget) <= 4 * standard_error
+
+
+@pytest.mark.parametrize(
+    ("selector", "tokens_per_unit"),
+    [
+        pytest.param(TokenSelector(), 1, id="token"),
+        pytest.param(UnitSelector(), 3, id="unit"),
+        pytest.param(SpanSelector(stop_probability=1.0), 3, id="span of one"),
+    ],
+)
+def test_every_position_is_chosen_equally_often(
+    selector: Selector, tokens_per_unit: int, chi_square_p: Callable[..., float]
+) -> None:
+    units, chosen_units, samples = 40, 6, 3000
+    encoding = encode([0, *[tokens_per_unit] * units, 0])
+    counts = np.zeros(units)
+    for seed in range(samples):
+        chosen = select(selector, encoding, chosen_units * tokens_per_unit, seed)
+        counts[encoding.unit_ids[chosen.positions[::tokens_per_unit]]] += 1
+    mean = samples * chosen_units / units
+    assert counts.sum() == samples * chosen_units
+    # Without replacement the counts vary less than in Pearson's test: by this factor.
+    spread = np.sqrt((1 - chosen_units / units) * units / (units - 1))
+    p = chi_square_p(mean + (counts - mean) / spread, np.full(units, mean))
+    assert 1e-3 < p < 1 - 1e-3
+
+
+def test_span_lengths_follow_the_truncated_geometric_law(
+    chi_square_p: Callable[..., float],
+) -> None:
+    """SpanBERT: p = 0.2, at most 10, mean 3.8 (arXiv 1907.10529, section 3.1)."""
+    encoding = encode([1] * 3000)
+    observed = np.zeros(10)
+    for seed in range(30):
+        chosen = select(SpanSelector(), encoding, 450, seed)
+        observed += np.bincount(np.bincount(chosen.groups), minlength=11)[1:]
+    law = 0.2 * 0.8 ** np.arange(10)
+    assert chi_square_p(observed, observed.sum() * law / law.sum()) > 1e-3
+    assert observed @ np.arange(1, 11) / observed.sum() == pytest.approx(3.8, abs=0.1)
+
+
+def test_spans_start_anywhere_equally_often(chi_square_p: Callable[..., float]) -> None:
+    encoding = encode([1] * 23)
+    starts = np.zeros(20)
+    for seed in range(6000):
+        chosen = select(SpanSelector(stop_probability=0.2, max_units=4), encoding, 4, seed)
+        first = chosen.positions[chosen.groups == 0]
+        if len(first) == 4:
+            starts[first[0]] += 1
+    assert chi_square_p(starts, np.full(20, starts.sum() / 20)) > 1e-3
+
+
+def test_spans_shrink_only_where_there_is_no_room() -> None:
+    """Runs of 2 between unmaskable tokens cannot hold the 5 that are always drawn."""
+    encoding = encode([1, 1, 0] * 10)
+    selector = SpanSelector(stop_probability=1e-9, max_units=5)
+    groups = select(selector, encoding, 20, seed=0).groups
+    assert set(np.bincount(groups).tolist()) == {2}
+
+
+@settings(max_examples=20)
+@given(costs=st.lists(st.integers(1, 5), min_size=1, max_size=10), seed=st.integers(0, 99))
+def test_units_may_cost_something_else_than_their_tokens(costs: list[int], seed: int) -> None:
+    encoding = encode([2] * len(costs))
+    for selector in (UnitSelector(), SpanSelector()):
+        chosen = selector.select(
+            encoding, np.array(costs), sum(costs), np.random.default_rng(seed)
+        )
+        assert len(chosen.positions) == 2 * len(costs)
+
+
+@pytest.mark.parametrize("stop_probability", [0.0, -0.1, 1.1, float("nan")])
+def test_stop_probability_out_of_range_is_refused(stop_probability: float) -> None:
+    with pytest.raises(ConfigError, match=r"stop_probability = .* not in \(0, 1\]"):
+        SpanSelector(stop_probability=stop_probability)
+
+
+@pytest.mark.parametrize("max_units", [0, -1, 2.5, 10**15, "3"])
+def test_longest_span_must_be_a_whole_number_of_a_sane_size(max_units: int) -> None:
+    with pytest.raises(ConfigError, match="max_units = .* whole number from 1"):
+        SpanSelector(max_units=max_units)
