@@ -55,8 +55,8 @@ def attention(
         k: [T, Hkv, D], keys. H must be a multiple of Hkv; key-value head h serves the query
             heads h * H / Hkv and following (grouped-query attention).
         v: [T, Hkv, D], values.
-        cu_seqlens: [B + 1] int32 or int64, where sequences start, then T. Empty sequences may
-            occur.
+        cu_seqlens: [B + 1] int32 or int64, where sequences start, then T. Sequences may be
+            empty, and there may be none.
         max_seqlen: length of the longest sequence, or more.
         visibility: who may attend to whom within a sequence. None means that everyone sees
             everyone, and is faster than a `Visibility` that says the same.
@@ -86,6 +86,8 @@ def attention(
         window=window,
     )
     q, k, v = dispatch.in_autocast_dtype(q, k, v)
+    if len(cu_seqlens) == 1:  # a rank may get no sequence of a small batch
+        return q.clone()
     with dispatch.without_autocast(q.device):
         return dispatch.select_backend(backend, q.device).attention(
             q,

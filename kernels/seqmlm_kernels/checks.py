@@ -177,10 +177,9 @@ def check_angles(positions: Tensor, head_dim: int, base: float) -> None:
 
 def _cu_seqlens(cu_seqlens: Tensor, tokens: int, max_seqlen: int) -> None:
     _integer("cu_seqlens", cu_seqlens)
-    if cu_seqlens.ndim != 1 or len(cu_seqlens) < 2:
+    if cu_seqlens.ndim != 1 or len(cu_seqlens) < 1:
         raise ValueError(
-            f"cu_seqlens has shape {tuple(cu_seqlens.shape)}; it must be [sequences + 1] with at "
-            "least one sequence."
+            f"cu_seqlens has shape {tuple(cu_seqlens.shape)}; it must be [sequences + 1]."
         )
     if cu_seqlens.device.type != "cpu":
         return

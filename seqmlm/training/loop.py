@@ -138,6 +138,7 @@ class TrainingRun:
             identity=work.identity(),
         )
         self._saved_step = 0
+        self._validated_step: int | None = None
         self._failures_in_a_row = 0
         self._bars: Bars | None = None
 
@@ -152,11 +153,12 @@ class TrainingRun:
             console=self.console,
         )  # fmt: skip
         with display, closing(batches):
+            self._evaluate_if_due()  # a stop may have cut this step's evaluation short
+            self._stop_if_asked()
             while self.state.step < settings.steps:
                 self._step(next(batches), display)
+                self._evaluate_if_due()
                 step = self.state.step
-                if step % settings.evaluate_every == 0 and step < settings.steps:
-                    self._evaluate()
                 if step % settings.checkpoint_every == 0 or self.signals.take_save_request():
                     self._save()
                 self._stop_if_asked()
@@ -251,6 +253,11 @@ class TrainingRun:
                 f"The records are listed in {dump}."
             )
 
+    def _evaluate_if_due(self) -> None:
+        settings, step = self.work.config.training, self.state.step
+        if 0 < step < settings.steps and step % settings.evaluate_every == 0:
+            self._evaluate()
+
     def _evaluate(self) -> MaskedScores | None:
         """Score the held-out tokens, shared out over the ranks; None if stopped by a signal."""
         if not self.work.samples:
@@ -265,7 +272,9 @@ class TrainingRun:
         if group.any(int(scores is None)) or scores is None:
             return None
         scores = MaskedScores(group.sum(scores.table.to(group.device)).cpu())
-        self._record("validation", loss=scores.loss, accuracy=scores.accuracy)
+        if self.state.step != self._validated_step:
+            self._record("validation", loss=scores.loss, accuracy=scores.accuracy)
+            self._validated_step = self.state.step
         if self.console is not None:
             name, best = self._best_bar()
             self.console.print(
@@ -369,6 +378,7 @@ class TrainingRun:
     def _truncate_metrics(self) -> None:
         if self.work.processes.is_main:
             self.folder.truncate_metrics(after_step=self.state.step)
+            self._validated_step = self.folder.last_step("validation")
 
     def _announce(self) -> None:
         """Say what is about to be trained on what."""

@@ -220,6 +220,13 @@ class RunFolder:
                 kept.append(line + b"\n")
         write_file(self.metrics_path, b"".join(kept), error=RunFolderError)
 
+    def last_step(self, split: str) -> int | None:
+        """Return the step of the newest line of ``split`` in complete metrics; None without one."""
+        if not self.metrics_path.exists():
+            return None
+        records = map(json.loads, self.metrics_path.read_bytes().splitlines())
+        return max((record["step"] for record in records if record["split"] == split), default=None)
+
     def _probe(self) -> None:
         probe = self.path / ".probe"
         write_file(probe, b"", error=RunFolderError)

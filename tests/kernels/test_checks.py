@@ -50,7 +50,7 @@ def run_attention(**changes: Any) -> Tensor:
         ({"cu_seqlens": int32(0, 3, 5)}, ValueError, r"runs from 0 to 5; .* to the 4 tokens"),
         ({"cu_seqlens": int32(0, 3, 2, 4)}, ValueError, r"falls from 3 to 2 at index 2"),
         ({"cu_seqlens": torch.tensor([0.0, 4.0])}, TypeError, r"cu_seqlens is torch\.float32"),
-        ({"cu_seqlens": int32(0)}, ValueError, r"at least one sequence"),
+        ({"cu_seqlens": int32()}, ValueError, r"\[sequences \+ 1\]"),
         ({"max_seqlen": 2}, ValueError, r"max_seqlen is 2; the longest .* has 3"),
         ({"window": -1}, ValueError, r"window is -1"),
         ({"window": 1, "positions": int32(0, 1)}, ValueError, r"positions has shape \(2,\)"),

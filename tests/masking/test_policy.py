@@ -80,7 +80,7 @@ def test_the_expected_share_is_the_rate_for_short_sequences_too(
 
 @pytest.mark.parametrize("per", ["token", "unit"])
 def test_the_rate_is_a_share_of_tokens_or_of_units(words: Domain, per: str) -> None:
-    """12 letters in 3 words: half of them are 6 letters, or 1.5 words."""
+    """14 letters in 3 words: half of them are 7 letters, or 1.5 words."""
     encoding = words.parse("i went elsewhere")
     chosen = policy(rate=0.5, per=per, selector={"name": "unit"})
     samples = [apply_words(chosen, words, encoding, seed) for seed in range(1500)]
