@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from typing import Annotated
 
@@ -60,16 +59,10 @@ def main() -> None:
     """Run one command; a user's mistake becomes one clear line and an exit code.
 
     0 done, 1 run failed, 2 usage or configuration, 3 data, 130 and 143 stopped by a signal.
+    Typer sees to a keyboard interrupt (130) and a reader of our output that has gone (1).
     """
     try:
         app()
     except SeqmlmError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`); nothing is left to say to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)

@@ -89,7 +89,12 @@ def open_store(
     remove_leftovers(folder.parent, error=DataError)
     if "-" in sources:
         folder = folder.with_name(f"{folder.name}-stdin-{os.getpid()}")
-    return prepare(domain, sources, folder, on_progress=on_progress)
+    try:
+        return prepare(domain, sources, folder, on_progress=on_progress)
+    except DataError:
+        if not folder.is_dir():
+            raise
+        return TokenStore(folder)  # another process was faster with the same data
 
 
 def cache_folder() -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -194,7 +193,8 @@ def test_a_second_sigint_ends_at_once_and_keeps_the_checkpoints(
         os.kill(os.getpid(), signal.SIGINT)
 
     stopped = start_tiny(prelude=at_step(9, interrupt_twice)).wait()
-    assert (stopped.exit_code, stopped.stderr.splitlines()[-1]) == (130, "Interrupted.")
+    assert stopped.exit_code == 130
+    assert "Traceback" not in stopped.stderr
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-00000006"]
     assert cli("train", "--resume", "--output", run).exit_code == 0
     assert numbers(run) == numbers(trained)
@@ -258,7 +258,6 @@ def test_two_first_runs_on_the_same_data_do_not_hinder_each_other(
     slow.release()
     outcome = slow.wait()
     assert outcome.exit_code == 0, outcome.stderr
-    shutil.rmtree(tmp_path / "cache")
 
 
 def test_a_process_of_its_own_obeys_a_signal_to_its_group(

@@ -61,15 +61,18 @@ def kmer_clusters(
     records = np.unique(identical, return_index=True)[1]
     index = _KmerIndex.of(store, records, max_index_entries=max_index_entries)
     clusters = np.full(len(records), -1, dtype=np.int64)
+    is_free = np.ones(len(records), dtype=np.bool_)
     num_clusters = 0
     for founder in np.argsort(-store.lengths[records], kind="stable").tolist():
-        if clusters[founder] >= 0:
+        if not is_free[founder]:
             continue
         neighbours = index.neighbours(
-            index.kmers_of(founder), among=clusters < 0, shared_fraction=shared_fraction
+            index.kmers_of(founder), among=is_free, shared_fraction=shared_fraction
         )
         clusters[neighbours] = num_clusters
         clusters[founder] = num_clusters
+        is_free[neighbours] = False
+        is_free[founder] = False
         num_clusters += 1
     return clusters[identical]
 
