@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -73,6 +73,15 @@ class Domain(ABC):
 
     vocabulary: Vocabulary
 
+    learns_vocabulary: ClassVar[bool] = False
+    """Whether :meth:`fit_tokenizer` must be called, or a tokenizer loaded, before ``vocabulary``
+    exists."""
+
+    @property
+    def has_vocabulary(self) -> bool:
+        """Whether ``vocabulary`` is known: fixed, learned or loaded."""
+        return not self.learns_vocabulary or hasattr(self, "vocabulary")
+
     @cached_property
     def registered_name(self) -> str:
         """What :func:`build_domain` was asked for, else ``module:Class``. Saved with the model."""
@@ -105,6 +114,13 @@ class Domain(ABC):
         Raises:
             DataError: a source is missing, unreadable, damaged or holds no record.
         """
+
+    def fit_tokenizer(self, records: Iterable[Record]) -> None:
+        """Learn the vocabulary from records; a pure function of them and the options.
+
+        Only for domains with :attr:`learns_vocabulary`.
+        """
+        raise NotImplementedError(f"domain {self.name!r} has a fixed vocabulary")
 
     @abstractmethod
     def tokenize(self, records: Sequence[Record], report: ReadReport) -> TokenBlock:

@@ -97,6 +97,8 @@ class Registry:
 
     def _import(self, target: str, name: str) -> type[Any]:
         module_name, _, class_name = target.partition(":")
+        if not module_name or not class_name or module_name.startswith("."):
+            raise ConfigError(f"{self.noun} {name!r}: write it as module:Class.")
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
@@ -116,7 +118,10 @@ class Registry:
                 f"{self.noun} {name!r}: module {module_name!r} has no {class_name!r}."
                 f"{suggestion(class_name, public)}"
             )
-        return getattr(module, class_name)  # type: ignore[no-any-return]
+        found = getattr(module, class_name)
+        if not isinstance(found, type):
+            raise ConfigError(f"{self.noun} {name!r}: {target} is not a class.")
+        return found
 
 
 DOMAINS = Registry(

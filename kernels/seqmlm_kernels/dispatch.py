@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import logging
+import os
+import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, cast
@@ -21,7 +24,12 @@ BACKENDS = ("reference", "torch", "triton")
 _MODULES: Mapping[str, str] = {
     "reference": "seqmlm_kernels.reference",
     "torch": "seqmlm_kernels.torch_backend",
+    "triton": "seqmlm_kernels.triton_backend",
 }
+# Ampere: the first with bfloat16 and asynchronous copies.
+_LOWEST_COMPUTE_CAPABILITY = (8, 0)
+# What Triton takes for true in an environment variable.
+_TRUE = ("1", "true", "yes", "on", "y")
 
 _logger = logging.getLogger("seqmlm_kernels")
 
@@ -88,20 +96,28 @@ class Backend(Protocol):
         """See `seqmlm_kernels.rotary`."""
 
 
-def available_backends() -> tuple[str, ...]:
-    """Names that may be passed as ``backend``, other than "auto"."""
-    return tuple(name for name in BACKENDS if why_unavailable(name) is None)
+def available_backends(device: torch.device | None = None) -> tuple[str, ...]:
+    """Names that may be passed as ``backend``, other than "auto".
+
+    Args:
+        device: of the tensors; None asks for any device of this machine.
+    """
+    return tuple(name for name in BACKENDS if why_unavailable(name, device) is None)
 
 
-def why_unavailable(name: str) -> str | None:
+def why_unavailable(name: str, device: torch.device | None = None) -> str | None:
     """Reason why the backend called ``name`` cannot run, or None when it can.
+
+    Args:
+        name: one of BACKENDS.
+        device: of the tensors; None asks for any device of this machine.
 
     Raises:
         ValueError: no backend has that name.
     """
     if name not in BACKENDS:
         raise ValueError(f"backend is {name!r}; it must be one of: auto, {', '.join(BACKENDS)}.")
-    return None if name in _MODULES else "this build of seqmlm_kernels does not contain it"
+    return _why_triton_unavailable(device) if name == "triton" else None
 
 
 def select_backend(name: str, device: torch.device) -> Backend:
@@ -118,11 +134,11 @@ def select_backend(name: str, device: torch.device) -> Backend:
     """
     if name == "auto":
         name = _automatic_backend(device)
-    reason = why_unavailable(name)
+    reason = why_unavailable(name, device)
     if reason is not None:
         raise BackendUnavailableError(
             f"backend={name!r} was asked for and cannot run: {reason}. "
-            f"Available: auto, {', '.join(available_backends())}."
+            f"Available: auto, {', '.join(available_backends(device))}."
         )
     return cast(Backend, importlib.import_module(_MODULES[name]))
 
@@ -146,11 +162,45 @@ def without_autocast(device: torch.device) -> AbstractContextManager[object]:
 def _automatic_backend(device: torch.device) -> str:
     if device.type != "cuda":
         return "torch"
-    reason = why_unavailable("triton")
+    reason = why_unavailable("triton", device)
     if reason is None:
         return "triton"
     _log_fallback(reason)
     return "torch"
+
+
+def _why_triton_unavailable(device: torch.device | None) -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return "the package triton is not installed (it exists for Linux on x86_64)"
+    asked_to_interpret = os.environ.get("TRITON_INTERPRET", "0").lower() in _TRUE
+    reason = None if asked_to_interpret else _why_device_unsuitable(device)
+    loaded = sys.modules.get(_MODULES["triton"])
+    if reason is None and loaded is not None and loaded.INTERPRETED != asked_to_interpret:
+        reason = (
+            f"its kernels were loaded with TRITON_INTERPRET={int(loaded.INTERPRETED)} and it is "
+            f"{int(asked_to_interpret)} now; set it before Python starts"
+        )
+    return reason
+
+
+def _why_device_unsuitable(device: torch.device | None) -> str | None:
+    if device is not None and device.type != "cuda":
+        return (
+            f"the tensors are on {device} and Triton kernels run on CUDA devices "
+            "(TRITON_INTERPRET=1, set before Python starts, interprets them slowly on the CPU)"
+        )
+    if not torch.cuda.is_available():
+        return "torch finds no CUDA device"
+    if torch.version.hip is not None:
+        return None
+    capability = torch.cuda.get_device_capability(device)
+    if capability < _LOWEST_COMPUTE_CAPABILITY:
+        return (
+            f"{torch.cuda.get_device_name(device)} has compute capability "
+            f"{'.'.join(map(str, capability))} and the kernels need at least "
+            f"{'.'.join(map(str, _LOWEST_COMPUTE_CAPABILITY))}"
+        )
+    return None
 
 
 @functools.cache

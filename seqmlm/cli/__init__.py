@@ -50,9 +50,10 @@ def _options(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
     ] = False,
 ) -> None:
-    logging.basicConfig(
-        stream=sys.stderr, format="%(message)s", level=logging.WARNING if quiet else logging.INFO
-    )
+    level = logging.WARNING if quiet else logging.INFO
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setLevel(level)  # of the handler too: a run's log file gets more than the terminal
+    logging.basicConfig(handlers=[terminal], format="%(message)s", level=level)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,13 @@ def prepare(
     Raises:
         DataError: a source cannot be used, no record is left, or the folder cannot be written.
     """
+    made_from = _origin(domain, sources)
+    _ensure_vocabulary(domain, sources)
     report = ReadReport()
-    with new_directory(folder, error=DataError) as temporary:
-        writer = StoreWriter(temporary, token_dtype=domain.token_dtype)
+    with (
+        new_directory(folder, error=DataError) as temporary,
+        StoreWriter(temporary, token_dtype=domain.token_dtype) as writer,
+    ):
         tokens = 0
         for records in _blocks(domain.read(sources, report)):
             block = domain.tokenize(records, report)
@@ -58,7 +63,9 @@ def prepare(
             raise DataError(
                 f"{', '.join(sources)}: no usable record.\n" + "\n".join(report.lines())
             )
-        writer.finish(report=report, made_from=_origin(domain, sources), version=__version__)
+        made_from["vocabulary"] = domain.vocabulary.fingerprint()
+        writer.finish(report=report, made_from=made_from, version=__version__)
+        domain.save_tokenizer(temporary)
     return TokenStore(folder)
 
 
@@ -84,17 +91,17 @@ def open_store(
     folder = cache_folder() / "stores" / f"{domain.name}-{key}"
     if folder.is_dir() and "-" not in sources:
         logger.info("tokens of %s are taken from the cache, %s", ", ".join(sources), folder)
-        return TokenStore(folder)
+        return _open_prepared(domain, folder)
     make_directory(folder.parent, error=DataError)
     remove_leftovers(folder.parent, error=DataError)
     if "-" in sources:
-        folder = folder.with_name(f"{folder.name}-stdin-{os.getpid()}")
+        folder = folder.with_name(f"{folder.name}-stdin-{uuid.uuid4().hex}")
     try:
         return prepare(domain, sources, folder, on_progress=on_progress)
     except DataError:
         if not folder.is_dir():
             raise
-        return TokenStore(folder)  # another process was faster with the same data
+        return _open_prepared(domain, folder)  # another process was faster
 
 
 def cache_folder() -> Path:
@@ -107,6 +114,8 @@ def cache_folder() -> Path:
 
 def _open_prepared(domain: Domain, folder: Path) -> TokenStore:
     store = TokenStore(folder)
+    if not domain.has_vocabulary:
+        domain.load_tokenizer(folder)
     made_with = store.metadata["made_from"]["vocabulary"]
     if made_with != domain.vocabulary.fingerprint():
         raise DataError(
@@ -114,6 +123,18 @@ def _open_prepared(domain: Domain, folder: Path) -> TokenStore:
             f"{domain.vocabulary.fingerprint()}. Prepare it again."
         )
     return store
+
+
+def _ensure_vocabulary(domain: Domain, sources: Sequence[str]) -> None:
+    """Learn the vocabulary in a first pass over the data, if the domain has none yet."""
+    if domain.has_vocabulary:
+        return
+    if "-" in sources:
+        raise DataError(
+            f"domain {domain.name!r} learns its vocabulary in a first pass over the data, and "
+            "standard input can be read only once. Save it to a file."
+        )
+    domain.fit_tokenizer(domain.read(sources, ReadReport()))
 
 
 def _blocks(records: Iterable[Record]) -> Iterator[list[Record]]:
@@ -132,7 +153,7 @@ def _blocks(records: Iterable[Record]) -> Iterator[list[Record]]:
 def _origin(domain: Domain, sources: Sequence[str]) -> dict[str, Any]:
     return {
         "domain": {"name": domain.registered_name, **domain.options},
-        "vocabulary": domain.vocabulary.fingerprint(),
+        "vocabulary": domain.vocabulary.fingerprint() if domain.has_vocabulary else "learned",
         "files": describe_sources(sources),
     }
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -112,7 +112,8 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
 class StoreWriter:
     """Appends records to a store that is being built in ``folder``, which must exist.
 
-    Memory does not grow with what is written.
+    Memory does not grow with what is written. As a context manager it closes its files in any
+    case; only :meth:`finish` makes a store of them.
     """
 
     def __init__(self, folder: Path, *, token_dtype: type[np.unsignedinteger[Any]]) -> None:
@@ -126,6 +127,12 @@ class StoreWriter:
         self._tokens = self._name_bytes = self.records = 0
         for name in ("offsets", "name_offsets"):
             self._files[name].write(np.zeros(1, np.int64).tobytes())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._close()
 
     def append(
         self,
@@ -161,8 +168,7 @@ class StoreWriter:
             made_from: sources, domain options and vocabulary fingerprint.
             version: of the writing seqmlm.
         """
-        for file in self._files.values():
-            file.close()
+        self._close()
         metadata = {
             "format_version": FORMAT_VERSION,
             "seqmlm_version": version,
@@ -174,3 +180,7 @@ class StoreWriter:
             "report": report.to_json(),
         }
         (self._folder / "store.json").write_text(json.dumps(metadata, indent=1))
+
+    def _close(self) -> None:
+        for file in self._files.values():
+            file.close()

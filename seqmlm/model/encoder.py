@@ -60,8 +60,7 @@ class Encoder(nn.Module):
             DataError: a row is longer than the table of learned positions.
         """
         context = AttentionContext(
-            # The kernels want a row; a rank that was dealt none gives them an empty one.
-            cu_seqlens=batch.cu_seqlens if batch.num_rows else batch.cu_seqlens.expand(2),
+            cu_seqlens=batch.cu_seqlens,
             max_seqlen=batch.max_seqlen,
             position_ids=batch.position_ids,
             visibility=batch.visibility,

@@ -94,6 +94,7 @@ def train(
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
         group = stack.enter_context(processes(config.training.device))
+        stack.enter_context(_log_level(logging.INFO if group.is_main else logging.WARNING))
         folder = stack.enter_context(_open_folder(output, resume=resume, processes=group))
 
         def check_stop(records: int, tokens: int) -> None:
@@ -396,6 +397,17 @@ def _open_folder(path: Path, *, resume: bool, processes: Processes) -> Iterator[
     else:
         processes.wait_for_main()
         yield RunFolder.unlocked(path)
+
+
+@contextmanager
+def _log_level(level: int) -> Iterator[None]:
+    """What the package logs; the log file gets it all, also where nobody set up logging."""
+    previous = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(previous)
 
 
 @contextmanager

@@ -135,12 +135,12 @@ def prepare_workload(
         DataError: the data cannot be used.
     """
     domain = build_domain(config.domain.model_dump())
-    objectives = build_objectives(config, domain)
     if processes.is_main:
         store = open_store(domain, config.data.sources, on_progress=on_progress)
     processes.wait_for_main()
     if not processes.is_main:
         store = open_store(domain, config.data.sources)
+    objectives = build_objectives(config, domain)
     data, training = config.data, config.training
     split = split_records(
         domain,
