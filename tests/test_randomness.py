@@ -16,7 +16,7 @@ Key = tuple[int, Purpose, int, int, int]
 def draw(key: Key, count: int = 8) -> list[int]:
     seed, purpose, epoch, sample, index = key
     generator = stream(seed, purpose, epoch=epoch, sample=sample, index=index)
-    return generator.integers(2**63, size=count).tolist()
+    return [int(value) for value in generator.integers(2**63, size=count)]
 
 
 @given(KEYS)
@@ -53,7 +53,7 @@ def test_streams_do_not_depend_on_the_order_in_which_they_are_used() -> None:
 def test_neighbouring_streams_do_not_overlap_or_correlate() -> None:
     """Counter words, not offsets: sample + 1 does not begin where sample goes on."""
     rows = np.stack([stream(0, Purpose.OBJECTIVE, sample=i).random(1000) for i in range(30)])
-    correlations = np.corrcoef(rows)[~np.eye(30, dtype=np.bool_)]
+    correlations = np.asarray(np.corrcoef(rows))[~np.eye(30, dtype=np.bool_)]
     assert np.abs(correlations).max() < 5 / np.sqrt(1000)
     assert len(np.unique(rows)) == rows.size
     first = np.array([stream(0, Purpose.OBJECTIVE, epoch=i).random() for i in range(2000)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def wood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a_wood_with_a_bug.py").write_text("from a_wood import Willow\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in ("a_wood", "a_broken_wood", "a_wood_with_a_bug"):
-        monkeypatch.delitem(__import__("sys").modules, name, raising=False)
+        monkeypatch.delitem(sys.modules, name, raising=False)
 
 
 def install(monkeypatch: pytest.MonkeyPatch, **targets: str) -> None:
@@ -82,8 +83,19 @@ def test_a_missing_class_is_named_with_the_closest_one() -> None:
 
 @pytest.mark.parametrize("name", ["no_such_wood:Oak", "no_such_wood.deep:Oak"])
 def test_a_missing_module_is_a_clear_message(name: str) -> None:
-    with pytest.raises(ConfigError, match="no module named 'no_such_wood'.*PYTHONPATH"):
+    with pytest.raises(ConfigError, match=r"no module named 'no_such_wood'.*PYTHONPATH"):
         TREES.load(name)
+
+
+@pytest.mark.parametrize("name", [":", "a_wood:", ":Oak", ".a_wood:Oak"])
+def test_half_a_name_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="write it as module:Class"):
+        TREES.load(name)
+
+
+def test_what_is_not_a_class_is_refused() -> None:
+    with pytest.raises(ConfigError, match="tree 'os:path': os:path is not a class"):
+        TREES.load("os:path")
 
 
 def test_a_missing_submodule_is_a_clear_message() -> None:

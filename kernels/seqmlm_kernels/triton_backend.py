@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from seqmlm_kernels.triton.attention import attention
 from seqmlm_kernels.triton.launch import INTERPRETED
 
-__all__ = ["INTERPRETED"]
+__all__ = ["INTERPRETED", "attention"]

@@ -71,6 +71,10 @@ def run(
 
     if resume and output is None:
         raise ConfigError("--resume needs --output: the folder of the run to go on with.")
+    if resume and output is not None:
+        from seqmlm.training.run_folder import require_run
+
+        require_run(output)
     shortcuts = {"steps": steps, "seed": seed, "device": device, "backend": backend}
     resumed = output / "config.toml" if resume and output is not None else None
     settings = assemble(

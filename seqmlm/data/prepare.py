@@ -60,9 +60,7 @@ def prepare(
             tokens += len(block.tokens)
             on_progress(writer.records, tokens)
         if tokens == 0:
-            raise DataError(
-                f"{', '.join(sources)}: no usable record.\n" + "\n".join(report.lines())
-            )
+            raise DataError(f"{', '.join(sources)}: no usable record ({report.summary()}).")
         made_from["vocabulary"] = domain.vocabulary.fingerprint()
         writer.finish(report=report, made_from=made_from, version=__version__)
         domain.save_tokenizer(temporary)

@@ -52,6 +52,10 @@ class ReadReport:
                 lines.append(f"  {verb}: {reason}: {count:,} (first: {places})")
         return lines
 
+    def summary(self) -> str:
+        """Return the report as one line, for messages."""
+        return "; ".join(line.strip() for line in self.lines())
+
     def to_json(self) -> dict[str, Any]:
         """Return the counts as plain JSON values; :meth:`from_json` reverses it."""
         return {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -73,7 +74,7 @@ def write_embeddings(
     """Embed every record of ``sources`` into one safetensors file.
 
     Memory does not grow with the number of records. Started again after an interruption, the same
-    call skips what is done.
+    call skips what is done, unless it reads standard input.
 
     Args:
         model: any.
@@ -107,8 +108,6 @@ def write_embeddings(
             partial.append([record.name for record, _ in block], list(vectors))
             done += len(block)
             on_progress(done)
-        if not done:
-            raise DataError(f"{', '.join(sources)}: no usable record.")
         partial.finish({"pooling": pooling, "format": "seqmlm embeddings 1"})
     return report
 
@@ -204,7 +203,8 @@ class PartialFile:
 def _job(model: Model, sources: Sequence[str], pooling: Pooling) -> str:
     described: dict[str, object] = {
         "model": model.fingerprint(),
-        "files": describe_sources(sources),
+        # Nothing tells whether standard input is the same again: such work is never taken up.
+        "files": uuid.uuid4().hex if "-" in sources else describe_sources(sources),
         "pooling": pooling,
     }
     return json.dumps(described)
@@ -213,5 +213,7 @@ def _job(model: Model, sources: Sequence[str], pooling: Pooling) -> str:
 def _open_at(path: Path, size: int) -> BinaryIO:
     """Open for appending after ``size`` bytes; what a killed process wrote beyond is cut off."""
     path.touch()
+    if path.stat().st_size < size:
+        raise DataError(f"{path} is damaged: delete {path.parent} and start again.")
     os.truncate(path, size)
     return path.open("ab")

@@ -8,6 +8,7 @@ from itertools import islice
 from seqmlm.data.report import ReadReport
 from seqmlm.domain import Domain, Record
 from seqmlm.encoding import Encoding
+from seqmlm.errors import DataError
 
 RECORDS_PER_BLOCK = 256
 
@@ -23,17 +24,21 @@ def encoded_records(
         report: counts the records, those left out included.
 
     Raises:
-        DataError: a source or record cannot be used.
+        DataError: a source or record cannot be used, or no record is left.
     """
     records = domain.read(sources, report)
+    found = False
     while block := list(islice(records, RECORDS_PER_BLOCK)):
         tokens = domain.tokenize(block, report)
         start = 0
         for record, length in zip(block, tokens.lengths.tolist(), strict=True):
             if length:
+                found = True
                 uncut = length + domain.special_tokens_per_sequence
                 yield (
                     record,
                     domain.assemble(tokens.tokens[start : start + length], max_length=uncut),
                 )
             start += length
+    if not found:
+        raise DataError(f"{', '.join(map(str, sources))}: no usable record ({report.summary()}).")

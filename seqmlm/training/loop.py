@@ -32,6 +32,7 @@ from seqmlm.training.restore import (
     restore_optimizer,
 )
 from seqmlm.training.run_folder import RunFolder
+from seqmlm.training.run_log import log_file, log_level
 from seqmlm.training.signals import StopSignals
 from seqmlm.training.step import StepResult
 from seqmlm.training.workload import Batch, Workload, describe, prepare_workload
@@ -94,7 +95,7 @@ def train(
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
         group = stack.enter_context(processes(config.training.device))
-        stack.enter_context(_log_level(logging.INFO if group.is_main else logging.WARNING))
+        stack.enter_context(log_level(logging.INFO if group.is_main else logging.WARNING))
         folder = stack.enter_context(_open_folder(output, resume=resume, processes=group))
 
         def check_stop(records: int, tokens: int) -> None:
@@ -106,7 +107,7 @@ def train(
         work = prepare_workload(config, group, on_progress=check_stop)
         run = TrainingRun(work, folder, signals, console if group.is_main else None)
         if group.is_main:
-            stack.enter_context(_log_file(folder.log_path))
+            stack.enter_context(log_file(folder.log_path))
         if resume:
             run.restore(allow_drift)
         if group.is_main:
@@ -397,27 +398,3 @@ def _open_folder(path: Path, *, resume: bool, processes: Processes) -> Iterator[
     else:
         processes.wait_for_main()
         yield RunFolder.unlocked(path)
-
-
-@contextmanager
-def _log_level(level: int) -> Iterator[None]:
-    """What the package logs; the log file gets it all, also where nobody set up logging."""
-    previous = logger.level
-    logger.setLevel(level)
-    try:
-        yield
-    finally:
-        logger.setLevel(previous)
-
-
-@contextmanager
-def _log_file(path: Path) -> Iterator[None]:
-    """Copy the log of the package to a file."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        handler.close()

@@ -65,16 +65,7 @@ class RunFolder:
         Raises:
             RunFolderError: there is no run in the folder, or it is in use or cannot be written.
         """
-        if not path.exists():
-            raise RunFolderError(
-                f"There is no folder {path} to resume. Check the path, or leave out --resume to "
-                "start a new run there."
-            )
-        if not (path / "config.toml").exists() and not (path / "checkpoints").exists():
-            raise RunFolderError(
-                f"{path} is not a run folder: it has neither config.toml nor checkpoints/. "
-                "Check the path, or leave out --resume to start a new run elsewhere."
-            )
+        require_run(path)
         return cls._open(path)
 
     @classmethod
@@ -231,6 +222,24 @@ class RunFolder:
         probe = self.path / ".probe"
         write_file(probe, b"", error=RunFolderError)
         probe.unlink()
+
+
+def require_run(path: Path) -> None:
+    """Check that a folder holds a run that can be resumed.
+
+    Raises:
+        RunFolderError: it does not exist, or nothing in it is of a run.
+    """
+    if not path.exists():
+        raise RunFolderError(
+            f"There is no folder {path} to resume. Check the path, or leave out --resume to "
+            "start a new run there."
+        )
+    if not (path / "config.toml").exists() and not (path / "checkpoints").exists():
+        raise RunFolderError(
+            f"{path} is not a run folder: it has neither config.toml nor checkpoints/. "
+            "Check the path, or leave out --resume to start a new run elsewhere."
+        )
 
 
 def _call(method: weakref.WeakMethod[Any]) -> None:

@@ -155,6 +155,7 @@ def prepare_workload(
     torch.manual_seed(training.seed)
     model = build_model(config, domain, objectives).to(processes.device)
     module = LossModule(model, objectives)
+    samples = evaluation_samples(domain, store, split.validation, max_length=data.max_length)
     if training.compile:
         model.encoder.compile(dynamic=True)
     return Workload(
@@ -171,7 +172,8 @@ def prepare_workload(
             seed=training.seed,
         ),
         builder=SampleBuilder(domain, store, objectives, data.max_length, training.seed),
-        samples=evaluation_samples(domain, store, split.validation, max_length=data.max_length),
+        # Held-out records may be so short that no token of any is hidden: nothing to evaluate.
+        samples=samples if any(len(sample.positions) for sample in samples) else [],
         model=model,
         stepper=Stepper(
             module=processes.parallelise(module),
@@ -234,6 +236,8 @@ def describe(work: Workload) -> list[str]:
     held_out = "nothing held out: there will be no validation"
     if len(split.validation):
         held_out = f"{len(split.validation):,} held out"
+    if len(split.validation) and not work.samples:
+        held_out += ", too short to hide a token of: there will be no validation"
     if split.num_too_close:
         held_out += f" ({split.num_too_close:,} more have a close neighbour in training: left out)"
     if split.leakage:

@@ -144,9 +144,7 @@ def test_a_random_split_divides_groups_and_reports_the_leakage(
     assert split(words, store, validation_fraction=0.4).leakage == 0.0
 
 
-def test_a_group_larger_than_the_share_is_never_held_out(
-    words: Domain, word_store: Stores
-) -> None:
+def test_a_group_larger_than_the_share_is_never_held_out(words: Domain, word_store: Stores) -> None:
     store = word_store(corpus([60, *[2] * 20]))
     for seed in range(20):
         parts = split(words, store, validation_fraction=0.1, seed=seed)

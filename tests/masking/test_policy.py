@@ -66,9 +66,7 @@ def test_bert_policy_holds_over_100_000_ids() -> None:
 
 @pytest.mark.parametrize("selector", ["token", "unit", "span"])
 @pytest.mark.parametrize("rate", [0.15, 0.4])
-def test_the_expected_share_is_the_rate_for_short_sequences_too(
-    selector: str, rate: float
-) -> None:
+def test_the_expected_share_is_the_rate_for_short_sequences_too(selector: str, rate: float) -> None:
     """7 maskable residues: rounding up or down at random keeps the mean exact."""
     encoding = proteins(10)
     chosen = policy(rate=rate, selector={"name": selector})
@@ -92,9 +90,7 @@ def test_the_rate_is_a_share_of_tokens_or_of_units(words: Domain, per: str) -> N
     assert abs(np.mean(counted) - expected) <= 4 * np.std(counted) / np.sqrt(len(counted))
 
 
-def apply_words(
-    chosen: MaskingPolicy, words: Domain, encoding: Encoding, seed: int
-) -> Masked:
+def apply_words(chosen: MaskingPolicy, words: Domain, encoding: Encoding, seed: int) -> Masked:
     return chosen.apply(
         encoding,
         vocabulary=words.vocabulary,

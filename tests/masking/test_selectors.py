@@ -195,9 +195,7 @@ def test_spans_shrink_only_where_there_is_no_room() -> None:
 def test_units_may_cost_something_else_than_their_tokens(costs: list[int], seed: int) -> None:
     encoding = encode([2] * len(costs))
     for selector in (UnitSelector(), SpanSelector()):
-        chosen = selector.select(
-            encoding, np.array(costs), sum(costs), np.random.default_rng(seed)
-        )
+        chosen = selector.select(encoding, np.array(costs), sum(costs), np.random.default_rng(seed))
         assert len(chosen.positions) == 2 * len(costs)
 
 
@@ -209,5 +207,5 @@ def test_stop_probability_out_of_range_is_refused(stop_probability: float) -> No
 
 @pytest.mark.parametrize("max_units", [0, -1, 2.5, 10**15, "3"])
 def test_longest_span_must_be_a_whole_number_of_a_sane_size(max_units: int) -> None:
-    with pytest.raises(ConfigError, match="max_units = .* whole number from 1"):
+    with pytest.raises(ConfigError, match=r"max_units = .* whole number from 1"):
         SpanSelector(max_units=max_units)
