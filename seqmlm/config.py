@@ -76,11 +76,25 @@ class ModelSection(Section):
 
 
 class ObjectiveSection(Section):
-    """[[objectives]]: the name, its weight, and the options that its constructor takes."""
+    """[[objectives]]: the name, its weight, and the options that its constructor takes.
+
+    The label tells two objectives of one name apart; it is the name if not given.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str = "mlm"
+    label: str = ""
     weight: Annotated[float, Field(gt=0)] = 1.0
+
+
+class ScheduleSection(Section):
+    """[schedule]: which objectives train when; see objectives/schedule.py."""
+
+    kind: Literal["together", "alternate", "mixture"] = "together"
+    blocks: Annotated[str, Field(description="of alternate: epochs and objective, in turn")] = ""
+    shares: Annotated[
+        dict[str, float], Field(description="of mixture: by objective; equal if empty")
+    ] = {}
 
 
 class OptimizerSection(Section):
@@ -122,6 +136,7 @@ class RunConfig(Section):
     data: DataSection
     model: ModelSection = ModelSection()
     objectives: list[ObjectiveSection] = Field([ObjectiveSection()], min_length=1)
+    schedule: ScheduleSection = ScheduleSection()
     optimizer: OptimizerSection = OptimizerSection()
     training: TrainingSection = TrainingSection()
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from seqmlm.data.report import ReadReport
 from seqmlm.encoding import Encoding
+from seqmlm.errors import ConfigError
 from seqmlm.registry import DOMAINS
 from seqmlm.vocabulary import Vocabulary
 
@@ -48,7 +49,8 @@ class TokenBlock:
     """Tokens of several records, one after the other, special tokens not included.
 
     Args:
-        tokens: uint8, uint16 or uint32 ``[sum(lengths)]``.
+        tokens: uint8, uint16 or uint32 ``[sum(lengths)]``. Ids, perhaps with marks of the domain's
+            own in the bits above them (:meth:`Domain.token_ids`).
         lengths: int64 ``[records]``.
     """
 
@@ -68,8 +70,8 @@ class Domain(ABC):
     summary: ClassVar[str]
     """One line for ``seqmlm domains``."""
 
-    token_dtype: ClassVar[type[np.unsignedinteger[Any]]]
-    """Smallest unsigned type that holds every id; the type of the token store."""
+    token_dtype: type[np.unsignedinteger[Any]]
+    """Smallest unsigned type that holds every stored token; the type of the token store."""
 
     vocabulary: Vocabulary
 
@@ -119,6 +121,9 @@ class Domain(ABC):
         """Learn the vocabulary from records; a pure function of them and the options.
 
         Only for domains with :attr:`learns_vocabulary`.
+
+        Args:
+            records: may be iterated more than once; each time reads the sources anew.
         """
         raise NotImplementedError(f"domain {self.name!r} has a fixed vocabulary")
 
@@ -129,6 +134,12 @@ class Domain(ABC):
         Raises:
             DataError: a record holds something that is neither a token nor a known exception.
         """
+
+    def token_ids(
+        self, tokens: npt.NDArray[np.unsignedinteger[Any]]
+    ) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """Return the ids of stored tokens: the tokens themselves, without the domain's marks."""
+        return tokens
 
     @abstractmethod
     def assemble(
@@ -184,6 +195,20 @@ class Domain(ABC):
         """
         groups = store.identical_groups()
         return np.isin(groups[queries], groups[references])
+
+    def similar_units(self) -> Iterable[tuple[tuple[int, ...], tuple[int, ...], float]]:
+        """Yield units, a unit that may stand for each, and its weight above 0.
+
+        Units are tuples of token ids. For the corruptor ``similar``; a domain without a table of
+        its own leaves this alone.
+
+        Raises:
+            ConfigError: the domain has no such table.
+        """
+        raise ConfigError(
+            f"similar corruptor: domain {self.name!r} brings no table of similar units. Give the "
+            "path of one: table = 'similar.tsv', with lines of unit TAB candidate [TAB weight]."
+        )
 
     def save_tokenizer(self, folder: Path) -> None:  # noqa: B027
         """Write what :attr:`options` and the vocabulary do not hold; nothing by default."""

@@ -20,6 +20,7 @@ class Purpose(IntEnum):
     OBJECTIVE = 3
     EVALUATION = 4
     MODULES = 5
+    SCHEDULE = 6
 
 
 def stream(

@@ -126,13 +126,21 @@ class Registry:
 
 DOMAINS = Registry(
     noun="domain",
-    builtin={"protein": "seqmlm_domains.protein.domain:ProteinDomain"},
+    builtin={
+        "protein": "seqmlm_domains.protein.domain:ProteinDomain",
+        "text": "seqmlm_domains.text.domain:TextDomain",
+    },
     group="seqmlm.domains",
 )
 
 OBJECTIVES = Registry(
     noun="objective",
-    builtin={"mlm": "seqmlm.objectives.mlm:MaskedLanguageModelling"},
+    builtin={
+        "mlm": "seqmlm.objectives.mlm:MaskedLanguageModelling",
+        "clm": "seqmlm.objectives.clm:CausalLanguageModelling",
+        "prefix_lm": "seqmlm.objectives.prefix_lm:PrefixLanguageModelling",
+        "pmlm": "seqmlm.objectives.pmlm:PseudoMaskedLanguageModelling",
+    },
     group="seqmlm.objectives",
 )
 
@@ -142,12 +150,20 @@ SELECTORS = Registry(
         "token": "seqmlm.masking.selectors:TokenSelector",
         "unit": "seqmlm.masking.selectors:UnitSelector",
         "span": "seqmlm.masking.selectors:SpanSelector",
+        "ngram": "seqmlm.masking.selectors:NgramSelector",
+        "block": "seqmlm.masking.selectors:BlockSelector",
+        "scored": "seqmlm.masking.scored:ScoredSelector",
+        "typed": "seqmlm.masking.typed:TypedSelector",
+        "group": "seqmlm.masking.typed:GroupSelector",
     },
     group="seqmlm.selectors",
 )
 
 CORRUPTORS = Registry(
     noun="corruptor",
-    builtin={"mixed": "seqmlm.masking.corruptors:MixedCorruptor"},
+    builtin={
+        "mixed": "seqmlm.masking.corruptors:MixedCorruptor",
+        "similar": "seqmlm.masking.similar:SimilarCorruptor",
+    },
     group="seqmlm.corruptors",
 )

@@ -24,23 +24,28 @@ from seqmlm.masking.policy import UNIFORM_MASKS
 from seqmlm.model.configuration import EncoderConfig
 from seqmlm.model.model import Model
 from seqmlm.objectives.rows import Objective, Row
+from seqmlm_kernels.visibility import visible_pairs
 
 
 def check_domain(domain: Domain, texts: Sequence[str], *, folder: Path | None = None) -> None:
     """Hold a domain to its contract.
 
     Args:
-        domain: freshly built.
+        domain: freshly built. One that learns its vocabulary learns it from ``texts``.
         texts: at least two valid records of different lengths, as :meth:`Domain.read` yields
             their content.
-        folder: an empty folder, to check that a tokenizer survives saving and loading.
+        folder: an empty folder, to check that a tokenizer survives saving and loading; a domain
+            that learns its vocabulary needs it.
 
     Raises:
         AssertionError: a promise of :class:`seqmlm.domain.Domain` is broken.
     """
     assert len(texts) >= 2, "give at least two texts"
-    _check_description(domain)
     records = [Record(f"r{i}", text, "test", i + 1) for i, text in enumerate(texts)]
+    if domain.learns_vocabulary:
+        assert folder is not None, "give a folder: the vocabulary is learned and must be kept"
+        _check_learning(domain, records)
+    _check_description(domain)
     report = ReadReport(read=len(records))
     block = domain.tokenize(records, report)
     assert block.tokens.dtype == np.dtype(domain.token_dtype), "tokens are not of token_dtype"
@@ -51,6 +56,9 @@ def check_domain(domain: Domain, texts: Sequence[str], *, folder: Path | None = 
     for text, tokens in zip(texts, parts, strict=True):
         encoding = _assemble(domain, tokens)
         _check_encoding(domain, encoding)
+        stored = domain.token_ids(tokens)
+        assert len(stored) == len(tokens), "token_ids must give one id per stored token"
+        assert np.isin(stored, encoding.ids).all(), "token_ids and assemble disagree"
         _check_window(domain, tokens)
         decoded = domain.decode(encoding.ids.tolist())
         again = domain.parse(decoded)
@@ -60,7 +68,7 @@ def check_domain(domain: Domain, texts: Sequence[str], *, folder: Path | None = 
     if folder is not None:
         domain.save_tokenizer(folder)
         domain.load_tokenizer(folder)
-    _check_rebuild(domain, parts)
+    _check_rebuild(domain, parts, folder)
 
 
 def check_objective(objective: Objective, domain: Domain, texts: Sequence[str]) -> None:
@@ -82,11 +90,25 @@ def check_objective(objective: Objective, domain: Domain, texts: Sequence[str]) 
         again = objective.rows(encoding, np.random.default_rng(seed))
         assert np.array_equal(before, encoding.ids), "rows() changed the encoding it was given"
         assert _same_rows(made, again), "the same generator state must give the same rows"
+        later = objective.at(1.0)
+        assert later.name == objective.name, "at() must keep the name"
+        made = [*made, *later.rows(encoding, np.random.default_rng(seed))]
         for row in made:
             _check_targets(objective, domain, row)
         rows += made
-    assert 0 <= objective.mask_token_rate < 1, "mask_token_rate must be in [0, 1)"
+    assert 0 <= objective.mask_token_rate <= 1, "mask_token_rate must be in [0, 1]"
     _check_loss(objective, domain, rows)
+
+
+def _check_learning(domain: Domain, records: Sequence[Record]) -> None:
+    assert not domain.has_vocabulary, "a domain that learns its vocabulary must begin without"
+    domain.fit_tokenizer(records)
+    assert domain.has_vocabulary, "fit_tokenizer must set the vocabulary"
+    again = type(domain)(**domain.options)
+    again.fit_tokenizer(records)
+    assert again.vocabulary.fingerprint() == domain.vocabulary.fingerprint(), (
+        "equal records and options must give equal vocabularies"
+    )
 
 
 def _check_description(domain: Domain) -> None:
@@ -149,8 +171,10 @@ def _check_masking(domain: Domain, encoding: Encoding) -> None:
     assert (encoding.unit_ids[masked.positions] >= 0).all(), "an unmaskable token was masked"
 
 
-def _check_rebuild(domain: Domain, parts: Sequence[np.ndarray]) -> None:
+def _check_rebuild(domain: Domain, parts: Sequence[np.ndarray], folder: Path | None) -> None:
     rebuilt = type(domain)(**domain.options)
+    if rebuilt.learns_vocabulary and folder is not None:
+        rebuilt.load_tokenizer(folder)
     copied: Domain = copy.deepcopy(domain)
     for other in (rebuilt, copied):
         assert other.vocabulary.fingerprint() == domain.vocabulary.fingerprint()
@@ -161,10 +185,21 @@ def _check_rebuild(domain: Domain, parts: Sequence[np.ndarray]) -> None:
 def _same_rows(left: Sequence[Row], right: Sequence[Row]) -> bool:
     return len(left) == len(right) and all(
         np.array_equal(a.ids, b.ids)
+        and np.array_equal(a.position_ids, b.position_ids)
+        and np.array_equal(_visible(a), _visible(b))
         and a.targets.keys() == b.targets.keys()
         and all(np.array_equal(a.targets[k].positions, b.targets[k].positions) for k in a.targets)
         for a, b in zip(left, right, strict=True)
     )
+
+
+def _visible(row: Row) -> np.ndarray:
+    """Who sees whom, bool ``[n, n]``, queries before keys."""
+    if row.visibility is None:
+        return np.ones((len(row.ids), len(row.ids)), np.bool_)
+    columns = (row.visibility.step, row.visibility.reach, row.visibility.group)
+    visible: np.ndarray = visible_pairs(*map(torch.from_numpy, columns)).numpy()
+    return visible
 
 
 def _check_targets(objective: Objective, domain: Domain, row: Row) -> None:
@@ -174,6 +209,7 @@ def _check_targets(objective: Objective, domain: Domain, row: Row) -> None:
         assert ((positions >= 0) & (positions < len(row.ids))).all(), "a target lies outside"
         if targets.allowed is not None:
             assert targets.allowed.mask()[labels].all(), "a label is not among the allowed tokens"
+    assert _visible(row).diagonal().all(), f"{objective.name}: a token does not see itself"
     padding = domain.vocabulary.special.padding
     assert (row.ids != padding).all(), f"{objective.name}: a row holds padding tokens"
 

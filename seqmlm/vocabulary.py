@@ -76,6 +76,10 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def __deepcopy__(self, memo: object) -> Vocabulary:
+        # Nothing in it can change; and a read-only mapping cannot be copied.
+        return self
+
     def __contains__(self, token: object) -> bool:
         return token in self._ids
 

@@ -21,6 +21,7 @@ from seqmlm.config import (
 from seqmlm.domain import build_domain
 from seqmlm.errors import ConfigError, UnknownNameError
 from seqmlm.training.workload import build_objectives
+from seqmlm_domains.protein.domain import ProteinDomain
 
 MINIMAL: dict[str, Any] = {"domain": {"name": "protein"}, "data": {"sources": ["a.fasta"]}}
 
@@ -158,7 +159,11 @@ def test_tables_merge_and_lists_are_replaced() -> None:
     assert base == {"a": {"b": 1, "c": 2}, "list": [1, 2]}
 
 
-def test_domain_defaults_are_copied_and_never_changed() -> None:
+def test_defaults_that_a_domain_hands_out_are_never_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shared = ProteinDomain.default_config()
+    monkeypatch.setattr(ProteinDomain, "default_config", classmethod(lambda domain: shared))
     overridden("objectives.0.policy.rate=0.9")
     assert overridden().objectives[0].model_extra == {"policy": {"rate": 0.15}}
 

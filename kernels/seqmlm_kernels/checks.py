@@ -127,7 +127,7 @@ def checked_sets(
 
 def check_targets_allowed(targets: Tensor, sets: AllowedSets, *, size: int) -> None:
     """Raise at the first target outside its set; a prediction with an empty set has none."""
-    if targets.device.type != "cpu":
+    if not _values_are_checked(targets):
         return
     outside = ~sets.contain(targets)
     if not outside.any():
@@ -181,7 +181,7 @@ def _cu_seqlens(cu_seqlens: Tensor, tokens: int, max_seqlen: int) -> None:
         raise ValueError(
             f"cu_seqlens has shape {tuple(cu_seqlens.shape)}; it must be [sequences + 1]."
         )
-    if cu_seqlens.device.type != "cpu":
+    if not _values_are_checked(cu_seqlens):
         return
     boundaries = cu_seqlens.tolist()
     if boundaries[0] != 0 or boundaries[-1] != tokens:
@@ -200,6 +200,11 @@ def _cu_seqlens(cu_seqlens: Tensor, tokens: int, max_seqlen: int) -> None:
         raise ValueError(
             f"max_seqlen is {max_seqlen}; the longest sequence of cu_seqlens has {longest} tokens."
         )
+
+
+def _values_are_checked(tensor: Tensor) -> bool:
+    """Not on a GPU, where the host would wait, and not while a graph is traced: none are there."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _even(name: str, head_dim: int) -> None:
@@ -246,7 +251,7 @@ def _same_device(like: Tensor, **tensors: Tensor) -> None:
 def _indices(name: str, indices: Tensor, size: int) -> None:
     """Integers in [0, size); the range is checked on the CPU."""
     _integer(name, indices)
-    if indices.device.type != "cpu" or indices.numel() == 0:
+    if not _values_are_checked(indices) or indices.numel() == 0:
         return
     lowest, highest = (int(value) for value in indices.aminmax())
     if lowest < 0 or highest >= size:

@@ -30,9 +30,10 @@ def run(
 ) -> None:
     """Measure a model on held-out data, beside the bars.
 
-    Every evaluated token is hidden behind the mask token. The bars (unigram, composition of the
-    sequence, composition and neighbours) are fitted on the run's training data and score the same
-    hidden tokens.
+    Every evaluated token is hidden behind the mask token; a run that was trained by causal
+    objectives alone predicts each token from those before it instead. The bars (unigram,
+    composition of the sequence, composition and neighbours; or unigram and bigram) are fitted on
+    the run's training data and score the same tokens.
     """
     import json
 

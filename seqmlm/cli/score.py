@@ -26,6 +26,7 @@ def run(
     Every token is masked alone and predicted from all others; natural logarithms are summed.
     """
     import json
+    import math
 
     from seqmlm.cli.reading import print_report
     from seqmlm.data.report import ReadReport
@@ -48,7 +49,11 @@ def run(
             round(score.perplexity, 4),
         )
         if as_json:
-            print(json.dumps(dict(zip(columns, values, strict=True))), flush=True)
+            # JSON has no NaN, which is the perplexity of a record without a scored token.
+            perplexity = None if math.isnan(score.perplexity) else values[-1]
+            print(
+                json.dumps(dict(zip(columns, (*values[:-1], perplexity), strict=True))), flush=True
+            )
         else:
             print("\t".join(map(str, values)), flush=True)
     print_report(report)

@@ -15,7 +15,8 @@ def print_evaluation(report: EvaluationReport, *, by_token: bool) -> None:
     """Print model and bars side by side, the verdict, and the loss of each true token."""
     console = Console(highlight=False)
     table = Table(
-        title=f"{report.scores.targets:,} hidden tokens of {report.sequences:,} held-out sequences",
+        title=f"{report.scores.targets:,} {report.targets} of {report.sequences:,} held-out "
+        "sequences",
         title_justify="left",
     )
     table.add_column("predictor")

@@ -58,7 +58,7 @@ def run(
         bool, typer.Option("--dry-run", help="Check everything, train nothing.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the final evaluation as JSON.")
+        bool, typer.Option("--json", help="Print the final evaluation as JSON, null without one.")
     ] = False,
 ) -> None:
     """Train a model and evaluate it on held-out data.
@@ -104,6 +104,7 @@ def _train(settings, folder: Path, *, resume: bool, allow_drift: list[str], as_j
     from rich.console import Console
 
     from seqmlm.cli.tables import print_evaluation
+    from seqmlm.training.distributed import is_main_process
     from seqmlm.training.loop import train
 
     quiet = not logging.getLogger().isEnabledFor(logging.INFO)
@@ -114,11 +115,12 @@ def _train(settings, folder: Path, *, resume: bool, allow_drift: list[str], as_j
         allow_drift=allow_drift,
         console=None if quiet else Console(stderr=True),
     )
-    if result.report is not None:
-        if as_json:
-            print(json.dumps(result.report.to_json()))
-        else:
-            print_evaluation(result.report, by_token=False)
+    if not is_main_process():
+        return
+    if as_json:
+        print(json.dumps(None if result.report is None else result.report.to_json()))
+    elif result.report is not None:
+        print_evaluation(result.report, by_token=False)
     for path in result.plots:
         logging.getLogger("seqmlm").info("picture: %s", path)
     logging.getLogger("seqmlm").info(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from seqmlm.masking.counts import MaskCounts
 from seqmlm.objectives.rows import Row, Targets
 from seqmlm.vocabulary import AllowedTokens
 from seqmlm_kernels import Visibility
@@ -28,6 +29,7 @@ class PackedTargets:
         weights: float32 ``[m]``, or absent where all are 1.
         allowed: int32 ``[sets, ceil(vocabulary / 32)]`` bitsets, or absent where every token is.
         allowed_index: int32 ``[m]``, the set of each target; absent where there is one set.
+        masking: what a masking policy did to the rows; absent where there is none.
     """
 
     rows: Tensor
@@ -35,6 +37,7 @@ class PackedTargets:
     weights: Tensor | None = None
     allowed: Tensor | None = None
     allowed_index: Tensor | None = None
+    masking: MaskCounts | None = None
 
     def to(self, device: torch.device) -> PackedTargets:
         """Return the same targets on another device."""
@@ -51,6 +54,8 @@ class PackedBatch:
         segment_ids: int32 ``[tokens]``.
         cu_seqlens: int32 ``[rows + 1]``, where each row starts; the last entry is ``tokens``.
         max_seqlen: tokens of the longest row.
+        num_positions: one more than the largest position id; less than ``max_seqlen`` where rows
+            repeat positions.
         visibility: absent where every token of a row sees every other.
         targets: by objective name.
     """
@@ -60,6 +65,7 @@ class PackedBatch:
     segment_ids: Tensor
     cu_seqlens: Tensor
     max_seqlen: int
+    num_positions: int
     visibility: Visibility | None
     targets: Mapping[str, PackedTargets]
 
@@ -99,6 +105,7 @@ def pack(rows: Sequence[Row]) -> PackedBatch:
         segment_ids=_join([row.segment_ids for row in rows], np.int32),
         cu_seqlens=torch.from_numpy(starts.astype(np.int32)),
         max_seqlen=int(lengths.max(initial=0)),
+        num_positions=max((int(row.position_ids.max(initial=-1)) for row in rows), default=-1) + 1,
         visibility=_pack_visibility(rows),
         targets={name: _pack_targets(name, rows, starts) for name in names},
     )
@@ -122,7 +129,13 @@ def _pack_targets(name: str, rows: Sequence[Row], starts: npt.NDArray[np.int64])
         weights=weights,
         allowed=allowed,
         allowed_index=allowed_index,
+        masking=_add_masking(parts),
     )
+
+
+def _add_masking(parts: Sequence[Targets]) -> MaskCounts | None:
+    counts = [part.masking for part in parts if part.masking is not None]
+    return sum(counts[1:], start=counts[0]) if counts else None
 
 
 def _pack_allowed(

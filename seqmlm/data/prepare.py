@@ -9,6 +9,7 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from seqmlm.errors import DataError
 
 CHARACTERS_PER_BLOCK = 4 * 2**20
 """Records are tokenised in blocks of about so many characters: the memory that building takes."""
+
+_LEARNED = "learned"  # in place of a fingerprint, while the vocabulary is not known
 
 logger = logging.getLogger("seqmlm")
 
@@ -84,9 +87,7 @@ def open_store(
     """
     if len(sources) == 1 and (Path(sources[0]) / "store.json").is_file():
         return _open_prepared(domain, Path(sources[0]))
-    origin = _origin(domain, sources)
-    key = hashlib.sha256(json.dumps([FORMAT_VERSION, origin]).encode()).hexdigest()[:24]
-    folder = cache_folder() / "stores" / f"{domain.name}-{key}"
+    folder = _cached_folder(domain, sources)
     if folder.is_dir() and "-" not in sources:
         logger.info("tokens of %s are taken from the cache, %s", ", ".join(sources), folder)
         return _open_prepared(domain, folder)
@@ -94,12 +95,37 @@ def open_store(
     remove_leftovers(folder.parent, error=DataError)
     if "-" in sources:
         folder = folder.with_name(f"{folder.name}-stdin-{uuid.uuid4().hex}")
+        logger.info("standard input is kept as %s; resume with --data and that folder", folder)
     try:
         return prepare(domain, sources, folder, on_progress=on_progress)
     except DataError:
         if not folder.is_dir():
             raise
         return _open_prepared(domain, folder)  # another process was faster
+
+
+def _cached_folder(domain: Domain, sources: Sequence[str]) -> Path:
+    """Where the store of ``sources`` lies or will lie.
+
+    The store in which a domain learned the vocabulary it now has is that of an unlearned domain.
+    """
+    origin = _origin(domain, sources)
+    folder = _folder_of(domain, origin)
+    if not folder.is_dir() and domain.learns_vocabulary:
+        learned = _folder_of(domain, origin | {"vocabulary": _LEARNED})
+        if learned.is_dir() and _made_with(TokenStore(learned)) == origin["vocabulary"]:
+            return learned
+    return folder
+
+
+def _folder_of(domain: Domain, origin: dict[str, Any]) -> Path:
+    key = hashlib.sha256(json.dumps([FORMAT_VERSION, origin]).encode()).hexdigest()[:24]
+    return cache_folder() / "stores" / f"{domain.name}-{key}"
+
+
+def _made_with(store: TokenStore) -> str:
+    """Fingerprint of the vocabulary of a store's tokens."""
+    return str(store.metadata["made_from"]["vocabulary"])
 
 
 def cache_folder() -> Path:
@@ -114,7 +140,7 @@ def _open_prepared(domain: Domain, folder: Path) -> TokenStore:
     store = TokenStore(folder)
     if not domain.has_vocabulary:
         domain.load_tokenizer(folder)
-    made_with = store.metadata["made_from"]["vocabulary"]
+    made_with = _made_with(store)
     if made_with != domain.vocabulary.fingerprint():
         raise DataError(
             f"{folder}: prepared with vocabulary {made_with}, but domain {domain.name!r} now has "
@@ -132,7 +158,18 @@ def _ensure_vocabulary(domain: Domain, sources: Sequence[str]) -> None:
             f"domain {domain.name!r} learns its vocabulary in a first pass over the data, and "
             "standard input can be read only once. Save it to a file."
         )
-    domain.fit_tokenizer(domain.read(sources, ReadReport()))
+    domain.fit_tokenizer(_Records(domain, sources))
+
+
+@dataclass(frozen=True)
+class _Records:
+    """The records of sources, read anew by every iteration and not counted."""
+
+    domain: Domain
+    sources: Sequence[str]
+
+    def __iter__(self) -> Iterator[Record]:
+        return self.domain.read(self.sources, ReadReport())
 
 
 def _blocks(records: Iterable[Record]) -> Iterator[list[Record]]:
@@ -151,7 +188,7 @@ def _blocks(records: Iterable[Record]) -> Iterator[list[Record]]:
 def _origin(domain: Domain, sources: Sequence[str]) -> dict[str, Any]:
     return {
         "domain": {"name": domain.registered_name, **domain.options},
-        "vocabulary": domain.vocabulary.fingerprint() if domain.has_vocabulary else "learned",
+        "vocabulary": domain.vocabulary.fingerprint() if domain.has_vocabulary else _LEARNED,
         "files": describe_sources(sources),
     }
 

@@ -7,7 +7,9 @@ sequence. A model that does not beat them has learned nothing that counting coul
 - composition: the tokens of the same sequence, as the posterior mean under a Dirichlet prior
   centred on the unigram;
 - composition + context: a naive-Bayes classifier on top of it, whose features are the
-  neighbours up to 4 places away. As they are not independent, their evidence carries a weight.
+  neighbours up to 4 places away. As they are not independent, their evidence carries a weight;
+- composition + adjacent: the same with the two tokens beside the target alone, for ranges too
+  large for tables of all pairs.
 """
 
 # R tokens in the range [low, high), S sequences, M targets (hidden tokens)
@@ -22,8 +24,10 @@ import numpy.typing as npt
 
 from seqmlm.encoding import IntArray
 from seqmlm.errors import ConfigError, DataError
+from seqmlm.evaluation.adjacent import AdjacentEvidence, AdjacentPairs
 from seqmlm.evaluation.counting import (
     MAX_CONTEXT_TOKENS,
+    OFFSETS,
     Counts,
     FloatArray,
     IndexArray,
@@ -38,6 +42,7 @@ from seqmlm.evaluation.counting import (
 UNIGRAM = "unigram"
 COMPOSITION = "composition"
 CONTEXT = "composition + context"
+ADJACENT = "composition + adjacent"
 
 _MASK_RATE = 0.15  # the rate of validation, for which strength and weight are fitted
 _FOLDS = 5
@@ -45,6 +50,8 @@ _MAX_TUNING_SEQUENCES = 2_000
 _MAX_TUNING_ELEMENTS = 1 << 22  # of all [M, R] arrays; bounds the time of a large range
 _STRENGTHS = np.geomspace(0.1, 1e5, 61)
 _WEIGHTS = np.linspace(0.0, 1.5, 31)
+_SHRINKAGES = np.geomspace(1, 1e4, 9)
+_ADJACENT_WEIGHTS = np.linspace(0.0, 1.4, 8)
 _BLOCK_TOKENS = 1 << 20
 
 
@@ -84,12 +91,18 @@ class Context:
     Args:
         association: float64 ``[8, R + 1, R]``; ``[k, c, a]`` is the log-likelihood ratio that a
             neighbour ``low + c`` at offset -4, -3, -2, -1, 1, 2, 3 or 4 (the k-th of them) gives
-            for the token ``low + a``; zero in the last ``c``, which is nothing to see.
+            for the token ``low + a``; zero in the last ``c``, which is nothing to see. Of large
+            ranges, the ratios of the neighbours at -1 and 1 that occur in the training data.
         weight: factor of the ratios; 1 would be right if neighbours were independent.
     """
 
-    association: FloatArray
+    association: FloatArray | AdjacentEvidence
     weight: float
+
+    @property
+    def name(self) -> str:
+        """Of the bar that it makes."""
+        return ADJACENT if isinstance(self.association, AdjacentEvidence) else CONTEXT
 
     def log_probabilities(self, prior: FloatArray, neighbours: IndexArray) -> FloatArray:
         """Update log-probabilities ``[M, R]`` by the neighbours' codes ``[M, 8]``."""
@@ -132,7 +145,7 @@ class Bars:
         Returns:
             Name of the bar -> result over the targets of all sequences, in the order of
             ``np.concatenate([ids[positions] for ids, positions in zip(sequences, hidden)])``.
-            Unigram first, then composition, then context.
+            Unigram first, then composition, then context or adjacent.
 
         Raises:
             ConfigError: there is no target, a position is outside its sequence, or a target is
@@ -162,7 +175,7 @@ class Bars:
         if self.context is not None:
             scores = self.context.log_probabilities(composition[sequence], targets.neighbours)
             nats = -scores[np.arange(len(truth)), truth]
-            results[CONTEXT] = BarResult(nats, truth == scores.argmax(axis=1))
+            results[self.context.name] = BarResult(nats, truth == scores.argmax(axis=1))
         return results
 
 
@@ -182,7 +195,7 @@ def fit_bars(sequences: Iterable[IntArray], low: int, high: int, *, seed: int) -
         seed: of the sample and of its hidden positions; at least 0.
 
     Returns:
-        The bars. Ranges of more than 512 tokens have no context bar.
+        The bars. Ranges of more than 512 tokens have the adjacent bar instead of the context bar.
 
     Raises:
         ConfigError: the range is empty.
@@ -197,14 +210,15 @@ def fit_bars(sequences: Iterable[IntArray], low: int, high: int, *, seed: int) -
             f"bars: no training sequence holds a token of the range [{low}, {high}). "
             "Check that the training split is not empty and belongs to this domain."
         )
-    strength, weight = _fit_strength_and_weight(sample, counts, low, high, generator)
+    strength, context = _fit_strength_and_context(sample, counts, low, high, generator)
     unigram = smoothed_frequencies(counts.tokens)
-    if counts.pairs is None:
-        reason = f"the range has {high - low:,} tokens and pairs are counted for at most "
-        absent = {CONTEXT: f"{reason}{MAX_CONTEXT_TOKENS}"}
-        return Bars(low, unigram, strength, context=None, absent=absent)
-    context = Context(association(counts.pairs, unigram), weight)
-    return Bars(low, unigram, strength, context, absent={})
+    if context.name == CONTEXT:
+        return Bars(low, unigram, strength, context, absent={})
+    reason = (
+        f"the range has {high - low:,} tokens; pairs up to 4 places apart are counted for at most "
+        f"{MAX_CONTEXT_TOKENS}"
+    )
+    return Bars(low, unigram, strength, context, absent={CONTEXT: reason})
 
 
 def _count_and_sample(
@@ -277,8 +291,10 @@ def _composition(counts: IndexArray, unigram: FloatArray, strength: float) -> Fl
     return log_probabilities
 
 
-def _evidence(table: FloatArray, neighbours: IndexArray) -> FloatArray:
+def _evidence(table: FloatArray | AdjacentEvidence, neighbours: IndexArray) -> FloatArray:
     """Return the summed log-likelihood ratios [M, R] of the neighbours [M, 8]."""
+    if isinstance(table, AdjacentEvidence):
+        return table.ratios(*neighbours[:, np.abs(OFFSETS) == 1].T)
     evidence = np.zeros((len(neighbours), table.shape[2]))
     for ratios, codes in zip(table, neighbours.T, strict=True):
         evidence += ratios[codes]
@@ -292,14 +308,17 @@ def _log_normalised(scores: FloatArray) -> FloatArray:
     return log_probabilities
 
 
-def _fit_strength_and_weight(
+_Fold = tuple[Sequence[IntArray], Sequence[Positions]]
+
+
+def _fit_strength_and_context(
     sample: Sequence[IntArray],
     counts: Counts,
     low: int,
     high: int,
     generator: np.random.Generator,
-) -> tuple[float, float]:
-    """Minimise the loss over both grids; the weight is 0 where no pairs are counted."""
+) -> tuple[float, Context]:
+    """Minimise the loss over the grids of the strength, then over those of the context."""
     hidden = _draw_hidden(sample, low, high, generator)
     strength_losses, weight_losses = np.zeros(len(_STRENGTHS)), np.zeros(len(_WEIGHTS))
     folds = [
@@ -310,10 +329,33 @@ def _fit_strength_and_weight(
     for fold, fold_counts in zip(folds, others, strict=True):
         strength_losses += _strength_losses(iterate_targets(*fold, low, high), fold_counts)
     strength = float(_STRENGTHS[strength_losses.argmin()])
+    unigram = smoothed_frequencies(counts.tokens)
+    if isinstance(counts.pairs, AdjacentPairs):
+        shrinkage, weight = _fit_adjacent(folds, others, strength, low, high)
+        return strength, Context(AdjacentEvidence.of(counts.pairs, unigram, shrinkage), weight)
     for fold, fold_counts in zip(folds, others, strict=True):
         targets = iterate_targets(*fold, low, high)
         weight_losses += _weight_losses(targets, fold_counts, strength)
-    return strength, float(_WEIGHTS[weight_losses.argmin()])
+    weight = float(_WEIGHTS[weight_losses.argmin()])
+    return strength, Context(association(counts.pairs, unigram), weight)
+
+
+def _fit_adjacent(
+    folds: Sequence[_Fold], others: Sequence[Counts], strength: float, low: int, high: int
+) -> tuple[float, float]:
+    """Return shrinkage and weight of the least loss on the first targets of each fold."""
+    losses = np.zeros((len(_SHRINKAGES), len(_ADJACENT_WEIGHTS)))
+    for fold, counts in zip(folds, others, strict=True):
+        assert isinstance(counts.pairs, AdjacentPairs)
+        targets = next(iterate_targets(*fold, low, high))
+        unigram = smoothed_frequencies(counts.tokens)
+        for index, shrinkage in enumerate(_SHRINKAGES):
+            evidence = AdjacentEvidence.of(counts.pairs, unigram, float(shrinkage))
+            losses[index] += _context_losses(
+                targets, unigram, evidence, strength, _ADJACENT_WEIGHTS
+            )
+    best, weight = np.unravel_index(losses.argmin(), losses.shape)
+    return float(_SHRINKAGES[best]), float(_ADJACENT_WEIGHTS[weight])
 
 
 def _strength_losses(chunks: Iterable[Targets], counts: Counts) -> FloatArray:
@@ -331,15 +373,27 @@ def _strength_losses(chunks: Iterable[Targets], counts: Counts) -> FloatArray:
 
 def _weight_losses(chunks: Iterable[Targets], counts: Counts, strength: float) -> FloatArray:
     losses = np.zeros(len(_WEIGHTS))
-    if counts.pairs is None:
-        return losses
+    assert not isinstance(counts.pairs, AdjacentPairs)
     unigram = smoothed_frequencies(counts.tokens)
     table = association(counts.pairs, unigram)
     for targets in chunks:
-        composition = _composition(targets.visible_counts, unigram, strength)[targets.sequence]
-        evidence = _evidence(table, targets.neighbours)
-        rows = np.arange(len(targets.truth))
-        for index, weight in enumerate(_WEIGHTS):
-            scores = _log_normalised(composition + weight * evidence)
-            losses[index] -= scores[rows, targets.truth].sum()
+        losses += _context_losses(targets, unigram, table, strength, _WEIGHTS)
+    return losses
+
+
+def _context_losses(
+    targets: Targets,
+    unigram: FloatArray,
+    table: FloatArray | AdjacentEvidence,
+    strength: float,
+    weights: FloatArray,
+) -> FloatArray:
+    """Return the summed loss of some targets for each weight."""
+    composition = _composition(targets.visible_counts, unigram, strength)[targets.sequence]
+    evidence = _evidence(table, targets.neighbours)
+    rows = np.arange(len(targets.truth))
+    losses = np.zeros(len(weights))
+    for index, weight in enumerate(weights):
+        scores = _log_normalised(composition + weight * evidence)
+        losses[index] -= scores[rows, targets.truth].sum()
     return losses

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqmlm.encoding import IntArray
+from seqmlm.evaluation.adjacent import AdjacentPairs
 
 FloatArray = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.int64]
@@ -22,7 +23,7 @@ Positions = npt.NDArray[np.integer]
 CONTEXT_REACH = 4
 OFFSETS = np.array([d for d in range(-CONTEXT_REACH, CONTEXT_REACH + 1) if d != 0])
 MAX_CONTEXT_TOKENS = 512
-"""Largest range whose pairs are counted: the tables have 8 x R x R entries."""
+"""Largest range whose pairs are counted up to 4 places apart: the tables have 8 x R x R entries."""
 
 _CHUNK_ELEMENTS = 1 << 21  # of a float64 [M, R] array: 16 MiB
 
@@ -34,23 +35,19 @@ class Counts:
     Args:
         tokens: int64 ``[R]``.
         pairs: int64 ``[CONTEXT_REACH, R, R]``; ``[d - 1, a, b]`` counts ``b`` that stand ``d``
-            places after ``a``. None above ``MAX_CONTEXT_TOKENS``.
+            places after ``a``. Above ``MAX_CONTEXT_TOKENS`` only pairs side by side are counted.
     """
 
     tokens: IndexArray
-    pairs: IndexArray | None
+    pairs: IndexArray | AdjacentPairs
 
     def plus(self, other: Counts) -> Counts:
         """Return the counts of both together."""
-        if self.pairs is None or other.pairs is None:
-            return Counts(self.tokens + other.tokens, None)
-        return Counts(self.tokens + other.tokens, self.pairs + other.pairs)
+        return Counts(self.tokens + other.tokens, self.pairs + other.pairs)  # type: ignore[operator]
 
     def minus(self, other: Counts) -> Counts:
         """Return the counts without those of ``other``, which must be part of them."""
-        if self.pairs is None or other.pairs is None:
-            return Counts(self.tokens - other.tokens, None)
-        return Counts(self.tokens - other.tokens, self.pairs - other.pairs)
+        return Counts(self.tokens - other.tokens, self.pairs - other.pairs)  # type: ignore[operator]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +68,12 @@ class Targets:
 
 
 def count(sequences: Sequence[IntArray], low: int, high: int) -> Counts:
-    """Count the tokens of [low, high) in some sequences, and their pairs up to 4 places apart."""
+    """Count the tokens of [low, high) in some sequences, and their pairs (:class:`Counts`)."""
     size = high - low
     codes, _ = _codes(sequences, low, high)
     tokens = np.bincount(codes, minlength=size + 1)[:size]
     if size > MAX_CONTEXT_TOKENS:
-        return Counts(tokens, None)
+        return Counts(tokens, AdjacentPairs.of(codes, size))
     pairs = np.empty((CONTEXT_REACH, size, size), dtype=np.int64)
     square = (size + 1, size + 1)
     for distance in range(1, CONTEXT_REACH + 1):

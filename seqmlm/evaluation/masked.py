@@ -1,4 +1,4 @@
-"""The loss of a model on held-out tokens, every one of them hidden behind the mask token."""
+"""The loss of a model on held-out tokens that it cannot see."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class MaskedScores:
 
     @property
     def targets(self) -> int:
-        """Number of hidden tokens."""
+        """Number of predicted tokens."""
         return int(self.table[:, 0].sum())
 
     @property

@@ -1,10 +1,10 @@
-"""A model beside the bars, on the same hidden tokens."""
+"""A model beside the bars, on the same tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,10 @@ from seqmlm.data.samples import EvaluationSample
 from seqmlm.data.store import TokenStore
 from seqmlm.domain import Domain
 from seqmlm.encoding import IntArray
-from seqmlm.evaluation.bars import BarResult, Bars, fit_bars
+from seqmlm.evaluation.bars import BarResult, fit_bars
+from seqmlm.evaluation.causal_bars import fit_causal_bars
 from seqmlm.evaluation.masked import MaskedScores
+from seqmlm.objectives.rows import Direction
 from seqmlm.randomness import Purpose, stream
 
 BAR_RECORDS = 20_000
@@ -22,6 +24,16 @@ BAR_RECORDS = 20_000
 
 DRAWS_PER_GROUP = 20
 """Records drawn per similarity group, if the run samples groups."""
+
+
+class FittedBars(Protocol):
+    """Predictors that only count: of hidden tokens, or of the next one."""
+
+    def evaluate(
+        self, sequences: Sequence[IntArray], hidden: Sequence[IntArray]
+    ) -> dict[str, BarResult]:
+        """Score every bar on some positions of true sequences, by name of the bar."""
+        ...
 
 
 def fit_training_bars(
@@ -32,7 +44,8 @@ def fit_training_bars(
     sampling: Literal["record", "cluster"],
     groups: npt.NDArray[np.int64],
     max_length: int,
-) -> Bars:
+    direction: Direction | None = None,
+) -> FittedBars:
     """Fit the bars on training records, drawn as the model draws them.
 
     Args:
@@ -42,6 +55,7 @@ def fit_training_bars(
         sampling: of the run; with ``cluster`` every group weighs the same.
         groups: int64 ``[records of the store]``.
         max_length: tokens per sequence.
+        direction: of a causal evaluation; None for hidden tokens.
     """
     generator = stream(0, Purpose.EVALUATION)
     if sampling == "cluster":
@@ -56,11 +70,14 @@ def fit_training_bars(
         for record in np.sort(records).tolist():
             yield domain.assemble(store[record], max_length=max_length).ids
 
-    return fit_bars(encodings(), *domain.vocabulary.ranges[domain.name], seed=0)
+    low, high = domain.vocabulary.ranges[domain.name]
+    if direction is not None:
+        return fit_causal_bars(encodings(), low, high, direction=direction)
+    return fit_bars(encodings(), low, high, seed=0)
 
 
-def score_bars(bars: Bars, samples: Sequence[EvaluationSample]) -> dict[str, BarResult]:
-    """Evaluate the bars on the hidden tokens of evaluation samples."""
+def score_bars(bars: FittedBars, samples: Sequence[EvaluationSample]) -> dict[str, BarResult]:
+    """Evaluate the bars on the predicted tokens of evaluation samples."""
     return bars.evaluate(
         [sample.encoding.ids for sample in samples], [sample.positions for sample in samples]
     )
@@ -76,6 +93,8 @@ class EvaluationReport:
         tokens: the vocabulary, for the table by token.
         sequences: number of held-out sequences.
         leakage: share of them with a close neighbour in the training data; None if unknown.
+        direction: each token was predicted from those before it in this direction; None if
+            tokens were hidden behind mask tokens.
     """
 
     scores: MaskedScores
@@ -83,6 +102,14 @@ class EvaluationReport:
     tokens: Sequence[str]
     sequences: int
     leakage: float | None
+    direction: Direction | None = None
+
+    @property
+    def targets(self) -> str:
+        """What was predicted, for headings."""
+        if self.direction is None:
+            return "hidden tokens"
+        return f"tokens, predicted {self.direction.replace('_', ' ')},"
 
     @property
     def best_bar(self) -> tuple[str, float]:
@@ -113,6 +140,7 @@ class EvaluationReport:
             "sequences": self.sequences,
             "targets": self.scores.targets,
             "leakage": self.leakage,
+            "predicted": self.direction or "masked",
             "verdict": self.verdict,
             "results": [
                 {"name": name, "loss": loss, "perplexity": perplexity, "accuracy": accuracy}

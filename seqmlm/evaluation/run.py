@@ -9,13 +9,14 @@ import numpy as np
 
 from seqmlm.config import read_config_file, validate
 from seqmlm.data.prepare import open_store
-from seqmlm.data.samples import evaluation_samples
+from seqmlm.data.samples import evaluation_direction, evaluation_samples
 from seqmlm.data.splits import split_records
 from seqmlm.errors import ConfigError, DataError
 from seqmlm.evaluation.masked import evaluate_masked
 from seqmlm.evaluation.report import EvaluationReport, fit_training_bars, score_bars
 from seqmlm.model.model import Model
 from seqmlm.training.distributed import choose_device
+from seqmlm.training.workload import build_objectives
 
 
 def evaluate_run(
@@ -65,10 +66,13 @@ def evaluate_run(
     if not len(records):
         raise ConfigError(f"{folder} held nothing out; say what to evaluate with --data.")
     max_length = config.data.max_length
-    samples = evaluation_samples(model.domain, store, records, max_length=max_length)
+    direction = evaluation_direction(build_objectives(config, model.domain))
+    samples = evaluation_samples(
+        model.domain, store, records, max_length=max_length, direction=direction
+    )
     scores = evaluate_masked(model, samples, tokens_per_batch=tokens_per_batch)
     if scores is None or not scores.targets:
-        raise DataError("None of the records holds a token that can be hidden.")
+        raise DataError("None of the records holds a token that can be predicted.")
     bars = fit_training_bars(
         model.domain,
         training,
@@ -76,6 +80,7 @@ def evaluate_run(
         sampling=config.data.sampling,
         groups=split.groups,
         max_length=max_length,
+        direction=direction,
     )
     return EvaluationReport(
         scores=scores,
@@ -83,4 +88,5 @@ def evaluate_run(
         tokens=model.vocabulary.tokens,
         sequences=len(samples),
         leakage=None if data else split.leakage,
+        direction=direction,
     )

@@ -108,7 +108,8 @@ def write_embeddings(
             partial.append([record.name for record, _ in block], list(vectors))
             done += len(block)
             on_progress(done)
-        partial.finish({"pooling": pooling, "format": "seqmlm embeddings 1"})
+        # One entry: safetensors writes several in random order, and equal jobs give equal files.
+        partial.finish({"format": f"seqmlm embeddings 1, pooling {pooling}"})
     return report
 
 
@@ -191,7 +192,8 @@ class PartialFile:
                     "names": torch.from_numpy(np.frombuffer(names, np.uint8).copy()),
                 },
                 temporary,
-                metadata=metadata,
+                # One key: the library writes several in random order.
+                metadata={"seqmlm": json.dumps(metadata)},
             )
             temporary.chmod(self._folder.stat().st_mode & 0o666)
             os.replace(temporary, self._output)

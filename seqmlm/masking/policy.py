@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from seqmlm.encoding import Encoding, IntArray
 from seqmlm.errors import ConfigError, suggestion
 from seqmlm.masking.corruptors import Corruptor, MixedCorruptor
-from seqmlm.masking.selectors import Selector, TokenSelector
+from seqmlm.masking.counts import MaskCounts
+from seqmlm.masking.fitting import Fitted
+from seqmlm.masking.rate import RateSchedule
+from seqmlm.masking.selectors import Selection, Selector, TokenSelector
 from seqmlm.registry import CORRUPTORS, SELECTORS
 from seqmlm.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from seqmlm.domain import Domain
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +31,14 @@ class Masked:
         ids: int32 ``[n]``, what the encoder sees.
         positions: int32 ``[m]``, increasing; the true tokens are predicted here, also where the
             corruptor kept them.
+        groups: int32 ``[m]``; positions of one group were chosen together.
+        counts: what was done.
     """
 
     ids: IntArray
     positions: IntArray
+    groups: IntArray
+    counts: MaskCounts
 
 
 @dataclass(frozen=True)
@@ -37,17 +48,27 @@ class MaskingPolicy:
     Args:
         selector: which tokens.
         corruptor: what replaces them.
-        rate: share that is predicted, in (0, 1].
+        rate: share that is selected and given to the corruptor, in (0, 1]; of a schedule, that of
+            the first step until :meth:`at` says otherwise.
         per: what the rate is a share of: the maskable tokens, or the units.
+        predict_rate: share that is predicted, in (0, rate]; the rate itself if None. The groups
+            to predict are drawn uniformly among the selected ones (Wettig et al., arXiv
+            2202.08005). More than the rate is refused: what is not hidden can be copied.
+        schedule: of the rate over the run.
+        copies: 0 draws new masks in every epoch (RoBERTa); n uses n sets of masks in turn: 1 is
+            static masking, 10 the ``dupe_factor`` of BERT.
 
     Raises:
-        ConfigError: the rate is out of range, or ``per`` does not fit the selector.
+        ConfigError: a rate is out of range, or ``per`` does not fit the selector.
     """
 
     selector: Selector
     corruptor: Corruptor
     rate: float
     per: Literal["token", "unit"] = "token"
+    predict_rate: float | None = None
+    schedule: RateSchedule | None = None
+    copies: int = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.rate <= 1:
@@ -56,20 +77,33 @@ class MaskingPolicy:
             raise ConfigError(f"per = {self.per!r}: it is 'token' or 'unit'.")
         if self.per == "unit" and isinstance(self.selector, TokenSelector):
             raise ConfigError("per = 'unit' with selector 'token': choose selector 'unit' instead.")
+        lowest = self.schedule or RateSchedule(self.rate, self.rate)
+        lowest_rate = min(lowest.start, lowest.end)
+        if self.predict_rate is not None and not 0 < self.predict_rate <= lowest_rate:
+            raise ConfigError(
+                f"predict_rate = {self.predict_rate}: must be in (0, {lowest_rate}], at most the "
+                "lowest rate, because a token that is not hidden can be copied."
+            )
+        if type(self.copies) is not int or self.copies < 0:
+            raise ConfigError(
+                f"copies = {self.copies!r}: it is 0 (new masks in every epoch), 1 (static masks) "
+                "or a larger whole number."
+            )
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any], where: str) -> MaskingPolicy:
         """Build a policy from plain values.
 
         Args:
-            settings: ``rate``, ``per``, and tables ``selector`` and ``corruptor``, each with a
-                ``name`` and its options. Absent: rate 0.15 per token, token selector, 80/10/10.
+            settings: ``rate`` (a number, or a table of :class:`RateSchedule`), ``per``,
+                ``predict_rate``, ``copies``, and tables ``selector`` and ``corruptor``, each with
+                a ``name`` and its options. Absent: rate 0.15 per token, token selector, 80/10/10.
             where: dotted path of the settings in the configuration, for messages.
 
         Raises:
             ConfigError: an unknown key or name, or a value out of range; names the path.
         """
-        known = ("rate", "per", "selector", "corruptor")
+        known = ("rate", "per", "predict_rate", "copies", "selector", "corruptor")
         if not isinstance(settings, Mapping):
             raise ConfigError(f"{where} = {settings!r}: it must be a table of {', '.join(known)}.")
         for key in settings:
@@ -79,23 +113,56 @@ class MaskingPolicy:
                     f"Known: {', '.join(known)}."
                 )
         try:
-            return cls(
-                selector=SELECTORS.build(
-                    settings.get("selector", {"name": "token"}), where=f"{where}.selector"
-                ),
-                corruptor=CORRUPTORS.build(
-                    settings.get("corruptor", {"name": "mixed"}), where=f"{where}.corruptor"
-                ),
-                rate=settings.get("rate", 0.15),
-                per=settings.get("per", "token"),
+            selector = SELECTORS.build(
+                settings.get("selector", {"name": "token"}), where=f"{where}.selector"
             )
+            corruptor = CORRUPTORS.build(
+                settings.get("corruptor", {"name": "mixed"}), where=f"{where}.corruptor"
+            )
+            rate = settings.get("rate", 0.15)
+            try:
+                schedule = RateSchedule.from_settings(rate) if isinstance(rate, Mapping) else None
+                return cls(
+                    selector,
+                    corruptor,
+                    rate=rate if schedule is None else schedule.start,
+                    per=settings.get("per", "token"),
+                    predict_rate=settings.get("predict_rate"),
+                    schedule=schedule,
+                    copies=settings.get("copies", 0),
+                )
+            except ConfigError as error:
+                raise ConfigError(f"{where}: {error}") from error
         except TypeError as error:
             raise ConfigError(f"{where}: a value has the wrong type ({error}).") from error
 
     @property
+    def mean_rate(self) -> float:
+        """The rate, or the mean of its schedule over the run."""
+        return self.rate if self.schedule is None else self.schedule.mean
+
+    @property
     def mask_token_rate(self) -> float:
-        """Expected share of maskable tokens that become the mask token."""
-        return self.rate * self.corruptor.mask_share
+        """Expected share of maskable tokens that become the mask token, over the whole run."""
+        return self.mean_rate * self.corruptor.mask_share
+
+    def at(self, progress: float) -> MaskingPolicy:
+        """Return the policy at a point of the run; ``progress`` goes from 0 to 1."""
+        if self.schedule is None:
+            return self
+        return replace(self, rate=self.schedule.at(progress))
+
+    def mask_epoch(self, epoch: int) -> int:
+        """Return the epoch whose masks are used in ``epoch``."""
+        return epoch % self.copies if self.copies else epoch
+
+    def fit(
+        self, domain: Domain, sequences: Iterable[npt.NDArray[np.unsignedinteger[Any]]]
+    ) -> None:
+        """Let selector and corruptor read what they need; see :class:`Fitted`."""
+        for part in (self.selector, self.corruptor):
+            if isinstance(part, Fitted):
+                part.fit(domain, sequences)
 
     def apply(
         self,
@@ -121,14 +188,37 @@ class MaskingPolicy:
         costs = sizes if self.per == "token" else np.ones_like(sizes)
         budget = int(self.rate * costs.sum() + generator.random())
         selection = self.selector.select(encoding, costs, budget, generator)
+        positions = selection.positions
         ids = self.corruptor.corrupt(
             encoding.ids,
-            selection,
+            replace(selection, units=encoding.unit_ids[positions]),
             mask_id=vocabulary.special.mask,
             token_range=token_range,
             generator=generator,
         )
-        return Masked(ids, selection.positions)
+        predicted = self._predicted(selection, generator)
+        masked = int((ids[positions] == vocabulary.special.mask).sum())
+        kept = int((ids[positions] == encoding.ids[positions]).sum())
+        counts = MaskCounts(
+            maskable=len(units),
+            selected=len(positions),
+            masked=masked,
+            replaced=len(positions) - masked - kept,
+            kept=kept,
+            predicted=int(predicted.sum()),
+        )
+        return Masked(ids, positions[predicted], selection.groups[predicted], counts)
+
+    def _predicted(
+        self, selection: Selection, generator: np.random.Generator
+    ) -> npt.NDArray[np.bool_]:
+        """Whether each selected position is predicted: whole groups, rounded at random."""
+        if self.predict_rate is None or self.predict_rate == self.rate:
+            return np.ones(len(selection.positions), np.bool_)
+        groups = np.unique(selection.groups)
+        count = int(len(groups) * self.predict_rate / self.rate + generator.random())
+        chosen = generator.choice(groups, min(count, len(groups)), replace=False)
+        return np.isin(selection.groups, chosen)
 
 
 UNIFORM_MASKS = MaskingPolicy(

@@ -83,7 +83,7 @@ class Encoder(nn.Module):
                 self.config.mask_token_rate,
             )
         if self.position_embedding is not None:
-            self._check_length(batch.max_seqlen)
+            self._check_length(batch.num_positions)
             embedded = embedded + self.position_embedding(batch.position_ids)
         if self.segment_embedding is not None:
             embedded = embedded + self.segment_embedding(batch.segment_ids)

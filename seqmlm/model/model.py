@@ -18,7 +18,7 @@ from seqmlm import __version__
 from seqmlm.atomic_files import new_directory, remove_directory
 from seqmlm.data.packing import PackedBatch, PackedTargets
 from seqmlm.domain import Domain, build_domain
-from seqmlm.errors import CheckpointError
+from seqmlm.errors import CheckpointError, ConfigError
 from seqmlm.inference.embedding import Pooling, embed
 from seqmlm.inference.fill_mask import Filling, fill_mask
 from seqmlm.inference.likelihood import pseudo_log_likelihood
@@ -27,6 +27,7 @@ from seqmlm.model.encoder import Encoder
 from seqmlm.model.heads import TokenHead
 from seqmlm.objectives.rows import LossSum
 from seqmlm.vocabulary import AllowedTokens, Vocabulary
+from seqmlm_kernels.dispatch import BackendUnavailableError, select_backend
 
 FORMAT_VERSION = 1
 
@@ -194,7 +195,9 @@ class Model(nn.Module):
 
         Raises:
             CheckpointError: there is no model, it is damaged, or its vocabulary has changed.
+            ConfigError: the backend cannot run on the device.
         """
+        require_backend(backend, torch.device(device))
         folder = _model_folder(Path(path))
         content = _read_config(folder)
         domain = build_domain(content["domain"], where=f"{folder / 'config.json'}: domain")
@@ -221,6 +224,18 @@ class Model(nn.Module):
             self.load_state_dict(load_file(path))
         except (OSError, SafetensorError, RuntimeError) as error:
             raise CheckpointError(f"{path} cannot be loaded: {error}") from error
+
+
+def require_backend(name: str, device: torch.device) -> None:
+    """Refuse a backend of the kernels before anything is computed with it.
+
+    Raises:
+        ConfigError: there is none called ``name``, or it cannot run on ``device``.
+    """
+    try:
+        select_backend(name, device)
+    except (BackendUnavailableError, ValueError) as error:
+        raise ConfigError(str(error)) from error
 
 
 def _model_folder(path: Path) -> Path:

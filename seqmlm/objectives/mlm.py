@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
-from seqmlm.domain import Domain
 from seqmlm.encoding import Encoding
-from seqmlm.masking.policy import MaskingPolicy
-from seqmlm.objectives.rows import LossSum, Objective, Row, Targets
-from seqmlm.vocabulary import AllowedTokens
+from seqmlm.objectives.policy_objective import PolicyObjective
+from seqmlm.objectives.rows import LossSum, Row, Targets
 
 if TYPE_CHECKING:
     from seqmlm.data.packing import PackedBatch
     from seqmlm.model.model import Model
 
 
-class MaskedLanguageModelling(Objective):
+class MaskedLanguageModelling(PolicyObjective):
     """BERT's objective (arXiv 1810.04805) under any masking policy.
 
     The loss is the cross-entropy over all selected positions, kept ones included, normalised
@@ -33,26 +30,15 @@ class MaskedLanguageModelling(Objective):
 
     name = "mlm"
 
-    def __init__(self, domain: Domain, policy: Mapping[str, Any] = MappingProxyType({})) -> None:
-        self.policy = MaskingPolicy.from_settings(policy, where=f"objectives.{self.name}.policy")
-        self._vocabulary = domain.vocabulary
-        self._token_range = domain.vocabulary.ranges[domain.name]
-        self._allowed = AllowedTokens.of(range(*self._token_range), len(domain.vocabulary))
-
-    @property
-    def mask_token_rate(self) -> float:
-        """See :attr:`Objective.mask_token_rate`."""
-        return self.policy.mask_token_rate
-
     def rows(self, encoding: Encoding, generator: np.random.Generator) -> Sequence[Row]:
         """Return one row: the corrupted sequence with its hidden tokens as targets."""
-        masked = self.policy.apply(
-            encoding,
-            vocabulary=self._vocabulary,
-            token_range=self._token_range,
-            generator=generator,
+        masked = self.hide(encoding, generator)
+        targets = Targets(
+            masked.positions,
+            encoding.ids[masked.positions],
+            self._allowed,
+            masking=masked.counts,
         )
-        targets = Targets(masked.positions, encoding.ids[masked.positions], self._allowed)
         return [Row.of(encoding, masked.ids, {self.name: targets})]
 
     def loss(self, model: Model, hidden: Tensor, batch: PackedBatch) -> LossSum:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from seqmlm.encoding import Encoding, IntArray
+from seqmlm.masking.counts import MaskCounts
 from seqmlm.vocabulary import AllowedTokens
 
 if TYPE_CHECKING:
     from seqmlm.data.packing import PackedBatch
     from seqmlm.model.model import Model
+
+Direction = Literal["left_to_right", "right_to_left"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +31,14 @@ class Targets:
         labels: int32 ``[m]``, the true ids.
         allowed: what may be predicted there; the whole vocabulary where absent.
         weights: float32 ``[m]``; 1 where absent.
+        masking: what a masking policy did to the row; absent where there is none.
     """
 
     positions: IntArray
     labels: IntArray
     allowed: AllowedTokens | None = None
     weights: npt.NDArray[np.float32] | None = None
+    masking: MaskCounts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +74,9 @@ class Row:
         encoding: Encoding,
         ids: IntArray | None = None,
         targets: Mapping[str, Targets] | None = None,
+        visibility: RowVisibility | None = None,
     ) -> Row:
-        """Make a fully visible row of an encoding, with other ids if given."""
+        """Make a row of an encoding, with other ids if given."""
         positions = encoding.position_ids
         if positions is None:
             positions = np.arange(len(encoding), dtype=np.int32)
@@ -78,6 +84,7 @@ class Row:
             encoding.ids if ids is None else ids,
             positions,
             encoding.segment_ids,
+            visibility,
             targets={} if targets is None else targets,
         )
 
@@ -101,7 +108,17 @@ class Objective(ABC):
     The constructor takes the domain and then the objective's own settings as keyword arguments.
     """
 
-    name: ClassVar[str]
+    name: str
+    """Key of its targets in a batch: the registered name, or the label that a run gives it."""
+
+    @property
+    def causal_direction(self) -> Direction | None:
+        """Which way it predicts without seeing what follows; None if it fills in hidden tokens.
+
+        A run whose objectives are all causal is evaluated by the causal loss of the first, any
+        other by masked tokens.
+        """
+        return None
 
     @property
     @abstractmethod
@@ -110,6 +127,26 @@ class Objective(ABC):
 
         Models with token dropout need it; 0 if the objective masks nothing.
         """
+
+    def fit(self, sequences: Iterable[npt.NDArray[np.unsignedinteger[Any]]]) -> None:  # noqa: B027
+        """Learn from the training data what :meth:`rows` needs; nothing by default.
+
+        Args:
+            sequences: stored tokens of each training record, without special tokens; can be
+                iterated any number of times.
+        """
+
+    def at(self, progress: float) -> Objective:
+        """Return the objective at a point of the run; itself unless it changes over the run.
+
+        Args:
+            progress: 0 at the first step, 1 at the last.
+        """
+        return self
+
+    def mask_epoch(self, epoch: int) -> int:
+        """Return the epoch whose randomness :meth:`rows` is to use in ``epoch``."""
+        return epoch
 
     @abstractmethod
     def rows(self, encoding: Encoding, generator: np.random.Generator) -> Sequence[Row]:

@@ -12,7 +12,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -41,6 +41,7 @@ _STATE_TYPES: dict[str, tuple[type, ...]] = {
     "seconds": (float, int),
     "config": (dict,),
     "identity": (dict,),
+    "masking": (dict,),
 }
 _logger = logging.getLogger("seqmlm")
 
@@ -57,6 +58,8 @@ class TrainingState:
         seconds: training time since the start of the run, over all its processes in turn.
         config: the resolved configuration; JSON types only.
         identity: what decides the numbers a run computes, see :func:`check_identity`.
+        masking: what the masking policy of each objective has done since the start of the run:
+            the numbers of a :class:`~seqmlm.masking.counts.MaskCounts`.
     """
 
     step: int
@@ -66,6 +69,7 @@ class TrainingState:
     seconds: float
     config: Mapping[str, Any]
     identity: Mapping[str, str | int | float]
+    masking: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,6 +302,7 @@ def _read_manifest(path: Path) -> dict[str, dict[str, Any]]:
 
 def _read_state(path: Path) -> TrainingState:
     fields = _read_json(path / _STATE)
+    fields.setdefault("masking", {})  # checkpoints of format 1 may lack it
     if fields.keys() != _STATE_TYPES.keys() or not all(
         isinstance(fields[name], types) for name, types in _STATE_TYPES.items()
     ):

@@ -66,6 +66,11 @@ class Processes:
         return DistributedDataParallel(module)
 
 
+def is_main_process() -> bool:
+    """Whether this is the process that talks to the user; true outside torchrun."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def processes(device: str) -> Iterator[Processes]:
     """Join the processes of this run; gloo on the CPU, nccl on GPUs.

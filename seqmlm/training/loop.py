@@ -6,19 +6,20 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from seqmlm.atomic_files import write_file
 from seqmlm.config import RunConfig
 from seqmlm.errors import RunFolderError, SeqmlmError, TrainingError
-from seqmlm.evaluation.bars import Bars
 from seqmlm.evaluation.masked import MaskedScores, evaluate_masked
-from seqmlm.evaluation.report import EvaluationReport, fit_training_bars, score_bars
+from seqmlm.evaluation.report import EvaluationReport, FittedBars, fit_training_bars, score_bars
+from seqmlm.masking.counts import MaskCounts
 from seqmlm.training import checkpoint
 from seqmlm.training.checkpoint import TrainingState
 from seqmlm.training.display import Display
@@ -142,14 +143,16 @@ class TrainingRun:
         self._saved_step = 0
         self._validated_step: int | None = None
         self._failures_in_a_row = 0
-        self._bars: Bars | None = None
+        self._bars: FittedBars | None = None
 
     def train(self) -> TrainingResult:
         """Train from the current state to the last step, then evaluate and export."""
         settings = self.work.config.training
         self._announce()
         self.write_status("running")
-        batches = self.work.batches(epoch=self.state.epoch, batch=self.state.batch)
+        batches = self.work.batches(
+            epoch=self.state.epoch, batch=self.state.batch, step=self.state.step
+        )
         display = Display(
             steps=settings.steps, done=self.state.step, every=settings.log_every,
             console=self.console,
@@ -213,15 +216,18 @@ class TrainingRun:
             batch=batch.number,
             tokens=self.state.tokens + result.tokens,
             seconds=self.state.seconds + seconds,
+            masking=_add_masking(self.state.masking, result.masking),
         )
         self._check_finite(batch, result)
-        if step % settings.training.log_every == 0 or step == settings.training.steps:
+        is_last = step == settings.training.steps
+        if step % settings.training.log_every == 0 or is_last:
             self._record(
                 "train",
                 loss=result.loss,
                 gradient_norm=result.gradient_norm,
                 learning_rate=rate,
                 epoch=batch.epoch,
+                **({"masking": self.state.masking} if is_last and self.state.masking else {}),
             )
         display.step(step, loss=result.loss, tokens=result.tokens, seconds=seconds)
 
@@ -293,6 +299,8 @@ class TrainingRun:
         if not self.work.processes.is_main:
             return TrainingResult(self.folder.path, None, [])
         self.work.model.save(self.folder.model_path)
+        for name, counts in self.state.masking.items():
+            logger.info("%s: %s", name, MaskCounts(**counts).describe())
         report = self._report(scores)
         if report is not None:
             write_file(
@@ -317,9 +325,10 @@ class TrainingRun:
             tokens=self.work.domain.vocabulary.tokens,
             sequences=len(self.work.samples),
             leakage=self.work.split.leakage,
+            direction=self.work.direction,
         )
 
-    def _training_bars(self) -> Bars:
+    def _training_bars(self) -> FittedBars:
         if self._bars is None:
             work = self.work
             self._bars = fit_training_bars(
@@ -329,6 +338,7 @@ class TrainingRun:
                 sampling=work.config.data.sampling,
                 groups=work.split.groups,
                 max_length=work.config.data.max_length,
+                direction=work.direction,
             )
         return self._bars
 
@@ -365,7 +375,7 @@ class TrainingRun:
                 f"Go on with: seqmlm train --resume --output {self.folder.path}",
             )
 
-    def _record(self, split: str, **values: float) -> None:
+    def _record(self, split: str, **values: Any) -> None:
         if self.work.processes.is_main:
             self.folder.append_metrics(
                 {
@@ -386,6 +396,16 @@ class TrainingRun:
         """Say what is about to be trained on what."""
         for line in describe(self.work):
             logger.info(line)
+
+
+def _add_masking(
+    done: Mapping[str, Mapping[str, int]], step: Mapping[str, MaskCounts]
+) -> dict[str, dict[str, int]]:
+    """Counts of the run so far, as plain values, and those of one more step."""
+    total = {name: MaskCounts(**counts) for name, counts in done.items()}
+    for name, counts in step.items():
+        total[name] = total.get(name, MaskCounts()) + counts
+    return {name: dataclasses.asdict(counts) for name, counts in total.items()}
 
 
 @contextmanager

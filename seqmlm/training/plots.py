@@ -65,7 +65,7 @@ def _draw_loss(
         color="#c44e52",
         marker="o",
         markersize=4,
-        label="validation (all hidden tokens masked)",
+        label="validation (always the same tokens)",
     )
     for style, (name, value) in zip(("-", "--", ":", "-."), bars.items(), strict=False):
         axes.axhline(value, color="#555555", linestyle=style, linewidth=1, label=f"bar: {name}")

@@ -18,7 +18,7 @@ def rehearse(config: RunConfig) -> list[str]:
     """
     with processes(config.training.device) as group:
         work = prepare_workload(config, group)
-        first = next(work.batches(epoch=0, batch=0))
+        first = next(work.batches(epoch=0, batch=0, step=0))
         batch = first.micro_batches[0].to(group.device)
         with work.model.inference():
             totals = work.stepper.module(batch).tolist()

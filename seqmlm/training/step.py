@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from seqmlm.data.packing import PackedBatch
+from seqmlm.masking.counts import NUM_COUNTS, MaskCounts
 from seqmlm.model.model import Model
 from seqmlm.objectives.rows import Objective
 from seqmlm.training.distributed import Processes
@@ -45,11 +46,13 @@ class StepResult:
         loss: weighted sum of the objectives' mean losses, nats.
         gradient_norm: before clipping.
         tokens: tokens the encoder saw.
+        masking: by objective, what its masking policy did.
     """
 
     loss: float
     gradient_norm: float
     tokens: int
+    masking: Mapping[str, MaskCounts] = field(default_factory=dict)
 
     @property
     def is_finite(self) -> bool:
@@ -87,10 +90,10 @@ class Stepper:
         """
         device = self.processes.device
         totals = torch.zeros(len(self.objectives), device=device)
-        tokens = sum(batch.num_tokens for batch in micro_batches)
-        counts = self._global_counts(micro_batches, tokens)
+        sizes = self._global_counts(micro_batches)
+        counts = sizes[: len(self.objectives)]
         # Averaging over ranks divides by their number; the loss must be summed over them.
-        scale = self.weights * self.processes.world_size / counts[:-1].clamp(min=1e-9)
+        scale = self.weights * self.processes.world_size / counts.clamp(min=1e-9)
         self.optimizer.zero_grad()
         for index, batch in enumerate(micro_batches):
             is_last = index == len(micro_batches) - 1
@@ -100,23 +103,46 @@ class Stepper:
                 (sums * scale).sum().backward()
             totals += sums.detach()
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.clip_norm)
-        means = self.processes.sum(totals) / counts[:-1].clamp(min=1e-9)
+        means = self.processes.sum(totals) / counts.clamp(min=1e-9)
         loss = (self.weights * means).sum()
         global_loss, gradient_norm = torch.stack([loss, norm]).tolist()
-        result = StepResult(global_loss, gradient_norm, tokens=int(counts[-1]))
+        tokens, masking = self._realised(sizes[len(self.objectives) :])
+        result = StepResult(global_loss, gradient_norm, tokens, masking)
         if result.is_finite:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate
             self.optimizer.step()
         return result
 
-    def _global_counts(self, micro_batches: Sequence[PackedBatch], tokens: int) -> Tensor:
-        """Targets of each objective, then tokens, over all ranks; float64 holds them exactly."""
-        counts = [
+    def _global_counts(self, micro_batches: Sequence[PackedBatch]) -> Tensor:
+        """Targets of each objective, tokens, then mask counts of each objective, over all ranks.
+
+        One reduction; float64 holds the numbers exactly.
+        """
+        targets = [
             sum(objective.count(batch) for batch in micro_batches) for objective in self.objectives
         ]
-        local = torch.tensor([*counts, tokens], dtype=torch.float64, device=self.processes.device)
-        return self.processes.sum(local)
+        masking = [
+            sum((_masking(objective, batch) for batch in micro_batches), start=MaskCounts())
+            for objective in self.objectives
+        ]
+        local = [
+            *targets,
+            sum(batch.num_tokens for batch in micro_batches),
+            *(number for counts in masking for number in astuple(counts)),
+        ]
+        return self.processes.sum(
+            torch.tensor(local, dtype=torch.float64, device=self.processes.device)
+        )
+
+    def _realised(self, totals: Tensor) -> tuple[int, dict[str, MaskCounts]]:
+        """Tokens, and the counts of each objective that masked; waits for the device."""
+        tokens, *numbers = (int(number) for number in totals.tolist())
+        found = {
+            objective.name: MaskCounts(*numbers[index * NUM_COUNTS :][:NUM_COUNTS])
+            for index, objective in enumerate(self.objectives)
+        }
+        return tokens, {name: counts for name, counts in found.items() if counts.maskable}
 
     def _synchronised(self, is_last: bool) -> AbstractContextManager[None]:
         if is_last or not isinstance(self.module, DistributedDataParallel):
@@ -127,3 +153,7 @@ class Stepper:
         return torch.autocast(
             self.processes.device.type, dtype=torch.bfloat16, enabled=self.autocast
         )
+
+
+def _masking(objective: Objective, batch: PackedBatch) -> MaskCounts:
+    return batch.targets_for(objective.name).masking or MaskCounts()

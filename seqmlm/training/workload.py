@@ -13,18 +13,25 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from seqmlm.config import RunConfig
+from seqmlm.config import RunConfig, ScheduleSection
 from seqmlm.data.order import EpochOrder, deal
 from seqmlm.data.packing import PackedBatch
 from seqmlm.data.prepare import open_store
-from seqmlm.data.samples import EvaluationSample, SampleBuilder, evaluation_samples
+from seqmlm.data.samples import (
+    EvaluationSample,
+    SampleBuilder,
+    TrainingSequences,
+    evaluation_direction,
+    evaluation_samples,
+)
 from seqmlm.data.splits import Split, split_records
 from seqmlm.data.store import TokenStore
 from seqmlm.domain import Domain, build_domain
 from seqmlm.errors import ConfigError
 from seqmlm.model.configuration import EncoderConfig
-from seqmlm.model.model import Model
-from seqmlm.objectives.rows import Objective
+from seqmlm.model.model import Model, require_backend
+from seqmlm.objectives.rows import Direction, Objective
+from seqmlm.objectives.schedule import build_schedule
 from seqmlm.randomness import Purpose, stream
 from seqmlm.registry import OBJECTIVES
 from seqmlm.training.distributed import Processes
@@ -60,36 +67,42 @@ class Workload:
     order: EpochOrder
     builder: SampleBuilder
     samples: list[EvaluationSample]
+    direction: Direction | None
     model: Model
     stepper: Stepper
     processes: Processes
 
-    def batches(self, *, epoch: int, batch: int) -> Generator[Batch]:
+    def batches(self, *, epoch: int, batch: int, step: int) -> Generator[Batch]:
         """Yield this rank's batches without end, one prepared ahead in a thread.
 
         Args:
             epoch: to start in.
             batch: how many batches of that epoch are done already.
+            step: how many batches of the run are done already; objectives that change over the
+                run need it.
         """
-        upcoming = self._upcoming(epoch, batch)
+        upcoming = self._upcoming(epoch, batch, step)
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as executor:
-            future = executor.submit(self._build, *next(upcoming))
+            future = executor.submit(self._build, next(upcoming))
             while True:
                 built = future.result()
-                future = executor.submit(self._build, *next(upcoming))
+                future = executor.submit(self._build, next(upcoming))
                 yield built
 
     def identity(self) -> dict[str, str | int | float]:
         """What decides the numbers that the run computes; resuming with another is refused."""
         settings = self.config
-        return {
+        objectives = [item.model_dump() for item in settings.objectives]
+        identity: dict[str, str | int | float] = {
             "vocabulary": self.domain.vocabulary.fingerprint(),
             "data": self.store.fingerprint,
             "domain": _compact(settings.domain.model_dump()),
             "data_settings": _compact(settings.data.model_dump(exclude={"sources"})),
             "split": hashlib.sha256(self.split.train.tobytes()).hexdigest()[:16],
             "model": _compact(settings.model.model_dump()),
-            "objectives": _compact([item.model_dump() for item in settings.objectives]),
+            "objectives": _compact(
+                [{k: v for k, v in item.items() if (k, v) != ("label", "")} for item in objectives]
+            ),
             "optimizer": _compact(settings.optimizer.model_dump()),
             "tokens_per_batch": settings.training.tokens_per_batch,
             "micro_batches": settings.training.micro_batches,
@@ -99,6 +112,9 @@ class Workload:
             "world_size": self.processes.world_size,
             "threads": torch.get_num_threads(),
         }
+        if settings.schedule != ScheduleSection():
+            identity["schedule"] = _compact(settings.schedule.model_dump())
+        return identity
 
     def seed_modules(self, step: int) -> None:
         """Give dropout a stream of its own at every step and rank: nothing to save or restore."""
@@ -107,17 +123,31 @@ class Workload:
         )
         torch.manual_seed(int(generator.integers(2**63)))
 
-    def _upcoming(self, epoch: int, batch: int) -> Iterator[tuple[int, int, npt.NDArray[np.int64]]]:
+    def _upcoming(self, epoch: int, batch: int, step: int) -> Iterator[Upcoming]:
         for current in count(epoch):
             for number, records in enumerate(self.order.batches(current), start=1):
                 if current > epoch or number > batch:
-                    yield current, number, records
+                    step += 1
+                    yield Upcoming(current, number, step, records)
 
-    def _build(self, epoch: int, number: int, records: npt.NDArray[np.int64]) -> Batch:
+    def _build(self, upcoming: Upcoming) -> Batch:
         micro_batches = self.config.training.micro_batches
-        parts = deal(records, self.processes.world_size * micro_batches)
+        parts = deal(upcoming.records, self.processes.world_size * micro_batches)
         mine = parts[self.processes.rank * micro_batches :][:micro_batches]
-        return Batch(epoch, number, records, [self.builder.batch(epoch, part) for part in mine])
+        last = max(self.config.training.steps - 1, 1)
+        progress = min((upcoming.step - 1) / last, 1.0)
+        built = [self.builder.batch(upcoming.epoch, part, progress) for part in mine]
+        return Batch(upcoming.epoch, upcoming.number, upcoming.records, built)
+
+
+@dataclass(frozen=True)
+class Upcoming:
+    """A batch that is to be built: its epoch, its number there, its step, and its records."""
+
+    epoch: int
+    number: int
+    step: int
+    records: npt.NDArray[np.int64]
 
 
 def prepare_workload(
@@ -134,6 +164,7 @@ def prepare_workload(
         ConfigError: the parts of the configuration do not fit one another.
         DataError: the data cannot be used.
     """
+    require_backend(config.training.backend, processes.device)
     domain = build_domain(config.domain.model_dump())
     if processes.is_main:
         store = open_store(domain, config.data.sources, on_progress=on_progress)
@@ -141,6 +172,8 @@ def prepare_workload(
     if not processes.is_main:
         store = open_store(domain, config.data.sources)
     objectives = build_objectives(config, domain)
+    labels = [objective.name for objective in objectives]
+    schedule = build_schedule(**config.schedule.model_dump(), labels=labels)
     data, training = config.data, config.training
     split = split_records(
         domain,
@@ -151,11 +184,16 @@ def prepare_workload(
         validation_records=data.validation_records,
         seed=training.seed,
     )
+    for objective in objectives:
+        objective.fit(TrainingSequences(store, split.train))
+    direction = evaluation_direction(objectives)
     lengths = store.lengths[split.train] + domain.special_tokens_per_sequence
     torch.manual_seed(training.seed)
     model = build_model(config, domain, objectives).to(processes.device)
     module = LossModule(model, objectives)
-    samples = evaluation_samples(domain, store, split.validation, max_length=data.max_length)
+    samples = evaluation_samples(
+        domain, store, split.validation, max_length=data.max_length, direction=direction
+    )
     if training.compile:
         model.encoder.compile(dynamic=True)
     return Workload(
@@ -171,15 +209,20 @@ def prepare_workload(
             tokens_per_batch=training.tokens_per_batch,
             seed=training.seed,
         ),
-        builder=SampleBuilder(domain, store, objectives, data.max_length, training.seed),
+        builder=SampleBuilder(domain, store, objectives, data.max_length, training.seed, schedule),
         # Held-out records may be so short that no token of any is hidden: nothing to evaluate.
         samples=samples if any(len(sample.positions) for sample in samples) else [],
+        direction=direction,
         model=model,
         stepper=Stepper(
             module=processes.parallelise(module),
             objectives=objectives,
             weights=torch.tensor(
-                [item.weight for item in config.objectives], device=processes.device
+                [
+                    item.weight * share
+                    for item, share in zip(config.objectives, schedule.loss_shares, strict=True)
+                ],
+                device=processes.device,
             ),
             optimizer=build_optimizer(model, config.optimizer),
             processes=processes,
@@ -194,17 +237,23 @@ def build_objectives(config: RunConfig, domain: Domain) -> list[Objective]:
     """Construct the objectives of a configuration.
 
     Raises:
-        ConfigError: an unknown name or option, or the same objective twice.
+        ConfigError: an unknown name or option, or two objectives of one label.
     """
-    names = [item.name for item in config.objectives]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"objectives: {', '.join(names)}: each may be listed once.")
-    return [
+    labels = [item.label or item.name for item in config.objectives]
+    if len(set(labels)) < len(labels):
+        raise ConfigError(
+            f"objectives: {', '.join(labels)}: each may be listed once. Give the second one of a "
+            "name a label of its own, such as label = 'other'."
+        )
+    objectives: list[Objective] = [
         OBJECTIVES.build(
-            item.model_dump(exclude={"weight"}), domain, where=f"objectives.{position}"
+            item.model_dump(exclude={"weight", "label"}), domain, where=f"objectives.{position}"
         )
         for position, item in enumerate(config.objectives)
     ]
+    for objective, label in zip(objectives, labels, strict=True):
+        objective.name = label
+    return objectives
 
 
 def build_model(config: RunConfig, domain: Domain, objectives: list[Objective]) -> Model:
@@ -254,6 +303,11 @@ def describe(work: Workload) -> list[str]:
         lines.append(
             f"{num_long:,} records are longer than data.max_length = {settings.data.max_length}: "
             "every epoch sees a new random window of each"
+        )
+    if settings.optimizer.warmup_steps >= settings.training.steps:
+        lines.append(
+            f"optimizer.warmup_steps = {settings.optimizer.warmup_steps} is not less than "
+            f"training.steps = {settings.training.steps}: the learning rate stays below its peak"
         )
     return lines
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seqmlm.domain import build_domain
+from seqmlm.domain import Domain, Record, build_domain
 from seqmlm.registry import DOMAINS, OBJECTIVES
 from seqmlm.testing import check_domain, check_objective
 
@@ -15,6 +15,11 @@ PLUGINS = Path(__file__).parents[1] / "plugins"
 
 TEXTS = {
     "protein": ["MKTAYIAKQRQISFVKSHFSRQ", "MSXBZUOACDEFGHIKLMNPQRSTVWY", "M"],
+    "text": [
+        "The quick brown fox\n\njumps over 13 lazy dogs.",
+        "\u4f60\u597d\uff0c\u4e16\u754c! It's na\u00efve \u2014 [SEP] \U0001f600",
+        "x",
+    ],
     "music": ["CDEFGAB-CCGGAAG-FFEEDDC-", "CEG-CEG", "C"],
 }
 
@@ -24,6 +29,15 @@ def plugins_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The example plugin as an installed distribution with a real entry point."""
     monkeypatch.syspath_prepend(str(PLUGINS))
     monkeypatch.delitem(sys.modules, "seqmlm_music", raising=False)
+
+
+def built(name: str) -> Domain:
+    """The domain with a vocabulary, learned from its texts if it has none of its own."""
+    domain = build_domain({"name": name})
+    if not domain.has_vocabulary:
+        texts = enumerate(TEXTS[name], start=1)
+        domain.fit_tokenizer([Record(f"r{i}", text, "test", i) for i, text in texts])
+    return domain
 
 
 @pytest.mark.usefixtures("plugins_installed")
@@ -41,7 +55,7 @@ def test_every_registered_domain_is_checked() -> None:
 @pytest.mark.parametrize("domain_name", sorted(TEXTS))
 @pytest.mark.parametrize("name", OBJECTIVES.names())
 def test_objective_keeps_its_contract(name: str, domain_name: str) -> None:
-    domain = build_domain({"name": domain_name})
+    domain = built(domain_name)
     objective = OBJECTIVES.build({"name": name}, domain, where="objectives.0")
     check_objective(objective, domain, TEXTS[domain_name])
 

@@ -29,6 +29,7 @@ RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 
 Cli = Callable[..., "Outcome"]
 Start = Callable[..., "Child"]
+Refused = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,12 @@ def _one_thread_and_a_cache_of_its_own(
 
 
 @pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """For processes that import everything anew: they find the packages that this one found."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+@pytest.fixture(scope="session")
 def tiny_config() -> str:
     return str(TINY)
 
@@ -132,11 +139,27 @@ def cli() -> Cli:
 
 
 @pytest.fixture(scope="session")
+def refused(cli: Cli) -> Refused:
+    """Run a command that must fail with one line on standard error and nothing else."""
+
+    def run(*arguments: object, exit_code: int, says: Sequence[str], stdin: bytes = b"") -> None:
+        outcome = cli("-q", *arguments, stdin=stdin)
+        assert outcome.exit_code == exit_code, outcome.stderr
+        assert outcome.stderr.startswith("Error: ")
+        assert outcome.stderr.count("\n") == 1, outcome.stderr
+        for text in says:
+            assert text in outcome.stderr
+        assert outcome.stdout == ""
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def train(cli: Cli, tiny_config: str, tiny_fasta: Path) -> Cli:
     """Run the tiny configuration to its end in ``output``, with more arguments if given."""
 
-    def run(output: Path, *arguments: object) -> Outcome:
-        options = ("--config", tiny_config, "--data", tiny_fasta, "--output", output)
+    def run(output: Path, *arguments: object, data: Path = tiny_fasta) -> Outcome:
+        options = ("--config", tiny_config, "--data", data, "--output", output)
         outcome = cli("train", *options, *arguments)
         assert outcome.exit_code == 0, outcome.stderr
         return outcome

@@ -117,7 +117,7 @@ def interrupted(trained: Path, tmp_path: Path) -> Path:
         ("training.tokens_per_batch=600", "tokens_per_batch", "512", "600"),
         ("training.micro_batches=2", "micro_batches", "1", "2"),
         ("training.precision=bfloat16", "precision", "'float32'", "'bfloat16'"),
-        ("optimizer.learning_rate=0.1", "optimizer", '"learning_rate":0.003', '"learning_rate":0.1'),
+        ("optimizer.clip_norm=2", "optimizer", '"clip_norm":1.0', '"clip_norm":2.0'),
         ("objectives.0.policy.rate=0.3", "objectives", '"rate":0.15', '"rate":0.3'),
         ("data.max_length=40", "data_settings", '"max_length":48', '"max_length":40'),
         ("domain.gaps=strip", "domain", '"name":"protein"', '"gaps":"strip"'),

@@ -261,7 +261,7 @@ def test_two_first_runs_on_the_same_data_do_not_hinder_each_other(
 
 
 def test_a_process_of_its_own_obeys_a_signal_to_its_group(
-    tiny_config: str, tiny_fasta: Path, run: Path
+    tiny_config: str, tiny_fasta: Path, run: Path, environment: dict[str, str]
 ) -> None:
     command = ("train", "--config", tiny_config, "--data", str(tiny_fasta), "--output", str(run))
     with subprocess.Popen(
@@ -269,14 +269,16 @@ def test_a_process_of_its_own_obeys_a_signal_to_its_group(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        env=environment,
     ) as process:
         assert process.stderr is not None
+        said = []
         for line in process.stderr:
+            said.append(line)
             if "step 3/" in line:
-                break
-        os.killpg(process.pid, signal.SIGTERM)
-        *_, last_line = process.stderr
-        assert process.wait() == 143
+                os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait() == 143, "".join(said)
+    last_line = said[-1]
     step = status(run)["step"]
     assert f"after step {step}" in last_line
     assert (run / "checkpoints" / f"step-{step:08d}").is_dir()

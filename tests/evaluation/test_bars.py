@@ -12,7 +12,15 @@ from seqmlm.encoding import IntArray
 from seqmlm.errors import ConfigError, DataError
 from seqmlm.evaluation import bars as bars_module
 from seqmlm.evaluation import counting
-from seqmlm.evaluation.bars import COMPOSITION, CONTEXT, UNIGRAM, Bars, Context, fit_bars
+from seqmlm.evaluation.bars import (
+    ADJACENT,
+    COMPOSITION,
+    CONTEXT,
+    UNIGRAM,
+    Bars,
+    Context,
+    fit_bars,
+)
 from seqmlm.evaluation.counting import association, count, smoothed_frequencies
 
 START, END, LOW = 2, 3, 5
@@ -110,7 +118,7 @@ def test_context_multiplies_the_weighted_ratios_of_the_visible_neighbours() -> N
 
 def test_association_is_the_smoothed_ratio_of_joint_to_independent_frequency() -> None:
     counts = count([framed([0, 1])], LOW, LOW + 2)
-    assert counts.pairs is not None
+    assert isinstance(counts.pairs, np.ndarray)
 
     table = association(counts.pairs, smoothed_frequencies(counts.tokens))
 
@@ -129,7 +137,7 @@ def test_pairs_do_not_cross_sequences_or_special_tokens() -> None:
     counts = count([framed([0, 0]), separated], LOW, LOW + 2)
 
     assert counts.tokens.tolist() == [3, 1]
-    assert counts.pairs is not None
+    assert isinstance(counts.pairs, np.ndarray)
     assert counts.pairs[0].tolist() == [[1, 0], [0, 0]]
     assert counts.pairs[1].tolist() == [[0, 1], [0, 0]]
     assert not counts.pairs[2:].any()
@@ -353,7 +361,7 @@ def test_one_training_sequence_is_enough() -> None:
     assert fitted.context.weight == 0.0
 
 
-def test_ranges_too_large_for_pair_tables_have_no_context_bar() -> None:
+def test_ranges_too_large_for_pair_tables_have_the_adjacent_bar_instead() -> None:
     training = [np.arange(0, 600, 3, dtype=np.int32)] * 3
 
     largest = fit_bars(training, 0, 512, seed=0)
@@ -361,10 +369,11 @@ def test_ranges_too_large_for_pair_tables_have_no_context_bar() -> None:
 
     assert largest.context is not None
     assert largest.absent == {}
-    assert too_large.context is None
+    assert too_large.context is not None
+    assert (largest.context.name, too_large.context.name) == (CONTEXT, ADJACENT)
     assert "513 tokens" in too_large.absent[CONTEXT]
     results = too_large.evaluate([training[0]], [np.array([4, 9])])
-    assert list(results) == [UNIGRAM, COMPOSITION]
+    assert list(results) == [UNIGRAM, COMPOSITION, ADJACENT]
 
 
 # Errors

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+import types
 
 import pytest
 import torch
@@ -31,10 +33,11 @@ def test_named_backend_is_the_one_that_runs(name: str, module: object) -> None:
     assert dispatch.select_backend(name, torch.device("cpu")) is module
 
 
-def test_backend_that_does_not_exist_here_is_refused_not_replaced() -> None:
+def test_backend_that_cannot_run_here_is_refused_not_replaced() -> None:
     with pytest.raises(
         BackendUnavailableError,
-        match=r"backend='triton' was asked for and cannot run: .*Available: auto, reference, torch",
+        match=r"backend='triton' was asked for and cannot run: the tensors are on cpu and .*"
+        r"Available: auto, reference, torch\.",
     ):
         masked_softmax(SCORES, ALLOWED, backend="triton")
 
@@ -55,6 +58,50 @@ def test_fallback_on_cuda_is_logged_once(caplog: pytest.LogCaptureFixture) -> No
             chosen = dispatch.select_backend("auto", torch.device("cuda"))
     assert chosen is torch_backend
     assert [record.message for record in caplog.records] == [
-        "backend 'auto' runs torch instead of triton on CUDA: "
-        "this build of seqmlm_kernels does not contain it"
+        "backend 'auto' runs torch instead of triton on CUDA: torch finds no CUDA device"
     ]
+
+
+def test_triton_that_is_not_installed_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    reason = dispatch.why_unavailable("triton", torch.device("cpu"))
+    assert reason == "the package triton is not installed (it exists for Linux on x86_64)"
+
+
+@pytest.mark.parametrize(
+    ("capability", "reason"),
+    [
+        ((9, 0), None),
+        ((8, 0), None),
+        ((7, 5), "Card has compute capability 7.5 and the kernels need at least 8.0"),
+    ],
+    ids=str,
+)
+def test_old_device_is_the_reason(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], reason: str | None
+) -> None:
+    monkeypatch.delitem(sys.modules, "seqmlm_kernels.triton_backend", raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capability)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "Card")
+    assert dispatch.why_unavailable("triton", torch.device("cuda")) == reason
+
+
+def test_any_device_of_the_machine_is_asked_for_without_tensors() -> None:
+    assert dispatch.why_unavailable("triton") == "torch finds no CUDA device"
+
+
+def test_interpreter_makes_triton_available_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "seqmlm_kernels.triton_backend", raising=False)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert available_backends(torch.device("cpu")) == ("reference", "torch", "triton")
+
+
+def test_kernels_loaded_for_another_mode_are_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = types.SimpleNamespace(INTERPRETED=False)
+    monkeypatch.setitem(sys.modules, "seqmlm_kernels.triton_backend", loaded)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert dispatch.why_unavailable("triton", torch.device("cpu")) == (
+        "its kernels were loaded with TRITON_INTERPRET=0 and it is 1 now; "
+        "set it before Python starts"
+    )

@@ -15,6 +15,7 @@ from seqmlm.errors import ConfigError, UnknownNameError
 from seqmlm.masking.corruptors import MixedCorruptor
 from seqmlm.masking.policy import UNIFORM_MASKS, Masked, MaskingPolicy
 from seqmlm.masking.selectors import SpanSelector, TokenSelector, UnitSelector
+from seqmlm.registry import SELECTORS
 from seqmlm_domains.protein.tokenizer import RESIDUE_RANGE, VOCABULARY
 
 WHERE = "objectives.mlm.policy"
@@ -226,5 +227,5 @@ def test_settings_that_are_no_table_are_refused() -> None:
 def test_unknown_selectors_name_what_there_is() -> None:
     with pytest.raises(UnknownNameError) as error:
         policy(selector={"name": "whole-word"})
-    assert error.value.available == ["span", "token", "unit"]
+    assert error.value.available == SELECTORS.names()
     assert isinstance(policy().selector, TokenSelector)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from seqmlm.data.text_source import open_text, source_name
 from seqmlm.errors import DataError
-from seqmlm_domains.protein.text_source import open_text, source_name
 
 
 @dataclass(frozen=True)

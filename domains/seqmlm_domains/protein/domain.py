@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -18,6 +18,7 @@ from seqmlm.errors import ConfigError
 from seqmlm_domains.protein.cluster_file import read_cluster_file
 from seqmlm_domains.protein.clustering import have_neighbours, kmer_clusters
 from seqmlm_domains.protein.reader import read_records
+from seqmlm_domains.protein.substitutions import substitutions
 from seqmlm_domains.protein.tokenizer import (
     VOCABULARY,
     GapPolicy,
@@ -56,7 +57,7 @@ class ProteinDomain(Domain):
 
     name: ClassVar[str] = "protein"
     summary: ClassVar[str] = "Proteins from FASTA or UniProt files, with the tokens of ESM-2"
-    token_dtype: ClassVar[type[np.unsignedinteger[Any]]] = np.uint8
+    token_dtype = np.uint8
     vocabulary = VOCABULARY
 
     def __init__(
@@ -165,6 +166,10 @@ class ProteinDomain(Domain):
     def decode(self, ids: Sequence[int]) -> str:
         """Return one-letter codes, special tokens left out."""
         return decode(ids)
+
+    def similar_units(self) -> Iterable[tuple[tuple[int, ...], tuple[int, ...], float]]:
+        """Yield for each residue all others, weighted by BLOSUM62."""
+        return substitutions()
 
     def similarity_groups(self, store: TokenStore) -> npt.NDArray[np.int64]:
         """Return the cluster of each record, from the cluster file or from shared 5-mers.

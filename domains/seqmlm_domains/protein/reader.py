@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import bisect
-import glob
 import itertools
-import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -15,9 +13,10 @@ from typing import Final, TextIO
 import numpy as np
 
 from seqmlm.data.report import ReadReport
+from seqmlm.data.sources import find_files
+from seqmlm.data.text_source import open_text, source_name
 from seqmlm.domain import Record
 from seqmlm.errors import DataError
-from seqmlm_domains.protein.text_source import STANDARD_INPUT, open_text, source_name
 
 SUFFIXES: Final = (
     *(".fasta", ".fa", ".faa", ".fas", ".fsa", ".mpfa", ".pep", ".pro"),
@@ -29,7 +28,6 @@ SUFFIXES: Final = (
 pattern.
 """
 
-_GLOB_CHARACTERS = frozenset("*?[")
 _UNIPROT_ANNOTATION = frozenset(
     {"**", "CC", "DE", "DR", "DT", "FT", "GN", "KW", "OC", "OG", "OH", "OS", "OX"}
     | {"PE", "RA", "RC", "RG", "RL", "RN", "RP", "RT", "RX", "SQ"}
@@ -52,7 +50,7 @@ def read_records(sources: Sequence[str | Path], report: ReadReport) -> Iterator[
     """
     name_hashes = array("q")
     sources_read: list[tuple[int, str]] = []
-    for path in _files(sources, report):
+    for path in find_files(sources, report, suffixes=SUFFIXES, noun="sequence"):
         place = source_name(path)
         sources_read.append((len(name_hashes), place))
         for record in _read_file(path):
@@ -63,46 +61,6 @@ def read_records(sources: Sequence[str | Path], report: ReadReport) -> Iterator[
         if len(name_hashes) == sources_read[-1][0]:
             raise DataError(f"{place}: the file is empty (0 records).")
     _note_repeated_names(name_hashes, sources_read, report)
-
-
-def _files(sources: Sequence[str | Path], report: ReadReport) -> Iterator[str | Path]:
-    for source in sources:
-        if str(source) == STANDARD_INPUT:
-            yield STANDARD_INPUT
-        elif os.path.isdir(source):
-            yield from _files_in_folder(Path(source), report)
-        elif _GLOB_CHARACTERS.intersection(str(source)) and not os.path.exists(source):
-            # Without folders: `data/**` matches data/ and every file below it.
-            matches = [
-                path for path in glob.glob(str(source), recursive=True) if not os.path.isdir(path)
-            ]
-            if not matches:
-                raise DataError(f"No file matches the pattern {str(source)!r}.")
-            yield from sorted(matches)
-        else:
-            yield source
-
-
-def _files_in_folder(folder: Path, report: ReadReport) -> Iterator[Path]:
-    def refuse(error: OSError) -> None:
-        raise DataError(f"{error.filename} cannot be read: {error.strerror}.") from error
-
-    found = False
-    # Links to folders are not followed, so a link to a parent cannot loop.
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(parent, name)
-            if not name.lower().removesuffix(".gz").endswith(SUFFIXES):
-                report.note("file without a sequence suffix skipped", str(path))
-                continue
-            found = True
-            yield path
-    if not found:
-        raise DataError(
-            f"{folder}: no sequence file in the folder; looked for {', '.join(SUFFIXES)}, "
-            "each also with .gz. Name the files or use a pattern."
-        )
 
 
 def _read_file(path: str | Path) -> Iterator[Record]:

@@ -22,7 +22,7 @@ from seqmlm.errors import DataError
 STANDARD_INPUT: Final = "-"
 
 MAX_GZIP_RATIO: Final = 200
-"""Sequence files compress 2 to 10 times; deflate itself ends at 1,032."""
+"""Text and sequence files compress 2 to 10 times; deflate itself ends at 1,032."""
 
 GZIP_RATIO_CHECKED_FROM: Final = 4 * 2**20
 """Bytes of output below which no ratio is refused: small repetitive files are harmless."""
@@ -141,7 +141,7 @@ class _Gunzipped:
         ):
             raise DataError(
                 f"{self._place}: decompresses to more than {MAX_GZIP_RATIO} times its size, which "
-                "no sequence file does. If it is genuine, decompress it first."
+                "no text file does. If it is genuine, decompress it first."
             )
         return chunk
 

@@ -1,0 +1,1 @@
+"""Natural language: text files and tables, learned sub-word vocabularies, words as units."""

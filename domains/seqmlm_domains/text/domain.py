@@ -1,0 +1,279 @@
+"""Natural language as a domain: what is read, which tokens form a word, what belongs together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from seqmlm.data.report import ReadReport
+from seqmlm.data.store import TokenStore
+from seqmlm.domain import Domain, Record, TokenBlock
+from seqmlm.encoding import NOT_MASKABLE, Encoding, IntArray
+from seqmlm.errors import ConfigError, DataError
+from seqmlm_domains.text.reader import (
+    WIKITEXT_HEADING,
+    DocumentLayout,
+    FileFormat,
+    TextReader,
+    is_later_passage,
+)
+from seqmlm_domains.text.tokenizer import TextTokenizer, load_tokenizer
+from seqmlm_domains.text.training import (
+    ChineseUnits,
+    TokenizerKind,
+    TokenizerSettings,
+    train_tokenizer,
+)
+
+SAMPLES: Final = Path(__file__).parent / "samples"
+"""Small real texts that ship with the package; sources in its ``ATTRIBUTION.md``."""
+
+_LARGE_DOCUMENT = 20
+"""A document of more than a twentieth of the corpus is split in stretches,"""
+_STRETCH = 100
+"""each a hundredth of the corpus."""
+
+
+class TextDomain(Domain):
+    """Documents, their words as units; the vocabulary is learned from the data.
+
+    Args:
+        tokenizer: see :class:`~seqmlm_domains.text.training.TokenizerSettings`, as for the next
+            four.
+        vocabulary_size: most tokens, special tokens included.
+        lowercase: whether case is dropped.
+        unmaskable_words: placeholders in the data, such as ``<unk>``, that are never masked.
+        chinese_units: ``character``, or ``word`` as found by jieba (extra ``chinese``).
+        file_format: see :class:`~seqmlm_domains.text.reader.TextReader`, as for the rest.
+        documents: what is one document in plain text: ``file``, ``line`` or ``heading``.
+        heading: regular expression of a line that begins a document.
+        text_field: field of JSON Lines, or column of CSV and TSV.
+        passage_characters: a longer document becomes several records.
+
+    Raises:
+        ConfigError: an option is outside what is allowed.
+    """
+
+    name: ClassVar[str] = "text"
+    summary: ClassVar[str] = "Text, JSON Lines or CSV files, with a vocabulary learned from them"
+    learns_vocabulary: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        tokenizer: TokenizerKind = "bpe",
+        vocabulary_size: int = 8_000,
+        lowercase: bool = False,
+        unmaskable_words: Sequence[str] = (),
+        chinese_units: ChineseUnits = "character",
+        file_format: FileFormat = "auto",
+        documents: DocumentLayout = "file",
+        heading: str = WIKITEXT_HEADING,
+        text_field: str = "text",
+        passage_characters: int = 2_000,
+    ) -> None:
+        if isinstance(unmaskable_words, str):
+            raise ConfigError(
+                f"domain.unmaskable_words is {unmaskable_words!r}; it is a list of words."
+            )
+        self._settings = TokenizerSettings(
+            kind=tokenizer,
+            vocabulary_size=vocabulary_size,
+            lowercase=lowercase,
+            unmaskable_words=tuple(unmaskable_words),
+            chinese_units=chinese_units,
+        )
+        self._reader = TextReader(
+            file_format=file_format,
+            documents=documents,
+            heading=heading,
+            text_field=text_field,
+            passage_characters=passage_characters,
+        )
+        # The highest bit of a stored token says that it begins a word: where Chinese words begin
+        # cannot be told from the ids.
+        self.token_dtype = np.uint16 if vocabulary_size <= 2**15 else np.uint32
+        self._word_mark = 1 << (8 * np.dtype(self.token_dtype).itemsize - 1)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Keyword arguments that rebuild this domain, but for its vocabulary."""
+        settings, reader = self._settings, self._reader
+        return {
+            "tokenizer": settings.kind,
+            "vocabulary_size": settings.vocabulary_size,
+            "lowercase": settings.lowercase,
+            "unmaskable_words": list(settings.unmaskable_words),
+            "chinese_units": settings.chinese_units,
+            "file_format": reader.file_format,
+            "documents": reader.documents,
+            "heading": reader.heading,
+            "text_field": reader.text_field,
+            "passage_characters": reader.passage_characters,
+        }
+
+    @classmethod
+    def default_config(cls) -> dict[str, Any]:
+        """Return settings for a model of 1.8 M parameters, which a CPU can train."""
+        return {
+            "model": {"layers": 4, "hidden_size": 128, "heads": 4},
+            "data": {"max_length": 256},
+            "objectives": [{"name": "mlm", "policy": {"rate": 0.15}}],
+        }
+
+    def read(self, sources: Sequence[str | Path], report: ReadReport) -> Iterator[Record]:
+        """Yield documents of text, JSON Lines and CSV files; long ones as several records."""
+        return self._reader.read(sources, report)
+
+    def fit_tokenizer(self, records: Iterable[Record]) -> None:
+        """Learn the vocabulary; about 1 to 4 MB of text a second."""
+        tokenizer = train_tokenizer(self._settings, _Contents(records))
+        self._use(TextTokenizer(tokenizer.to_str(), self._settings))
+
+    def tokenize(self, records: Sequence[Record], report: ReadReport) -> TokenBlock:
+        """Return ids with word marks; about 2 to 3 MB of text a second on one core.
+
+        Records without a token that can be masked are dropped, unknown tokens counted.
+        """
+        tokens = self._tokenizer.encode([record.content for record in records])
+        owners = np.repeat(np.arange(len(records)), tokens.lengths)
+        unknown = tokens.ids == self.vocabulary.special.unknown
+        unknown_counts = np.bincount(owners[unknown], minlength=len(records))
+        maskable = np.bincount(owners[self._is_maskable(tokens.ids)], minlength=len(records))
+        for index, record in enumerate(records):
+            if not maskable[index]:
+                reason = "nothing but unknown or unmaskable words"
+                report.drop(reason if record.content else "empty document", record.place)
+            elif unknown_counts[index]:
+                report.note("unknown token", record.place, int(unknown_counts[index]))
+        kept = maskable > 0
+        marked = tokens.ids | np.where(tokens.starts_word, np.uint32(self._word_mark), np.uint32(0))
+        return TokenBlock(
+            marked[kept[owners]].astype(self.token_dtype), np.where(kept, tokens.lengths, 0)
+        )
+
+    def token_ids(
+        self, tokens: npt.NDArray[np.unsignedinteger[Any]]
+    ) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """Return the ids of stored tokens, without the marks where words begin."""
+        return tokens & self.token_dtype(self._word_mark - 1)
+
+    def assemble(
+        self,
+        tokens: npt.NDArray[np.unsignedinteger[Any]],
+        *,
+        max_length: int,
+        generator: np.random.Generator | None = None,
+    ) -> Encoding:
+        """Return ``[CLS]``, a window of at most ``max_length - 2`` tokens, and ``[SEP]``.
+
+        A word that the window cuts is a unit of the tokens inside.
+
+        Raises:
+            ConfigError: ``max_length`` leaves no room for a token.
+        """
+        room = max_length - self.special_tokens_per_sequence
+        if room < 1:
+            raise ConfigError(
+                f"data.max_length is {max_length}; [CLS], [SEP] and one token need at least 3."
+            )
+        if len(tokens) > room:
+            start = 0 if generator is None else generator.integers(len(tokens) - room + 1)
+            tokens = tokens[start : start + room]
+        return self._encoding(
+            self.token_ids(tokens).astype(np.int32), (tokens & self._word_mark) != 0
+        )
+
+    @property
+    def special_tokens_per_sequence(self) -> int:
+        """Two: ``[CLS]`` and ``[SEP]``."""
+        return 2
+
+    def parse(self, text: str) -> Encoding:
+        """Encode a typed text such as ``The capital of [MASK] is Paris.``
+
+        Raises:
+            DataError: nothing is left to encode, or the text is not valid Unicode.
+        """
+        ids, starts_word, offsets = self._tokenizer.encode_typed(text)
+        if not len(ids):
+            raise DataError(f"input: {text!r} holds no token.")
+        frame = np.zeros((1, 2), np.int32)
+        return self._encoding(
+            ids.astype(np.int32), starts_word, offsets=np.concatenate([frame, offsets, frame])
+        )
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return normalised text, special tokens left out, unknown ones as U+FFFD."""
+        return self._tokenizer.decode(ids)
+
+    def similarity_groups(self, store: TokenStore) -> npt.NDArray[np.int64]:
+        """Keep the passages of a document together.
+
+        A document of more than a twentieth of the corpus, which no split could hold out, is
+        parted into consecutive stretches of a hundredth.
+        """
+        is_first = [not is_later_passage(name) for name in store.names()]
+        document = np.cumsum(is_first) - 1
+        sizes = np.bincount(document, weights=store.lengths)
+        starts = store.offsets[:-1]
+        position = starts - starts[np.flatnonzero(is_first)][document]
+        stretch = position * _STRETCH // max(1, len(store.tokens))
+        stretch[sizes[document] * _LARGE_DOCUMENT <= len(store.tokens)] = 0
+        return np.unique(document * _STRETCH + stretch, return_inverse=True)[1].astype(np.int64)
+
+    def save_tokenizer(self, folder: Path) -> None:
+        """Write ``tokenizer.json``, its checksum and the settings it was learned with."""
+        self._tokenizer.save(folder)
+
+    def load_tokenizer(self, folder: Path) -> None:
+        """Read what :meth:`save_tokenizer` wrote.
+
+        Raises:
+            CheckpointError: a file is missing or damaged.
+            ConfigError: the tokenizer was learned with other options.
+        """
+        self._use(load_tokenizer(folder, self._settings))
+
+    def _use(self, tokenizer: TextTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.vocabulary = tokenizer.vocabulary
+
+    def _is_maskable(self, ids: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        low, high = self.vocabulary.ranges[self.name]
+        maskable: npt.NDArray[np.bool_] = (ids >= low) & (ids < high)
+        return maskable
+
+    def _encoding(
+        self,
+        content: IntArray,
+        starts_word: npt.NDArray[np.bool_],
+        *,
+        offsets: npt.NDArray[np.int32] | None = None,
+    ) -> Encoding:
+        special = self.vocabulary.special
+        ids = np.empty(len(content) + 2, np.int32)
+        ids[0], ids[-1] = special.start, special.end
+        ids[1:-1] = content
+        # A word with an unknown token inside is one unit; one with nothing else gets no number.
+        positions = np.flatnonzero(self._is_maskable(content))
+        words = np.cumsum(starts_word)[positions]
+        unit_ids = np.full(len(ids), NOT_MASKABLE, np.int32)
+        unit_ids[positions + 1] = np.cumsum(np.diff(words, prepend=-1) != 0) - 1
+        return Encoding(
+            ids=ids, unit_ids=unit_ids, segment_ids=np.zeros(len(ids), np.int32), offsets=offsets
+        )
+
+
+class _Contents:
+    """The texts of records that can be iterated anew."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self._records = records
+
+    def __iter__(self) -> Iterator[str]:
+        return (record.content for record in self._records)

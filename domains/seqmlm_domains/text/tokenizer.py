@@ -1,0 +1,260 @@
+"""Runs a learned tokenizer: text to ids and words, ids to text, and its file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Encoding as Encoded
+from tokenizers import Tokenizer
+
+from seqmlm.errors import CheckpointError, ConfigError, DataError
+from seqmlm.vocabulary import SpecialTokens, Vocabulary
+from seqmlm_domains.text.chinese import HAN, continues_word
+from seqmlm_domains.text.training import (
+    CONTINUATION,
+    END,
+    MASK,
+    PADDING,
+    PARAGRAPH,
+    SPECIAL_TOKENS,
+    START,
+    UNKNOWN,
+    TokenizerSettings,
+)
+
+TOKENIZER_FILE: Final = "tokenizer.json"
+SETTINGS_FILE: Final = "tokenizer_settings.json"
+
+REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
+"""What an unknown token decodes to."""
+
+_PIECE_CHARACTERS = 500  # the library takes half the time for short texts
+_BLANK_BETWEEN_HAN = re.compile(f"(?<=[{HAN}]) (?=[{HAN}])")
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokens of several texts, one after the other.
+
+    Args:
+        ids: uint32 ``[sum(lengths)]``.
+        starts_word: bool ``[sum(lengths)]``; True for the first token of each word.
+        lengths: int64 ``[texts]``.
+    """
+
+    ids: npt.NDArray[np.uint32]
+    starts_word: npt.NDArray[np.bool_]
+    lengths: npt.NDArray[np.int64]
+
+
+class TextTokenizer:
+    """A learned tokenizer that takes nothing in the data for a special token.
+
+    Args:
+        content: of a ``tokenizer.json`` that
+            :func:`~seqmlm_domains.text.training.train_tokenizer` made.
+        settings: it was made with.
+    """
+
+    def __init__(self, content: str, settings: TokenizerSettings) -> None:
+        self._content = content
+        self._settings = settings
+        parsed = json.loads(content)
+        # A literal [MASK] of the data must stay text: the library would make a special of it.
+        parsed["added_tokens"] = [item for item in parsed["added_tokens"] if not item["special"]]
+        self._tokenizer = Tokenizer.from_str(json.dumps(parsed))
+        tokens = _tokens_by_id(Tokenizer.from_str(content))
+        high = len(tokens) - len(settings.reserved)
+        self.vocabulary = Vocabulary(
+            tokens=tokens,
+            special=SpecialTokens(
+                **{
+                    name: tokens.index(token)
+                    for name, token in (
+                        *(("padding", PADDING), ("unknown", UNKNOWN), ("start", START)),
+                        *(("end", END), ("mask", MASK)),
+                    )
+                }
+            ),
+            ranges={"text": (len(SPECIAL_TOKENS), high)},
+        )
+
+    def normalise(self, text: str) -> str:
+        """Return what :meth:`decode` gives back for the ids of ``text``, if all are known."""
+        return self.decode(self.encode([text]).ids.tolist())
+
+    def encode(self, texts: Sequence[str]) -> Tokens:
+        """Return the ids of all texts, without special tokens, and where words start.
+
+        Words are runs of letters and digits, signs (BPE: runs of signs), line ends, and Chinese
+        characters or words; no token reaches across two of them, Chinese words excepted.
+        """
+        pieces = [list(_pieces(text)) for text in texts]
+        flat = list(chain.from_iterable(pieces))
+        encoded = self._tokenizer.encode_batch(flat, add_special_tokens=False)
+        ids, starts = self._arrays(flat, encoded)
+        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        ends = np.cumsum([len(parts) for parts in pieces], dtype=np.int64)
+        totals = np.concatenate([[0], np.cumsum(lengths)])[np.concatenate([[0], ends])]
+        return Tokens(ids, starts, np.diff(totals))
+
+    def encode_typed(
+        self, text: str
+    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.bool_], npt.NDArray[np.int32]]:
+        """Return ids, word starts and offsets of a text in which ``[MASK]`` is the mask token.
+
+        A blank before a mask belongs to what is hidden, if tokens of this kind begin with blanks.
+
+        Returns:
+            uint32 ``[n]``, bool ``[n]``, and int32 ``[n, 2]``, counted in characters.
+
+        Raises:
+            DataError: the text holds half a surrogate pair.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"input: position {error.start + 1} is half a surrogate pair, not a character."
+            ) from error
+        ids: list[npt.NDArray[np.uint32]] = []
+        starts: list[npt.NDArray[np.bool_]] = []
+        offsets: list[npt.NDArray[np.int32]] = []
+        position = 0
+        segments = text.split(MASK)
+        for number, segment in enumerate(segments):
+            is_before_mask = number < len(segments) - 1
+            visible = segment
+            if is_before_mask and self._settings.kind in ("bpe", "unigram"):
+                visible = segment.removesuffix(" ")
+            encoded = self._tokenizer.encode(visible, add_special_tokens=False)
+            part_ids, part_starts = self._arrays([visible], [encoded])
+            ids.append(part_ids)
+            starts.append(part_starts)
+            offsets.append(np.array(encoded.offsets, np.int32).reshape(-1, 2) + position)
+            position += len(segment)
+            if is_before_mask:
+                ids.append(np.array([self.vocabulary.special.mask], np.uint32))
+                starts.append(np.ones(1, np.bool_))
+                offsets.append(np.array([[position, position + len(MASK)]], np.int32))
+                position += len(MASK)
+        return np.concatenate(ids), np.concatenate(starts), np.concatenate(offsets)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ``ids``: special tokens left out, unknown ones as U+FFFD."""
+        low, high = self.vocabulary.ranges["text"]
+        tokens = self.vocabulary.tokens
+        parts: list[str] = []
+        run: list[int] = []
+        for id in [*ids, self.vocabulary.special.end]:
+            if low <= id < high:
+                run.append(id)
+                continue
+            if run:
+                parts.append(self._decode_learned(run))
+                run = []
+            if id == self.vocabulary.special.unknown:
+                parts.append(REPLACEMENT)
+            elif id >= high:
+                parts.append(tokens[id])
+        if self._settings.kind != "wordpiece":
+            return "".join(parts)
+        return " ".join(parts).replace(f" {PARAGRAPH} ", PARAGRAPH)
+
+    def _decode_learned(self, ids: list[int]) -> str:
+        if self._settings.kind != "wordpiece":
+            return str(self._tokenizer.decode(ids))
+        tokens = (self.vocabulary.tokens[id] for id in ids)
+        joined = "".join(
+            token[len(CONTINUATION) :] if token.startswith(CONTINUATION) else f" {token}"
+            for token in tokens
+        )
+        return _BLANK_BETWEEN_HAN.sub("", joined.removeprefix(" "))
+
+    def save(self, folder: Path) -> None:
+        """Write ``tokenizer.json`` and beside it its checksum and the settings it was made with."""
+        (folder / TOKENIZER_FILE).write_bytes(self._content.encode())
+        record = {"sha256": _sha256(self._content.encode()), "settings": _plain(self._settings)}
+        (folder / SETTINGS_FILE).write_text(json.dumps(record, indent=1) + "\n")
+
+    def _arrays(
+        self, texts: Sequence[str], encoded: Sequence[Encoded]
+    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.bool_]]:
+        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        total = int(lengths.sum())
+        ids = np.fromiter(chain.from_iterable(item.ids for item in encoded), np.uint32, total)
+        words = chain.from_iterable(item.word_ids for item in encoded)
+        starts = np.diff(np.fromiter(words, np.int64, total), prepend=-1) != 0
+        starts[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
+        if self._settings.chinese_units == "word":
+            first = 0
+            for text, item, length in zip(texts, encoded, lengths.tolist(), strict=True):
+                if length:
+                    begins = np.array(item.offsets, np.int64)[:, 0]
+                    starts[first : first + length] &= ~continues_word(text)[begins]
+                first += length
+        return ids, starts
+
+
+def load_tokenizer(folder: Path, settings: TokenizerSettings) -> TextTokenizer:
+    """Read what :meth:`TextTokenizer.save` wrote.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+        ConfigError: the tokenizer was made with other settings.
+    """
+    path = folder / TOKENIZER_FILE
+    try:
+        content = path.read_bytes()
+        record: dict[str, Any] = json.loads((folder / SETTINGS_FILE).read_bytes())
+        sha256, made_with = record["sha256"], record["settings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder} holds no tokenizer that can be read ({error}).") from error
+    if _sha256(content) != sha256:
+        raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one.")
+    for name, value in _plain(settings).items():
+        if made_with.get(name) != value:
+            raise ConfigError(
+                f"{path} was learned with {name} = {made_with.get(name)!r}, but the configuration "
+                f"says {value!r}. Give the same [domain] options, or prepare the data again."
+            )
+    return TextTokenizer(content.decode(), settings)
+
+
+def _plain(settings: TokenizerSettings) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
+    return values
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _tokens_by_id(tokenizer: Tokenizer) -> tuple[str, ...]:
+    ids: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)
+    return tuple(sorted(ids, key=ids.__getitem__))
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Cut a text behind line ends, where no tokenizer of ours joins anything.
+
+    Never inside a paragraph break, which is a token of WordPiece.
+    """
+    start = 0
+    while len(text) - start > _PIECE_CHARACTERS:
+        end = text.find("\n", start + _PIECE_CHARACTERS) + 1
+        if not end:
+            break
+        end += text.startswith("\n", end)
+        yield text[start:end]
+        start = end
+    yield text[start:]

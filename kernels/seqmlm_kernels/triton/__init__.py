@@ -1,0 +1,1 @@
+"""Kernels in Triton, their launchers and the custom operators that torch sees."""

@@ -1,0 +1,156 @@
+"""How kernels are launched: what the device can do, and tiles, warps and stages for it.
+
+Configurations come from a small table keyed by the architecture, the head dimension, the dtype
+and the kind of kernel. They never depend on the number of tokens, so that a training run of
+varying lengths compiles each kernel once.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import triton
+
+# Read once: Triton decides when a kernel is decorated whether it is compiled or interpreted.
+INTERPRETED: bool = triton.knobs.runtime.interpret
+
+Architecture = Literal["sm_80", "sm_90", "sm_100", "gfx942", "small_shared_memory"]
+InputPrecision = Literal["ieee", "tf32"]
+
+
+@functools.cache
+def architecture_of(device: torch.device) -> Architecture:
+    """The row of the tables for a device; the interpreter is treated as Hopper."""
+    if INTERPRETED or device.type == "cpu":
+        return "sm_90"
+    if torch.version.hip is not None:
+        return "gfx942"
+    major, minor = torch.cuda.get_device_capability(device)
+    if (major, minor) == (8, 0):
+        return "sm_80"
+    if major == 9:
+        return "sm_90"
+    if major == 10:
+        return "sm_100"
+    return "small_shared_memory"
+
+
+def input_precision_of(dtype: torch.dtype) -> InputPrecision:
+    """How a matrix product of fp32 inputs rounds them, by torch's own setting.
+
+    ``torch.set_float32_matmul_precision``: "highest", which is the default, keeps all 24 bits
+    ("ieee"; no tensor cores, many times slower); "high" and "medium" allow TF32. Other dtypes
+    are not rounded and get "ieee".
+    """
+    if dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
+        return "tf32"
+    return "ieee"
+
+
+def must_upcast(dtype: torch.dtype) -> bool:
+    """Whether kernels cast to fp32 after loading: the interpreter has no bfloat16 arithmetic."""
+    return INTERPRETED and dtype == torch.bfloat16
+
+
+Kind = Literal["forward", "backward_queries", "backward_keys"]
+
+
+@dataclass(frozen=True)
+class AttentionLaunch:
+    """Tiles of an attention kernel, and what Triton is told about it.
+
+    Args:
+        outer: tokens that a program owns: queries, or keys in "backward_keys".
+        inner: tokens that it reads at a time.
+        num_warps: warps of a program.
+        num_stages: how many inner tiles are in flight.
+    """
+
+    outer: int
+    inner: int
+    num_warps: int
+    num_stages: int
+
+
+# By (kind, padded head dimension), for 16-bit inputs. Chosen by what the compiler says of
+# registers, stack and shared memory, and not yet by time on a GPU.
+_TILES_16_BIT: dict[Architecture, dict[tuple[Kind, int], AttentionLaunch]] = {
+    "sm_80": {
+        ("forward", 64): AttentionLaunch(128, 64, 4, 3),
+        ("forward", 128): AttentionLaunch(128, 64, 8, 2),
+        ("forward", 256): AttentionLaunch(64, 32, 8, 2),
+        ("backward_queries", 64): AttentionLaunch(128, 64, 8, 2),
+        ("backward_queries", 128): AttentionLaunch(64, 64, 8, 2),
+        ("backward_queries", 256): AttentionLaunch(32, 32, 8, 1),
+        ("backward_keys", 64): AttentionLaunch(128, 64, 8, 2),
+        ("backward_keys", 128): AttentionLaunch(64, 64, 8, 2),
+        ("backward_keys", 256): AttentionLaunch(32, 32, 8, 1),
+    },
+    "sm_90": {
+        ("forward", 64): AttentionLaunch(128, 64, 4, 3),
+        ("forward", 128): AttentionLaunch(128, 128, 8, 2),
+        ("forward", 256): AttentionLaunch(64, 64, 4, 2),
+        ("backward_queries", 64): AttentionLaunch(128, 64, 8, 2),
+        ("backward_queries", 128): AttentionLaunch(128, 64, 8, 2),
+        ("backward_queries", 256): AttentionLaunch(64, 32, 8, 1),
+        ("backward_keys", 64): AttentionLaunch(128, 64, 8, 2),
+        ("backward_keys", 128): AttentionLaunch(128, 64, 8, 2),
+        ("backward_keys", 256): AttentionLaunch(64, 32, 8, 1),
+    },
+}
+_TILES_16_BIT["sm_100"] = _TILES_16_BIT["sm_90"]
+_TILES_16_BIT["gfx942"] = {
+    key: AttentionLaunch(min(found.outer, 64), min(found.inner, 32), 4, 1)
+    for key, found in _TILES_16_BIT["sm_80"].items()
+}
+# Consumer GPUs have at most 99 KiB of shared memory for a program.
+_TILES_16_BIT["small_shared_memory"] = {
+    key: AttentionLaunch(min(found.outer, 64), 32, 4, min(found.num_stages, 2))
+    for key, found in _TILES_16_BIT["sm_80"].items()
+}
+# Exact fp32 has no matrix units: operands of a product are in registers, so tiles are small.
+_TILES_FP32: dict[InputPrecision, dict[int, AttentionLaunch]] = {
+    "ieee": {
+        64: AttentionLaunch(32, 32, 8, 1),
+        128: AttentionLaunch(32, 16, 8, 1),
+        256: AttentionLaunch(16, 16, 4, 1),
+    },
+    "tf32": {
+        64: AttentionLaunch(64, 32, 4, 2),
+        128: AttentionLaunch(64, 32, 8, 1),
+        256: AttentionLaunch(32, 16, 4, 1),
+    },
+}
+# Sequences of at most so many tokens are one tile; longer ones use the tables above.
+_SHORT = {
+    16: AttentionLaunch(16, 16, 1, 1),
+    32: AttentionLaunch(32, 32, 2, 1),
+    64: AttentionLaunch(64, 64, 4, 1),
+}
+
+
+def attention_launch(
+    kind: Kind,
+    *,
+    architecture: Architecture,
+    padded_head_dim: int,
+    dtype: torch.dtype,
+    max_seqlen: int,
+) -> AttentionLaunch:
+    """Tiles for a kernel.
+
+    ``max_seqlen`` chooses among four sets of tiles, one for sequences of any length and three
+    for batches of sequences no longer than 16, 32 or 64 tokens; it decides nothing else.
+    """
+    row = max(padded_head_dim, 64)
+    if dtype == torch.float32:
+        general = _TILES_FP32[input_precision_of(dtype)][row]
+    else:
+        general = _TILES_16_BIT[architecture][kind, row]
+    for length, launch in _SHORT.items():
+        if max_seqlen <= length <= general.outer:
+            return launch
+    return general

@@ -1,0 +1,113 @@
+"""From the tensors of an operator to the launches of its kernels."""
+
+# M predictions, K ids of each, V vocabulary
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from seqmlm_kernels.triton.launch import INTERPRETED, architecture_of
+from seqmlm_kernels.triton.projection_backward import Needs, Upstream, backward
+from seqmlm_kernels.triton.projection_forward import Projection, forward
+from seqmlm_kernels.triton.projection_plan import (
+    ProjectionPlan,
+    multiprocessors_of,
+    plan_projection,
+)
+from seqmlm_kernels.triton.rejected_targets import rejected_targets
+from seqmlm_kernels.triton.token_scores import token_scores
+from seqmlm_kernels.triton.top_k import best_ids
+
+
+def contiguous_projection(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    rows: Tensor,
+    words: Tensor | None,
+    set_index: Tensor | None,
+) -> Projection:
+    """The arguments as kernels read them."""
+    return Projection(
+        hidden=hidden.contiguous(),
+        weight=weight.contiguous(),
+        bias=None if bias is None else bias.contiguous(),
+        rows=rows.contiguous(),
+        words=None if words is None else words.contiguous(),
+        set_index=None if set_index is None else set_index.contiguous(),
+    )
+
+
+def plan_of(projection: Projection) -> ProjectionPlan:
+    """How a projection of at least one prediction runs on its device."""
+    device = projection.hidden.device
+    return plan_projection(
+        len(projection.rows),
+        len(projection.weight),
+        projection.hidden.shape[1],
+        dtype=projection.hidden.dtype,
+        architecture="interpreter" if INTERPRETED else architecture_of(device),
+        multiprocessors=multiprocessors_of(device),
+    )
+
+
+def loss(projection: Projection, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss and log-normaliser [M] in fp32."""
+    if len(projection.rows) == 0:
+        nothing = projection.hidden.new_empty(0, dtype=torch.float32)
+        return nothing, nothing.clone()
+    rejected = rejected_targets(projection.hidden.device)
+    return forward(plan_of(projection), projection, targets.contiguous(), rejected)
+
+
+def gradients(
+    projection: Projection,
+    targets: Tensor,
+    log_normaliser: Tensor,
+    loss_gradient: Tensor,
+    log_normaliser_gradient: Tensor,
+    needs: list[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of hidden states, weight and bias; empty where ``needs`` is false."""
+    hidden, weight = projection.hidden, projection.weight
+    absent = hidden.new_empty(0)
+    if len(projection.rows) == 0:
+        return (
+            torch.zeros_like(hidden) if needs[0] else absent,
+            torch.zeros_like(weight) if needs[1] else absent.clone(),
+            weight.new_zeros(len(weight)) if needs[2] else absent.clone(),
+        )
+    upstream = Upstream(
+        targets.contiguous(),
+        log_normaliser.contiguous(),
+        loss_gradient.contiguous(),
+        log_normaliser_gradient.contiguous(),
+    )
+    found = backward(plan_of(projection), projection, upstream, Needs(*needs))
+    return (
+        absent if found.hidden is None else found.hidden,
+        absent.clone() if found.weight is None else found.weight,
+        absent.clone() if found.bias is None else found.bias,
+    )
+
+
+def log_likelihood(projection: Projection, token_ids: Tensor) -> Tensor:
+    """Log-probabilities [M, K] in fp32."""
+    if token_ids.numel() == 0:
+        return projection.hidden.new_empty(token_ids.shape, dtype=torch.float32)
+    # Only the normaliser is used: there is no target to reject.
+    nobody = torch.zeros(1, dtype=torch.int64, device=token_ids.device)
+    _, log_normaliser = forward(plan_of(projection), projection, projection.rows, nobody)
+    return token_scores(projection, token_ids, log_normaliser)
+
+
+def top_k(projection: Projection, k: int) -> tuple[Tensor, Tensor]:
+    """Log-probabilities in fp32 and ids in int64, [M, k]."""
+    shape = len(projection.rows), k
+    if len(projection.rows) == 0:
+        hidden = projection.hidden
+        return hidden.new_empty(shape, dtype=torch.float32), hidden.new_empty(
+            shape, dtype=torch.int64
+        )
+    return best_ids(projection, k)

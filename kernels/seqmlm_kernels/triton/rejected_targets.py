@@ -1,0 +1,26 @@
+"""Count of predictions that could not be scored, kept on the device so that nobody waits for it.
+
+A target outside its allowed set, or a row or set that does not exist, has loss 0 and no gradient.
+On the CPU it is an error; on a GPU finding out would make the host wait, so the kernels add to
+one integer per device and whoever waits anyway, as a training loop does when it logs, reads it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_counters: dict[torch.device, Tensor] = {}
+
+
+def rejected_targets(device: torch.device) -> Tensor:
+    """The counter of a device: [1] int64, on that device.
+
+    Reading it waits for the device; ``zero_()`` starts it anew. The first call on a device
+    allocates, so it must not fall within the capture of a CUDA graph.
+    """
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", torch.cuda.current_device())
+    if device not in _counters:
+        _counters[device] = torch.zeros(1, dtype=torch.int64, device=device)
+    return _counters[device]

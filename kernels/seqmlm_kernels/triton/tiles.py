@@ -1,0 +1,322 @@
+"""Which tiles of queries and keys meet: built once per batch in O(T), read by every kernel.
+
+A tile is a run of at most ``size`` tokens of one sequence. Two tables describe them:
+
+* The tile list is the grid of a kernel: one row per tile, tiles of the longest sequence first, so
+  that no long sequence starts when all others are done. A last pseudo-sequence of the tokens past
+  ``cu_seqlens[-1]`` sees no key and is seen by none: its outputs and gradients are written, as
+  zeros. The number of rows is an upper bound, known without reading ``cu_seqlens``; rows past
+  the last tile are empty.
+* The summary has the lowest and the highest step, reach, group and position of each tile. From
+  two of its columns a kernel knows whether two tiles see nothing of each other, everything, or
+  something in between, the only case in which it evaluates the rule pair by pair.
+"""
+
+# T tokens, B sequences
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from seqmlm_kernels.visibility import Visibility
+
+SIZES = (16, 32, 64, 128)
+ROW_LENGTH = tl.constexpr(4 + len(SIZES))
+# A summary is [NUM_EXTREMES, tiles], in this order: step of content keys, reach, group of pseudo
+# tokens, position; the minimum before the maximum.
+NUM_EXTREMES = 8
+# How many tiles a kernel classifies at a time, one bit of an int64 each.
+CHUNK = tl.constexpr(32)
+LARGEST = tl.constexpr(2**31 - 1)
+SMALLEST = tl.constexpr(-(2**31))
+
+
+class TileTable:
+    """Tile lists and summaries of one batch, each made when it is first asked for.
+
+    Holds nothing but what it made, so that a cache may key it by the tensors it was made from.
+    """
+
+    def __init__(self, cu_seqlens: Tensor, tokens: int) -> None:
+        self.tokens = tokens
+        self.num_sequences = len(cu_seqlens) - 1
+        end = torch.full_like(cu_seqlens[:1], tokens)
+        # Clamped: on a GPU nobody has read the values, and they become addresses.
+        self.boundaries = torch.cat((cu_seqlens.clamp(0, tokens), end)).long()
+        lengths = self.boundaries.diff().clamp(min=0)
+        # Not by a tensor of the sizes: copying one to a GPU makes the host wait.
+        self.counts = torch.stack([(lengths + (size - 1)) // size for size in SIZES])
+        self.firsts = self.counts.cumsum(1) - self.counts
+        self.longest_first = lengths.argsort(descending=True, stable=True)
+        self._lists: dict[int, Tensor] = {}
+        self._summaries: dict[tuple[int, bool], Tensor] = {}
+        self._positions: Tensor | None = None
+
+    def capacity(self, size: int) -> int:
+        """Upper bound of the number of tiles, without knowing where sequences end."""
+        return self.tokens // size + self.num_sequences + 1
+
+    def tile_list(self, size: int) -> Tensor:
+        """Rows of (first token, last + 1, of the sequence first, last + 1, *first tiles).
+
+        Returns:
+            [capacity(size), 4 + len(SIZES)] int32. The last columns hold the index in a summary
+            of the sequence's first tile, for each of SIZES. First tokens of unused rows are
+            equal to their last + 1.
+        """
+        if size not in self._lists:
+            self._lists[size] = self._make_list(size)
+        return self._lists[size]
+
+    def positions(self, given: Tensor | None) -> Tensor:
+        """Positions as [T] int32; the index within the sequence where none are given."""
+        if given is not None and given.dtype == torch.int32:
+            return given.contiguous()
+        if self._positions is None:
+            if given is None:
+                token = torch.arange(self.tokens, device=self.boundaries.device)
+                given = token - self.boundaries[self._sequence_of(token)]
+            self._positions = given.int().contiguous()
+        return self._positions
+
+    def summary(self, size: int, visibility: Visibility | None, positions: Tensor | None) -> Tensor:
+        """Extremes of each tile, [NUM_EXTREMES, capacity(size)] int32; see NUM_EXTREMES.
+
+        Args:
+            size: one of SIZES.
+            visibility: as in the call that the table was made for.
+            positions: [T] int32, what `positions` returns, if there is a window.
+        """
+        name = (size, positions is not None)
+        if name not in self._summaries:
+            tiles = self.tile_list(size)
+            summary = torch.empty(
+                (NUM_EXTREMES, len(tiles)), dtype=torch.int32, device=tiles.device
+            )
+            unused = tiles
+            step, reach, group = (unused,) * 3 if visibility is None else (
+                visibility.step.contiguous(),
+                visibility.reach.contiguous(),
+                visibility.group.contiguous(),
+            )  # fmt: skip
+            summarise_tiles_kernel[(len(tiles),)](
+                tiles,
+                step,
+                reach,
+                group,
+                unused if positions is None else positions,
+                summary,
+                len(tiles),
+                SIZE=size,
+                COLUMN=4 + SIZES.index(size),
+                HAS_VISIBILITY=visibility is not None,
+                HAS_WINDOW=positions is not None,
+                num_warps=1,
+            )
+            self._summaries[name] = summary
+        return self._summaries[name]
+
+    def _sequence_of(self, token: Tensor) -> Tensor:
+        # Of equal boundaries the last one starts the sequence that is not empty.
+        return torch.searchsorted(self.boundaries, token, right=True) - 1
+
+    def _make_list(self, size: int) -> Tensor:
+        ends = self.counts[SIZES.index(size)][self.longest_first].cumsum(0)
+        tile = torch.arange(self.capacity(size), device=ends.device)
+        rank = torch.searchsorted(ends, tile, right=True).clamp(max=self.num_sequences)
+        # The last tile of a sequence first: under a causal rule it has the most keys.
+        block = ends[rank] - 1 - tile
+        sequence = self.longest_first[rank]
+        start, stop = self.boundaries[sequence], self.boundaries[sequence + 1]
+        first = torch.where(block >= 0, start + block * size, 0)
+        last = torch.where(block >= 0, (first + size).minimum(stop), 0)
+        # The tokens past the last sequence have no keys.
+        start = torch.where(sequence == self.num_sequences, stop, start)
+        columns = torch.stack((first, last, start, stop))
+        return torch.cat((columns, self.firsts[:, sequence])).T.int().contiguous()
+
+
+@triton.jit(do_not_specialize=["capacity"])
+def summarise_tiles_kernel(
+    tiles_ptr,
+    step_ptr,
+    reach_ptr,
+    group_ptr,
+    position_ptr,
+    summary_ptr,
+    capacity,
+    SIZE: tl.constexpr,
+    COLUMN: tl.constexpr,
+    HAS_VISIBILITY: tl.constexpr,
+    HAS_WINDOW: tl.constexpr,
+):
+    """Extremes of one tile."""
+    row_ptr = tiles_ptr + tl.program_id(0) * ROW_LENGTH
+    start = tl.load(row_ptr)
+    stop = tl.load(row_ptr + 1)
+    sequence_start = tl.load(row_ptr + 2)
+    sequence_stop = tl.load(row_ptr + 3)
+    if (start >= stop) | (sequence_start >= sequence_stop):
+        return
+    index = tl.load(row_ptr + COLUMN) + (start - sequence_start) // SIZE
+    summary_ptr += index
+    tokens = start + tl.arange(0, SIZE)
+    inside = tokens < stop
+    if HAS_VISIBILITY:
+        group = tl.load(group_ptr + tokens, mask=inside, other=-1)
+        pseudo = inside & (group >= 0)
+        content = inside & (group < 0)
+        step = tl.load(step_ptr + tokens, mask=inside, other=0)
+        reach = tl.load(reach_ptr + tokens, mask=inside, other=0)
+        tl.store(summary_ptr, tl.min(tl.where(content, step, LARGEST), 0))
+        tl.store(summary_ptr + capacity, tl.max(tl.where(content, step, SMALLEST), 0))
+        tl.store(summary_ptr + 2 * capacity, tl.min(tl.where(inside, reach, LARGEST), 0))
+        tl.store(summary_ptr + 3 * capacity, tl.max(tl.where(inside, reach, SMALLEST), 0))
+        tl.store(summary_ptr + 4 * capacity, tl.min(tl.where(pseudo, group, LARGEST), 0))
+        tl.store(summary_ptr + 5 * capacity, tl.max(tl.where(pseudo, group, -1), 0))
+    if HAS_WINDOW:
+        position = tl.load(position_ptr + tokens, mask=inside, other=0)
+        tl.store(summary_ptr + 6 * capacity, tl.min(tl.where(inside, position, LARGEST), 0))
+        tl.store(summary_ptr + 7 * capacity, tl.max(tl.where(inside, position, SMALLEST), 0))
+
+
+@triton.jit
+def classify_tiles(
+    queries_ptr,
+    queries_capacity,
+    keys_ptr,
+    keys_capacity,
+    window,
+    exists,
+    HAS_VISIBILITY: tl.constexpr,
+    HAS_WINDOW: tl.constexpr,
+):
+    """(some pair is visible, all are) for columns of two summaries, one of them a block of them.
+
+    The first may be true where no pair is, the second is true only where all are.
+    """
+    some = exists
+    full = exists
+    if HAS_VISIBILITY:
+        step_min = tl.load(keys_ptr)
+        step_max = tl.load(keys_ptr + keys_capacity)
+        reach_min = tl.load(queries_ptr + 2 * queries_capacity)
+        reach_max = tl.load(queries_ptr + 3 * queries_capacity)
+        key_group_min = tl.load(keys_ptr + 4 * keys_capacity)
+        key_group_max = tl.load(keys_ptr + 5 * keys_capacity)
+        group_min = tl.load(queries_ptr + 4 * queries_capacity)
+        group_max = tl.load(queries_ptr + 5 * queries_capacity)
+        groups_meet = (key_group_min <= group_max) & (group_min <= key_group_max)
+        some = some & ((step_min <= reach_max) | groups_meet)
+        full = full & (key_group_max < 0) & (step_max <= reach_min)
+    if HAS_WINDOW:
+        key_min = tl.load(keys_ptr + 6 * keys_capacity)
+        key_max = tl.load(keys_ptr + 7 * keys_capacity)
+        query_min = tl.load(queries_ptr + 6 * queries_capacity)
+        query_max = tl.load(queries_ptr + 7 * queries_capacity)
+        some = some & (key_min - query_max <= window) & (query_min - key_max <= window)
+        full = full & (query_max - key_min <= window) & (key_max - query_min <= window)
+    return some, full
+
+
+@triton.jit
+def as_bits(chosen):
+    """CHUNK booleans as the bits of an int64."""
+    return tl.sum(chosen.to(tl.int64) << tl.arange(0, CHUNK).to(tl.int64), 0)
+
+
+@triton.jit
+def index_of_lowest_bit(bits):
+    """Index of the lowest bit that is set, by the exponent of its value as a float."""
+    lowest = bits & (-bits)
+    return (lowest.to(tl.float32).to(tl.int32, bitcast=True) >> 23) - 127
+
+
+@triton.jit
+def pairs_are_visible(
+    reach,
+    query_group,
+    query_position,
+    step,
+    key_group,
+    key_position,
+    window,
+    HAS_VISIBILITY: tl.constexpr,
+    HAS_WINDOW: tl.constexpr,
+):
+    """The rule of `seqmlm_kernels.visibility` for operands that broadcast to pairs."""
+    if HAS_VISIBILITY:
+        visible = tl.where(key_group < 0, step <= reach, key_group == query_group)
+        if HAS_WINDOW:
+            visible = visible & (tl.abs(query_position - key_position) <= window)
+    else:
+        visible = tl.abs(query_position - key_position) <= window
+    return visible
+
+
+@dataclass(frozen=True)
+class _CachedTable:
+    """A table and the tensors it was made from, which may be gone or changed since."""
+
+    made_from: tuple[weakref.ref[Tensor] | None, ...]
+    versions: tuple[int, ...]
+    tokens: int
+    table: TileTable
+
+    def serves(
+        self, sources: Sequence[Tensor | None], versions: tuple[int, ...], tokens: int
+    ) -> bool:
+        if (self.tokens, self.versions) != (tokens, versions):
+            return False
+        if len(self.made_from) != len(sources):
+            return False
+        return all(
+            (source is None) if reference is None else (reference() is source)
+            for reference, source in zip(self.made_from, sources, strict=True)
+        )
+
+    def is_dead(self) -> bool:
+        return any(reference is not None and reference() is None for reference in self.made_from)
+
+
+_cached_tables: list[_CachedTable] = []
+# Micro-batches whose backward is still to come.
+_MOST_CACHED_TABLES = 8
+
+
+def tile_table(
+    cu_seqlens: Tensor, visibility: Visibility | None, positions: Tensor | None, *, tokens: int
+) -> TileTable:
+    """The table of a batch, made at most once for the same tensors with the same contents.
+
+    All layers of an encoder, forward and backward, so share one. Tensors made in inference mode
+    do not record changes, and what is captured in a CUDA graph must be computed in it: both get
+    a table of their own in every call.
+    """
+    fields = () if visibility is None else (visibility.step, visibility.reach, visibility.group)
+    sources = (cu_seqlens, positions, *fields)
+    if not _may_be_cached(sources):
+        return TileTable(cu_seqlens, tokens)
+    versions = tuple(source._version for source in sources if source is not None)
+    for cached in _cached_tables:
+        if cached.serves(sources, versions, tokens):
+            return cached.table
+    table = TileTable(cu_seqlens, tokens)
+    references = tuple(None if source is None else weakref.ref(source) for source in sources)
+    alive = [cached for cached in _cached_tables if not cached.is_dead()]
+    _cached_tables[:] = [*alive, _CachedTable(references, versions, tokens, table)]
+    del _cached_tables[:-_MOST_CACHED_TABLES]
+    return table
+
+
+def _may_be_cached(sources: Sequence[Tensor | None]) -> bool:
+    if any(source is not None and source.is_inference() for source in sources):
+        return False
+    return not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())

@@ -1,0 +1,44 @@
+"""What a policy really did: counts that add up over samples, ranks and steps."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass, fields
+
+
+@dataclass(frozen=True, slots=True)
+class MaskCounts:
+    """Numbers of tokens.
+
+    Args:
+        maskable: that might have been selected.
+        selected: by the policy; the sum of the next three.
+        masked: selected, and the encoder sees the mask token.
+        replaced: selected, and the encoder sees another token.
+        kept: selected, and the encoder sees the true token, also where it was drawn by chance.
+        predicted: selected and part of the loss.
+    """
+
+    maskable: int = 0
+    selected: int = 0
+    masked: int = 0
+    replaced: int = 0
+    kept: int = 0
+    predicted: int = 0
+
+    def __add__(self, other: MaskCounts) -> MaskCounts:
+        return MaskCounts(
+            *(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True))
+        )
+
+    def describe(self) -> str:
+        """Return the rates as one line for people."""
+        selected = max(self.selected, 1)
+        return (
+            f"{self.selected / max(self.maskable, 1):.2%} of {self.maskable:,} maskable tokens "
+            f"selected ({self.predicted / selected:.1%} of these predicted): "
+            f"{self.masked / selected:.2%} masked, {self.replaced / selected:.2%} replaced, "
+            f"{self.kept / selected:.2%} kept"
+        )
+
+
+NUM_COUNTS = len(fields(MaskCounts))

@@ -1,0 +1,222 @@
+"""Kernels over the vocabulary as a launch would compile them, by architecture and dtype."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from tests.kernels.triton.ahead_of_time import Variant
+
+MODULE = "seqmlm_kernels.triton"
+SIZES = {
+    "num_predictions",
+    "vocabulary_size",
+    "hidden_size",
+    "num_tokens",
+    "num_sets",
+    "num_words",
+    "num_splits",
+    "slab_tile",
+    "slab_size",
+    "num_slab_tiles",
+    "steps_per_split",
+    "num_ids",
+    "k",
+    "num_rows",
+}
+ALIGNED = ("hidden_size", "slab_size")
+# Types of the pointers whose type is not that of the model.
+POINTERS = {
+    "rows_ptr": "*i32",
+    "words_ptr": "*i32",
+    "set_index_ptr": "*i32",
+    "targets_ptr": "*i32",
+    "token_ids_ptr": "*i32",
+    "tile_order_ptr": "*i32",
+    "tiles_before_ptr": "*i32",
+    "following_ptr": "*i32",
+    "role_ptr": "*i8",
+    "rejected_ptr": "*i64",
+    "partial_keys_ptr": "*i64",
+    "ids_ptr": "*i64",
+    "partial_ptr": "*fp32",
+    "loss_ptr": "*fp32",
+    "log_normaliser_ptr": "*fp32",
+    "log_probabilities_ptr": "*fp32",
+    "loss_gradient_ptr": "*fp32",
+    "log_normaliser_gradient_ptr": "*fp32",
+    "bias_partial_ptr": "*fp32",
+    "scale_ptr": "*fp32",
+    "sum_ptr": "*fp32",
+}
+
+
+def variant(
+    name: str,
+    kernel: str,
+    architecture: str,
+    constexprs: dict[str, Any],
+    *,
+    dtype: str = "bf16",
+    num_warps: int = 4,
+    num_stages: int = 3,
+) -> Variant:
+    """A variant whose arguments are those that the kernel has."""
+    module, _, function = kernel.partition(":")
+    arguments = getattr(importlib.import_module(f"{MODULE}.{module}"), function).arg_names
+    signature = {
+        argument: "i32" if argument in SIZES else POINTERS.get(argument, f"*{dtype}")
+        for argument in arguments
+        if argument not in constexprs
+    }
+    return Variant(
+        name=f"{name}-{dtype}-{architecture}",
+        kernel=f"{MODULE}.{kernel}",
+        target=architecture,
+        signature=signature,
+        constexprs=constexprs,
+        num_warps=num_warps,
+        num_stages=num_stages,
+        aligned=tuple(argument for argument in ALIGNED if argument in signature),
+    )
+
+
+def matrix_variants(
+    architecture: str, *, sets: str, vocabulary: int = 50_368, dtype: str = "bf16"
+) -> Iterator[Variant]:
+    """The four kernels with matrix products, as planned for 9,830 predictions of 768 units."""
+    import torch
+
+    from seqmlm_kernels.triton.projection_plan import plan_projection
+
+    precision = "tf32" if dtype == "fp32" else "ieee"
+    plan = plan_projection(
+        9830,
+        vocabulary,
+        768,
+        dtype=torch.float32 if dtype == "fp32" else torch.bfloat16,
+        architecture=architecture,
+        multiprocessors=132,
+    )
+    common = {"EVEN_E": True, "PRECISION": precision, "UPCAST": False}
+    common["SKIPS_TILES"] = sets != "every" and vocabulary > plan.scores.vocabulary
+    tiles = plan.scores
+    scores = common | {
+        "BLOCK_M": tiles.predictions,
+        "BLOCK_V": tiles.vocabulary,
+        "BLOCK_E": tiles.hidden,
+        "HAS_BIAS": True,
+        "SETS": sets,
+    }
+    products = common | {"TILE": tiles.vocabulary, "SCALES": False}
+    kernels = {
+        "statistics": ("projection_forward:statistics_kernel", tiles, scores | {"IS_SPLIT": True}),
+        "score_gradient": (
+            "gradient_kernels:score_gradient_kernel",
+            tiles,
+            scores | {"NEEDS_BIAS_GRADIENT": True},
+        ),
+        "hidden_gradient": (
+            "gradient_kernels:hidden_gradient_kernel",
+            plan.hidden_gradient,
+            products | {"IS_FIRST_SLAB": False, "IS_LAST_SLAB": True},
+        ),
+        "weight_gradient": (
+            "gradient_kernels:weight_gradient_kernel",
+            plan.weight_gradient,
+            products | {"ADDS": False},
+        ),
+    }
+    for kind, (kernel, tiles, constexprs) in kernels.items():
+        blocks = {
+            "BLOCK_M": tiles.predictions,
+            "BLOCK_V": tiles.vocabulary,
+            "BLOCK_E": tiles.hidden,
+        }
+        yield variant(
+            f"{kind}-{sets}-{vocabulary}",
+            kernel,
+            architecture,
+            constexprs | blocks,
+            dtype=dtype,
+            num_warps=tiles.num_warps,
+            num_stages=tiles.num_stages,
+        )
+
+
+def row_variants(architecture: str) -> Iterator[Variant]:
+    """Kernels without matrix products."""
+    from seqmlm_kernels.triton import repeated_rows, token_scores, top_k
+
+    tile = {"BLOCK_M": 1, "BLOCK_V": 4096, "SETS": "shared"}
+    yield variant(
+        "combine",
+        "projection_forward:combine_kernel",
+        architecture,
+        {"BLOCK_M": 128, "SETS": "shared"},
+    )
+    for name in ("cross_entropy", "cross_entropy_gradient", "softmax", "softmax_gradient"):
+        yield variant(name, f"row_kernels:{name}_kernel", architecture, tile)
+    yield variant(
+        "link",
+        "repeated_rows:link_kernel",
+        architecture,
+        {"BLOCK_M": repeated_rows.LINKED_PREDICTIONS, "BLOCK": repeated_rows.COMPARED_BLOCK},
+    )
+    yield variant(
+        "sum_chains",
+        "repeated_rows:sum_chains_kernel",
+        architecture,
+        {"BLOCK_E": 1024, "ONLY_REPEATED": True},
+    )
+    ids = {"BLOCK_K": token_scores.BLOCK_IDS, "BLOCK_E": token_scores.BLOCK_HIDDEN}
+    yield variant(
+        "token_scores",
+        "token_scores:token_score_kernel",
+        architecture,
+        ids | {"HAS_BIAS": True, "SETS": "shared"},
+    )
+    tiles = top_k.TILES
+    yield variant(
+        "best_of_part",
+        "top_k:best_of_part_kernel",
+        architecture,
+        {
+            "WIDTH": top_k.MAX_K,
+            "BLOCK_M": tiles.predictions,
+            "BLOCK_V": tiles.vocabulary,
+            "BLOCK_E": tiles.hidden,
+            "EVEN_E": True,
+            "HAS_BIAS": True,
+            "SETS": "shared",
+            "SKIPS_TILES": True,
+            "PRECISION": "ieee",
+            "UPCAST": False,
+        },
+        num_warps=tiles.num_warps,
+        num_stages=tiles.num_stages,
+    )
+    yield variant(
+        "merge_parts",
+        "top_k:merge_parts_kernel",
+        architecture,
+        {"WIDTH": top_k.MAX_K, "BLOCK_M": top_k.MERGED_PREDICTIONS},
+    )
+
+
+def all_variants() -> Iterator[Variant]:
+    """Every kernel on sm_90, and those with matrix products on the other architectures."""
+    yield from row_variants("sm_90")
+    yield from matrix_variants("sm_90", sets="every")
+    yield from matrix_variants("sm_90", sets="shared")
+    # The products do not see the sets.
+    yield from itertools.islice(matrix_variants("sm_90", sets="indexed"), 2)
+    yield from matrix_variants("sm_90", sets="shared", vocabulary=33)
+    yield from matrix_variants("sm_90", sets="shared", dtype="fp32")
+    for architecture in ("sm_80", "sm_100", "gfx942"):
+        yield from matrix_variants(architecture, sets="shared")
+
+
+VARIANTS = list(all_variants())

@@ -1,0 +1,115 @@
+"""Which launches a call gets: every decision of the launcher, taken and not taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from seqmlm_kernels import Visibility
+from seqmlm_kernels.triton.attention import AttentionPlan, plan_attention
+from seqmlm_kernels.triton.launch import attention_launch
+
+KINDS: Any = ("forward", "backward_queries", "backward_keys")
+ARCHITECTURES: Any = ("sm_80", "sm_90", "sm_100", "gfx942", "small_shared_memory")
+
+
+def plan(
+    *,
+    head_dim: int = 64,
+    heads: int = 2,
+    dtype: torch.dtype = torch.bfloat16,
+    max_seqlen: int = 1000,
+    visibility: Visibility | None = None,
+    window: int | None = None,
+    scale: float = 0.1,
+) -> AttentionPlan:
+    return plan_attention(
+        torch.zeros(1, heads, head_dim, dtype=dtype),
+        torch.zeros(1, 2, head_dim, dtype=dtype),
+        max_seqlen=max_seqlen,
+        visibility=visibility,
+        window=window,
+        scale=scale,
+    )
+
+
+@pytest.fixture
+def tf32_allowed() -> Iterator[None]:
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    yield
+    torch.set_float32_matmul_precision(precision)
+
+
+@pytest.mark.parametrize(
+    ("head_dim", "padded"), [(1, 16), (16, 16), (32, 32), (64, 64), (96, 128), (128, 128)]
+)
+def test_head_dimension_is_padded_to_a_power_of_two(head_dim: int, padded: int) -> None:
+    assert plan(head_dim=head_dim).padded_head_dim == padded
+
+
+@pytest.mark.parametrize(
+    ("max_seqlen", "tile"), [(0, 16), (16, 16), (17, 32), (32, 32), (33, 64), (64, 64), (65, 128)]
+)
+def test_short_sequences_get_a_tile_of_their_own_size(max_seqlen: int, tile: int) -> None:
+    found = plan(max_seqlen=max_seqlen)
+    assert {found.forward.outer, found.backward_queries.outer, found.backward_keys.outer} == {tile}
+
+
+def test_length_of_long_sequences_decides_nothing() -> None:
+    assert plan(max_seqlen=65) == plan(max_seqlen=1 << 20)
+
+
+def test_what_restricts_the_pairs_is_compiled_in_only_where_it_is_given() -> None:
+    found = plan()
+    assert (found.has_visibility, found.has_window) == (False, False)
+    assert plan(visibility=Visibility.bidirectional(1)).has_visibility
+    assert plan(window=0).has_window
+
+
+def test_query_heads_share_key_value_heads() -> None:
+    assert plan(heads=6).heads_per_kv_head == 3
+
+
+@pytest.mark.parametrize(
+    ("scale", "sign", "positive"), [(0.3, 1.0, 0.3), (-0.3, -1.0, 0.3), (0.0, 0.0, 1.0)], ids=str
+)
+def test_kernels_get_a_positive_scale(scale: float, sign: float, positive: float) -> None:
+    found = plan(scale=scale)
+    assert (found.query_sign, found.scale) == (sign, positive)
+
+
+def test_only_the_bfloat16_of_the_interpreter_is_upcast() -> None:
+    assert plan(dtype=torch.bfloat16).upcast
+    assert not plan(dtype=torch.float16).upcast
+    assert not plan(dtype=torch.float32).upcast
+
+
+def test_fp32_is_exact_by_default() -> None:
+    found = plan(dtype=torch.float32)
+    assert found.input_precision == "ieee"
+    assert found.forward.outer == 32
+
+
+@pytest.mark.usefixtures("tf32_allowed")
+def test_fp32_uses_tf32_where_torch_allows_it() -> None:
+    assert plan(dtype=torch.float32).input_precision == "tf32"
+    assert plan(dtype=torch.float32).forward.outer == 64
+    assert plan(dtype=torch.float16).input_precision == "ieee"
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_has_every_launch(architecture: Any) -> None:
+    for kind in KINDS:
+        for padded_head_dim in (16, 32, 64, 128, 256):
+            launch = attention_launch(
+                kind,
+                architecture=architecture,
+                padded_head_dim=padded_head_dim,
+                dtype=torch.float16,
+                max_seqlen=1000,
+            )
+            assert launch.inner <= launch.outer

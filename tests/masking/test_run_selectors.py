@@ -1,0 +1,154 @@
+"""N-grams and blocks: honest length histograms, disjoint, within borders."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seqmlm.encoding import Encoding
+from seqmlm.errors import ConfigError
+from seqmlm.masking.policy import MaskingPolicy
+from seqmlm.masking.selectors import (
+    BlockSelector,
+    NgramSelector,
+    RunSelector,
+    Selection,
+    SpanSelector,
+    TokenSelector,
+    UnitSelector,
+)
+from seqmlm_domains.protein.tokenizer import VOCABULARY
+
+ChiSquare = Callable[[npt.ArrayLike, npt.ArrayLike], float]
+
+# Per token of a sequence: -1 never masked, else the segment it belongs to; a token is a unit.
+LAYOUTS = st.lists(st.sampled_from([-1, 0, 0, 0, 1, 1]), max_size=40)
+
+
+def encode(layout: list[int]) -> Encoding:
+    segments = np.array(layout, np.int32)
+    units = np.where(segments >= 0, np.cumsum(segments >= 0) - 1, -1).astype(np.int32)
+    return Encoding(np.arange(len(units), dtype=np.int32), units, segments)
+
+
+def select(selector: RunSelector, encoding: Encoding, budget: int, seed: int) -> Selection:
+    costs = np.ones(encoding.num_units, np.int64)
+    return selector.select(encoding, costs, budget, np.random.default_rng(seed))
+
+
+def histogram(selector: RunSelector, *, units: int, sequences: int) -> tuple[Counter[int], float]:
+    """Lengths of the chosen runs at 15 %, and the realised rate."""
+    policy = MaskingPolicy(selector, corruptor=_Nothing(), rate=0.15)
+    lengths: Counter[int] = Counter()
+    selected = 0
+    encoding = encode([0] * units)
+    for seed in range(sequences):
+        masked = policy.apply(
+            encoding,
+            vocabulary=VOCABULARY,
+            token_range=(4, 24),
+            generator=np.random.default_rng(seed),
+        )
+        lengths.update(np.unique(masked.groups, return_counts=True)[1].tolist())
+        selected += len(masked.positions)
+    return lengths, selected / (units * sequences)
+
+
+class _Nothing:
+    mask_share = 0.0
+
+    def corrupt(self, ids: np.ndarray, selection: Selection, **options: object) -> np.ndarray:
+        return ids.copy()
+
+
+def test_ngram_lengths_have_the_shares_of_macbert(chi_square_p: ChiSquare) -> None:
+    lengths, rate = histogram(NgramSelector(), units=512, sequences=300)
+    total = lengths.total()
+    assert sorted(lengths) == [1, 2, 3, 4]
+    expected = total * np.array([0.4, 0.3, 0.2, 0.1])
+    assert chi_square_p([lengths[n] for n in (1, 2, 3, 4)], expected) > 1e-3
+    assert total > 10_000
+    assert rate == pytest.approx(0.15, abs=0.001)
+
+
+def test_block_lengths_are_60_percent_single_and_the_rest_even(chi_square_p: ChiSquare) -> None:
+    lengths, rate = histogram(BlockSelector(), units=512, sequences=300)
+    total = lengths.total()
+    assert sorted(lengths) == [1, 2, 3, 4, 5, 6]
+    expected = total * np.array([0.6, *[0.08] * 5])
+    assert chi_square_p([lengths[n] for n in range(1, 7)], expected) > 1e-3
+    assert rate == pytest.approx(0.15, abs=0.001)
+
+
+@pytest.mark.parametrize("units", [40, 128])
+def test_short_sequences_stay_closer_to_the_shares_than_shrinking_to_the_quota(units: int) -> None:
+    """ALBERT's sampler gives .51/.30/.14/.05 at 40 units and .45/.30/.17/.08 at 128."""
+    lengths, rate = histogram(NgramSelector(), units=units, sequences=2_000)
+    shares = np.array([lengths[n] for n in (1, 2, 3, 4)]) / lengths.total()
+    limit = {40: 0.04, 128: 0.015}[units]
+    assert np.abs(shares - [0.4, 0.3, 0.2, 0.1]).max() < limit
+    assert rate == pytest.approx(0.15, abs=0.003)
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        pytest.param(TokenSelector(), id="token"),
+        pytest.param(UnitSelector(), id="unit"),
+        pytest.param(SpanSelector(), id="span"),
+        pytest.param(NgramSelector(), id="ngram"),
+        pytest.param(BlockSelector(), id="block"),
+    ],
+)
+def test_masked_positions_are_uniform(selector: RunSelector) -> None:
+    """Kolmogorov-Smirnov against the uniform distribution, p > 0.001.
+
+    Runs of several units start a little less often at the very ends, where fewer of them fit;
+    over 1,000 units that is far below what the test can see.
+    """
+    units = 1_000
+    encoding = encode([0] * units)
+    drawn = np.sort(
+        np.concatenate([select(selector, encoding, 20, seed).positions for seed in range(200)])
+    )
+    distance = np.abs(np.arange(1, len(drawn) + 1) / len(drawn) - (drawn + 1) / units).max()
+    assert distance * np.sqrt(len(drawn)) < 1.95 * 1.6  # runs move together: fewer free draws
+
+
+@given(layout=LAYOUTS, share=st.floats(0, 1), seed=st.integers(0, 2**32))
+def test_ngrams_are_disjoint_and_within_one_segment(
+    layout: list[int], share: float, seed: int
+) -> None:
+    encoding = encode(layout)
+    chosen = select(NgramSelector(), encoding, int(share * encoding.num_units), seed)
+    assert len(np.unique(chosen.positions)) == len(chosen.positions)
+    for group in np.unique(chosen.groups):
+        positions = chosen.positions[chosen.groups == group]
+        assert len(positions) <= 4
+        assert np.array_equal(positions, np.arange(positions[0], positions[-1] + 1))
+        assert len(np.unique(encoding.segment_ids[positions])) == 1
+
+
+def test_ngrams_longer_than_the_document_are_shortened() -> None:
+    chosen = select(NgramSelector([0, 0, 0, 1.0]), encode([0, 0, -1]), 2, seed=0)
+    assert chosen.positions.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("p", [[], [0.5, 0.4], [1.5, -0.5]], ids=["none", "sum", "negative"])
+def test_ngram_shares_must_add_up(p: list[float]) -> None:
+    with pytest.raises(ConfigError, match=r"ngram selector: p = .*add up to 1"):
+        NgramSelector(p)
+
+
+@pytest.mark.parametrize(
+    "options", [{"single": 1.1}, {"single": -0.1}, {"longest": 1}, {"longest": 2.5}]
+)
+def test_block_options_out_of_range_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=f"block selector: {next(iter(options))} ="):
+        BlockSelector(**options)  # type: ignore[arg-type]

@@ -1,0 +1,191 @@
+"""Schedules, causal evaluation and realised rates, through the trainer."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from seqmlm.config import RunConfig, validate
+from seqmlm.data.packing import PackedBatch
+from seqmlm.errors import ConfigError
+from seqmlm.evaluation.run import evaluate_run
+from seqmlm.training.distributed import processes
+from seqmlm.training.loop import train
+from seqmlm.training.workload import Workload, prepare_workload
+
+PLUGINS = Path(__file__).parents[1] / "plugins"
+ALL_HIDDEN = {"name": "mixed", "mask": 1.0, "random": 0.0, "keep": 0.0}
+
+Configure = Callable[..., RunConfig]
+
+
+@pytest.fixture
+def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configure:
+    """Make a small run on melodies: scales from random notes upwards."""
+    monkeypatch.syspath_prepend(str(PLUGINS))
+    monkeypatch.setenv("SEQMLM_CACHE", str(tmp_path / "cache"))
+    starts = np.random.default_rng(0).integers(7, size=60).tolist()
+    melodies = tmp_path / "melodies.txt"
+    melodies.write_text("".join(("CDEFGAB" * 3)[s : s + 9 + s] + "\n" for s in starts))
+
+    def build(objectives: list[dict[str, Any]], **sections: dict[str, Any]) -> RunConfig:
+        training = {"steps": 8, "tokens_per_batch": 200, "log_every": 1, "device": "cpu"}
+        settings = {
+            "domain": {"name": "music"},
+            "data": {
+                "sources": [str(melodies)],
+                "split": "random",
+                "validation_fraction": 0.2,
+            },
+            "model": {"layers": 1, "hidden_size": 16, "heads": 2},
+            "objectives": objectives,
+            **sections,
+            "training": training | sections.get("training", {}),
+        }
+        return validate(settings)
+
+    return build
+
+
+def some_batches(work: Workload, number: int, **start: int) -> list[PackedBatch]:
+    made = work.batches(**start)
+    found = [batch.micro_batches[0] for batch in islice(made, number)]
+    made.close()
+    return found
+
+
+def lines_of(folder: Path, split: str) -> list[dict[str, Any]]:
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [line for line in lines if line["split"] == split]
+
+
+RESUMED = {
+    "alternating": {"schedule": {"kind": "alternate", "blocks": "1clm,2mlm"}},
+    "mixed": {"schedule": {"kind": "mixture", "shares": {"clm": 1, "mlm": 3}}},
+    "together": {},
+}
+
+
+@pytest.mark.parametrize("sections", RESUMED.values(), ids=RESUMED)
+def test_batches_after_a_resume_in_mid_block_are_those_of_an_unbroken_run(
+    configure: Configure, sections: dict[str, Any]
+) -> None:
+    """With a rate that falls over the run: nothing but the counters of the run is needed."""
+    policy = {"rate": {"start": 0.9, "end": 0.1}, "selector": {"name": "scored"}}
+    objectives = [{"name": "clm"}, {"name": "mlm", "policy": policy}]
+    config = configure(objectives, **sections, training={"steps": 20})
+    with processes("cpu") as group:
+        unbroken = prepare_workload(config, group)
+        made = unbroken.batches(epoch=0, batch=0, step=0)
+        all_batches = list(islice(made, 14))
+        made.close()
+        for done in (5, 9):
+            last = all_batches[done - 1]
+            resumed = some_batches(
+                prepare_workload(config, group),
+                14 - done,
+                epoch=last.epoch,
+                batch=last.number,
+                step=done,
+            )
+            for found, expected in zip(resumed, all_batches[done:], strict=True):
+                assert torch.equal(found.ids, expected.micro_batches[0].ids)
+                assert found.targets.keys() == expected.micro_batches[0].targets.keys()
+
+
+def test_the_rate_falls_over_the_run_and_what_was_hidden_is_recorded(
+    configure: Configure, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = {"rate": {"start": 0.8, "end": 0.2}, "corruptor": ALL_HIDDEN}
+    config = configure([{"name": "mlm", "policy": policy}])
+    with caplog.at_level(logging.INFO, "seqmlm"):
+        train(config, tmp_path / "run")
+    *_, last = lines_of(tmp_path / "run", "train")
+    counts = last["masking"]["mlm"]
+    assert counts["selected"] / counts["maskable"] == pytest.approx(0.5, abs=0.05)
+    assert counts["selected"] == counts["masked"] == counts["predicted"]
+    assert counts["replaced"] == counts["kept"] == 0
+    assert f"mlm: {counts['selected'] / counts['maskable']:.2%} of" in caplog.text
+
+
+def test_a_causal_run_is_evaluated_by_its_causal_loss(configure: Configure, tmp_path: Path) -> None:
+    config = configure(
+        [{"name": "clm"}],
+        optimizer={"learning_rate": 2e-2, "warmup_steps": 5},
+        training={"steps": 80},
+    )
+    folder = tmp_path / "run"
+    report = train(config, folder).report
+    assert report is not None
+    assert list(report.bars) == ["unigram", "bigram"]
+    assert report.to_json()["predicted"] == "left_to_right"
+    # Every note but the first follows from the one before it, also for a bigram.
+    assert report.bars["bigram"].loss < 0.5 * report.bars["unigram"].loss
+    assert report.scores.loss < 0.7 * report.bars["unigram"].loss
+    assert (
+        report.scores.targets
+        == sum(len(sample.positions) for sample in _samples(config))
+        == sum(len(sample.encoding) - 2 for sample in _samples(config))
+    )
+    again = evaluate_run(folder, data=[], device="cpu", backend="auto", tokens_per_batch=500)
+    assert again.scores.loss == pytest.approx(report.scores.loss)
+    assert again.direction == "left_to_right"
+    assert "masking" not in lines_of(folder, "train")[-1]
+
+
+def _samples(config: RunConfig) -> list[Any]:
+    with processes("cpu") as group:
+        return prepare_workload(config, group).samples
+
+
+def test_one_objective_that_fills_masks_keeps_the_masked_evaluation(configure: Configure) -> None:
+    config = configure([{"name": "clm", "direction": "right_to_left"}, {"name": "prefix_lm"}])
+    with processes("cpu") as group:
+        assert prepare_workload(config, group).direction == "right_to_left"
+        mixed = configure([{"name": "clm"}, {"name": "pmlm"}])
+        assert prepare_workload(mixed, group).direction is None
+
+
+def test_the_mixture_of_unilm_trains_from_its_configuration(
+    configure: Configure, tmp_path: Path
+) -> None:
+    """A third bidirectional, a third sequence-to-sequence, a sixth in each direction."""
+    config = configure(
+        [
+            {"name": "mlm"},
+            {"name": "prefix_lm"},
+            {"name": "clm"},
+            {"name": "clm", "label": "reverse", "direction": "right_to_left"},
+        ],
+        schedule={"kind": "mixture", "shares": {"mlm": 2, "prefix_lm": 2, "clm": 1, "reverse": 1}},
+    )
+    with processes("cpu") as group:
+        work = prepare_workload(config, group)
+        np.testing.assert_allclose(work.stepper.weights, [1 / 3, 1 / 3, 1 / 6, 1 / 6])
+        batches = some_batches(work, 6, epoch=0, batch=0, step=0)
+    assert {name for batch in batches for name in batch.targets} == {
+        "mlm", "prefix_lm", "clm", "reverse",
+    }  # fmt: skip
+    train(config, tmp_path / "run")
+    losses = [line["loss"] for line in lines_of(tmp_path / "run", "train")]
+    assert np.isfinite(losses).all()
+
+
+def test_two_objectives_of_one_name_need_labels(configure: Configure) -> None:
+    config = configure([{"name": "clm"}, {"name": "clm", "direction": "right_to_left"}])
+    with processes("cpu") as group, pytest.raises(ConfigError, match="label of its own"):
+        prepare_workload(config, group)
+
+
+@pytest.mark.parametrize("name", ["pmlm", "prefix_lm"])
+def test_other_objectives_train(configure: Configure, tmp_path: Path, name: str) -> None:
+    train(configure([{"name": name}], training={"steps": 3}), tmp_path / "run")
+    assert len(lines_of(tmp_path / "run", "train")) == 3
