@@ -75,6 +75,11 @@ class Domain(ABC):
 
     vocabulary: Vocabulary
 
+    @property
+    def neighbours(self) -> str:
+        """What :meth:`close_neighbours` calls close, for reports."""
+        return "an identical copy"
+
     learns_vocabulary: ClassVar[bool] = False
     """Whether :meth:`fit_tokenizer` must be called, or a tokenizer loaded, before ``vocabulary``
     exists."""

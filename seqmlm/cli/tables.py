@@ -27,10 +27,7 @@ def print_evaluation(report: EvaluationReport, *, by_token: bool) -> None:
         table.add_row(name, f"{loss:.3f}", f"{perplexity:.2f}", f"{accuracy:.3f}", style=style)
     console.print(table)
     console.print(report.verdict)
-    if report.leakage is not None:
-        console.print(
-            f"{report.leakage:.1%} of these sequences have a close neighbour in the training data."
-        )
+    console.print(report.provenance)
     if by_token:
         console.print(_token_table(report))
 

@@ -19,7 +19,7 @@ seqmlm train --domain protein --data 'data/*.fasta' --set objectives.0.policy.ra
 
 seqmlm train --resume --output runs/mine
 
-torchrun --nproc-per-node 8 -m seqmlm train --config configs/protein.toml"""
+torchrun --nproc-per-node 8 -m seqmlm train --domain protein --data proteins.fasta.gz"""
 
 
 def run(

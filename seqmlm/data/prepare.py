@@ -95,7 +95,6 @@ def open_store(
     remove_leftovers(folder.parent, error=DataError)
     if "-" in sources:
         folder = folder.with_name(f"{folder.name}-stdin-{uuid.uuid4().hex}")
-        logger.info("standard input is kept as %s; resume with --data and that folder", folder)
     try:
         return prepare(domain, sources, folder, on_progress=on_progress)
     except DataError:

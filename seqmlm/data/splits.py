@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,6 +34,13 @@ class Split:
     groups: npt.NDArray[np.int64]
     num_too_close: int
     leakage: float
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that change with the records on either side."""
+        digest = hashlib.sha256(self.train.tobytes())
+        digest.update(self.validation.tobytes())
+        return digest.hexdigest()[:16]
 
     @property
     def num_groups(self) -> int:

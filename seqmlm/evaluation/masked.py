@@ -17,13 +17,16 @@ from seqmlm.model.model import Model
 
 @dataclass(frozen=True)
 class MaskedScores:
-    """Sums over targets by true token; adding the scores of two parts gives those of the whole.
+    """Sums over targets by true token and by sequence.
 
     Args:
-        table: float64 ``[vocabulary, 3]``: targets, summed nats, correct predictions.
+        table: float64 ``[vocabulary, 3]``: targets, summed nats, correct predictions. Adding the
+            tables of two parts gives that of the whole.
+        sequence_nats: float64 ``[sequences]``, summed nats, in the order of the samples.
     """
 
     table: Tensor
+    sequence_nats: Tensor
 
     @property
     def targets(self) -> int:
@@ -75,8 +78,9 @@ def evaluate_masked(
         should_stop: asked after each batch; a stopped evaluation returns None.
     """
     table = torch.zeros(len(model.vocabulary), 3, dtype=torch.float64)
+    sequence_nats = torch.zeros(len(samples), dtype=torch.float64)
     with model.inference():
-        for _, batch, hidden in hidden_states(
+        for chosen, batch, hidden in hidden_states(
             model, [sample.row for sample in samples], tokens_per_batch=tokens_per_batch
         ):
             targets = batch.targets[EVALUATION]
@@ -97,6 +101,9 @@ def evaluate_masked(
             correct = best[:, 0] == targets.labels
             columns = torch.stack([torch.ones_like(nats), nats, correct], dim=1)
             table.index_add_(0, targets.labels.cpu(), columns.double().cpu())
+            row = torch.searchsorted(batch.cu_seqlens.long(), targets.rows, right=True) - 1
+            owner = torch.tensor(chosen)[row.cpu()]
+            sequence_nats.index_add_(0, owner, nats.double().cpu())
             if should_stop():
                 return None
-    return MaskedScores(table)
+    return MaskedScores(table, sequence_nats)

@@ -91,8 +91,10 @@ class EvaluationReport:
         scores: of the model.
         bars: by name, from the weakest idea to the strongest.
         tokens: the vocabulary, for the table by token.
-        sequences: number of held-out sequences.
-        leakage: share of them with a close neighbour in the training data; None if unknown.
+        sequence_targets: targets of each evaluated sequence.
+        leakage: share of the sequences with a close neighbour in the training data.
+        neighbours: what counts as close.
+        num_too_close: held-out sequences that were left out for being close.
         direction: each token was predicted from those before it in this direction; None if
             tokens were hidden behind mask tokens.
     """
@@ -100,8 +102,10 @@ class EvaluationReport:
     scores: MaskedScores
     bars: Mapping[str, BarResult]
     tokens: Sequence[str]
-    sequences: int
-    leakage: float | None
+    sequence_targets: Sequence[int]
+    leakage: float
+    neighbours: str
+    num_too_close: int
     direction: Direction | None = None
 
     @property
@@ -117,15 +121,52 @@ class EvaluationReport:
         return min(((name, bar.loss) for name, bar in self.bars.items()), key=lambda item: item[1])
 
     @property
+    def sequences(self) -> int:
+        """Number of evaluated sequences."""
+        return len(self.sequence_targets)
+
+    @property
+    def margin(self) -> tuple[float, float]:
+        """Nats per target by which the model is below the best bar, and its standard error.
+
+        The differences are paired by target and summed by sequence, because the tokens of one
+        sequence are not independent.
+        """
+        counts = np.array(self.sequence_targets, np.float64)
+        ends = np.cumsum(self.sequence_targets)
+        bar = np.concatenate([[0.0], np.cumsum(self.bars[self.best_bar[0]].nats)])
+        bar_nats = bar[ends] - bar[ends - self.sequence_targets]
+        gains = bar_nats - self.scores.sequence_nats.numpy()
+        mean = gains.sum() / counts.sum()
+        spread = np.square(gains - mean * counts).sum() * len(counts) / max(len(counts) - 1, 1)
+        return float(mean), float(np.sqrt(spread) / counts.sum())
+
+    @property
     def verdict(self) -> str:
         """One plain sentence: whether the model has learned more than counting finds."""
         name, loss = self.best_bar
-        margin = loss - self.scores.loss
-        if margin > 0:
-            return f"The model is {margin:.3f} nats below the best bar ({name}, {loss:.3f})."
+        margin, error = self.margin
+        measured = f"{abs(margin):.3f} ± {error:.3f} nats"
+        bar = f"the best bar ({name}, {loss:.3f})"
+        if margin > 2 * error:
+            return f"The model is {measured} below {bar}."
+        if margin < 0:
+            return (
+                f"The model is NOT better than counting: {measured} above {bar}. Train longer, or "
+                "on more data."
+            )
         return (
-            f"The model is NOT better than counting: {-margin:.3f} nats above the best bar "
-            f"({name}, {loss:.3f}). Train longer, or on more data."
+            f"The model is NOT clearly better than counting: {measured} below {bar}, less than "
+            "two standard errors. Train longer, or evaluate on more data."
+        )
+
+    @property
+    def provenance(self) -> str:
+        """One plain sentence on how far the sequences are from the training data."""
+        left_out = f"; {self.num_too_close:,} that have were left out" if self.num_too_close else ""
+        return (
+            f"{self.leakage:.1%} of these sequences have {self.neighbours} in the training data"
+            f"{left_out}."
         )
 
     def rows(self) -> list[tuple[str, float, float, float]]:
@@ -140,6 +181,9 @@ class EvaluationReport:
             "sequences": self.sequences,
             "targets": self.scores.targets,
             "leakage": self.leakage,
+            "neighbours": self.neighbours,
+            "too_close_left_out": self.num_too_close,
+            "margin": dict(zip(("nats", "standard_error"), self.margin, strict=True)),
             "predicted": self.direction or "masked",
             "verdict": self.verdict,
             "results": [

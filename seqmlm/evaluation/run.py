@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import numpy as np
 from seqmlm.config import read_config_file, validate
 from seqmlm.data.prepare import open_store
 from seqmlm.data.samples import evaluation_direction, evaluation_samples
-from seqmlm.data.splits import split_records
+from seqmlm.data.splits import Split, split_records
+from seqmlm.data.store import TokenStore
 from seqmlm.errors import ConfigError, DataError
 from seqmlm.evaluation.masked import evaluate_masked
 from seqmlm.evaluation.report import EvaluationReport, fit_training_bars, score_bars
@@ -59,10 +61,13 @@ def evaluate_run(
         validation_records=config.data.validation_records,
         seed=config.training.seed,
     )
-    store, records = training, split.validation
+    _require_same_data(folder, training, split)
+    store, records, leakage = training, split.validation, split.leakage
     if data:
         store = open_store(model.domain, data)
         records = np.flatnonzero(store.lengths > 0)
+        trained_on = training.content_hashes[split.train]
+        leakage = float(np.isin(store.content_hashes[records], trained_on).mean())
     if not len(records):
         raise ConfigError(f"{folder} held nothing out; say what to evaluate with --data.")
     max_length = config.data.max_length
@@ -86,7 +91,25 @@ def evaluate_run(
         scores=scores,
         bars=score_bars(bars, samples),
         tokens=model.vocabulary.tokens,
-        sequences=len(samples),
-        leakage=None if data else split.leakage,
+        leakage=leakage,
+        neighbours="an identical copy" if data else model.domain.neighbours,
+        num_too_close=0 if data else split.num_too_close,
+        sequence_targets=[len(sample.positions) for sample in samples],
         direction=direction,
     )
+
+
+def _require_same_data(folder: Path, training: TokenStore, split: Split) -> None:
+    """Refuse records that may have been trained on: those of changed data or of another split."""
+    path = folder / "data.json"
+    try:
+        recorded = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); it says what was held out.") from error
+    for key, now in (("data", training.fingerprint), ("split", split.fingerprint)):
+        if recorded[key] != now:
+            raise DataError(
+                f"{folder}: the {key} is no longer what the run trained on (then {recorded[key]}, "
+                f"now {now}), so what was held out is unknown. Restore the files, or evaluate "
+                "other data with --data."
+            )

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seqmlm.data.packing import pack
 from seqmlm.encoding import Encoding
-from seqmlm.inference.batches import hidden_states
 from seqmlm.objectives.rows import Row, Targets
 
 if TYPE_CHECKING:
@@ -56,16 +56,20 @@ def pseudo_log_likelihood(
 
 
 def score_encoding(model: Model, encoding: Encoding, *, tokens_per_batch: int) -> SequenceScore:
-    """Score one encoding; see :func:`pseudo_log_likelihood`."""
+    """Score one encoding; see :func:`pseudo_log_likelihood`.
+
+    The rows of one batch exist at a time: memory does not grow with the square of the length.
+    """
     positions = np.flatnonzero(encoding.unit_ids >= 0).astype(np.int32)
-    rows = [_row_with_mask(model, encoding, position) for position in positions]
-    scores: list[float] = [0.0] * len(rows)
+    rows_per_batch = max(1, tokens_per_batch // len(encoding))
+    scores: list[float] = []
     with model.inference():
-        for chosen, batch, hidden in hidden_states(model, rows, tokens_per_batch=tokens_per_batch):
+        for start in range(0, len(positions), rows_per_batch):
+            chosen = positions[start : start + rows_per_batch]
+            batch = pack([_row_with_mask(model, encoding, position) for position in chosen])
+            batch = batch.to(model.device)
             targets = batch.targets[TARGETS]
-            found = _log_probabilities(model, hidden, targets.rows, targets.labels)
-            for position, score in zip(chosen, found.tolist(), strict=True):
-                scores[position] = score
+            scores += _log_probabilities(model, model(batch), targets.rows, targets.labels).tolist()
     return SequenceScore(tuple(scores))
 
 

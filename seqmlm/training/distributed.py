@@ -15,6 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from seqmlm.errors import ConfigError
 
+PREPARATION_TIMEOUT_S = 24 * 3600
+"""How long the other ranks wait while the main one reads the data for the first time."""
+
 TIMEOUT_S = 120
 """How long a rank waits for the others before the run ends; torch's own default is 30 minutes."""
 
@@ -27,11 +30,13 @@ class Processes:
         rank: of this process, from 0.
         world_size: number of processes.
         device: where this process computes.
+        patient_group: of all processes, for waits that may be long; None with one process.
     """
 
     rank: int
     world_size: int
     device: torch.device
+    patient_group: dist.ProcessGroup | None = None
 
     @property
     def is_main(self) -> bool:
@@ -57,7 +62,7 @@ class Processes:
     def wait_for_main(self) -> None:
         """Let no process go on before the main one has got here."""
         if self.world_size > 1:
-            dist.barrier()
+            dist.barrier(group=self.patient_group)
 
     def parallelise(self, module: nn.Module) -> nn.Module:
         """Wrap a module so that its gradients are averaged over the processes."""
@@ -91,7 +96,10 @@ def processes(device: str) -> Iterator[Processes]:
         "nccl" if chosen.type == "cuda" else "gloo", timeout=timedelta(seconds=TIMEOUT_S)
     )
     try:
-        yield Processes(rank, world_size, chosen)
+        patient_group = dist.new_group(
+            backend="gloo", timeout=timedelta(seconds=PREPARATION_TIMEOUT_S)
+        )
+        yield Processes(rank, world_size, chosen, patient_group)
     finally:
         dist.destroy_process_group()
 

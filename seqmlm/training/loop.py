@@ -9,16 +9,19 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from seqmlm.atomic_files import write_file
 from seqmlm.config import RunConfig
 from seqmlm.errors import RunFolderError, SeqmlmError, TrainingError
+from seqmlm.evaluation.bars import BarResult
 from seqmlm.evaluation.masked import MaskedScores, evaluate_masked
-from seqmlm.evaluation.report import EvaluationReport, FittedBars, fit_training_bars, score_bars
+from seqmlm.evaluation.report import EvaluationReport, fit_training_bars, score_bars
 from seqmlm.masking.counts import MaskCounts
 from seqmlm.training import checkpoint
 from seqmlm.training.checkpoint import TrainingState
@@ -36,7 +39,13 @@ from seqmlm.training.run_folder import RunFolder
 from seqmlm.training.run_log import log_file, log_level
 from seqmlm.training.signals import StopSignals
 from seqmlm.training.step import StepResult
-from seqmlm.training.workload import Batch, Workload, describe, prepare_workload
+from seqmlm.training.workload import (
+    Batch,
+    Workload,
+    describe,
+    keep_standard_input,
+    prepare_workload,
+)
 
 logger = logging.getLogger("seqmlm")
 
@@ -105,6 +114,7 @@ def train(
 
         # Nothing is written before data and checkpoint are known to be usable: a run refused
         # for a typing error can be started again in the same folder.
+        config = keep_standard_input(config, folder.path, group)
         work = prepare_workload(config, group, on_progress=check_stop)
         run = TrainingRun(work, folder, signals, console if group.is_main else None)
         if group.is_main:
@@ -112,15 +122,16 @@ def train(
         if resume:
             run.restore(allow_drift)
         if group.is_main:
-            write_file(folder.config_path, config.to_toml(), error=RunFolderError)
+            write_file(folder.config_path, work.config.to_toml(), error=RunFolderError)
+            write_file(folder.path / "data.json", work.data_record(), error=RunFolderError)
             folder.write_environment()
         try:
             return run.train()
         except RunStopped as stop:
             run.write_status("stopped", exit_code=stop.exit_code)
             raise
-        except SeqmlmError:
-            run.write_status("failed", exit_code=1)
+        except BaseException as error:
+            run.write_status("failed", exit_code=getattr(error, "exit_code", 1))
             raise
 
 
@@ -143,7 +154,6 @@ class TrainingRun:
         self._saved_step = 0
         self._validated_step: int | None = None
         self._failures_in_a_row = 0
-        self._bars: FittedBars | None = None
 
     def train(self) -> TrainingResult:
         """Train from the current state to the last step, then evaluate and export."""
@@ -279,18 +289,21 @@ class TrainingRun:
         )
         if group.any(int(scores is None)) or scores is None:
             return None
-        scores = MaskedScores(group.sum(scores.table.to(group.device)).cpu())
+        sequence_nats = torch.zeros(len(self.work.samples), dtype=torch.float64)
+        sequence_nats[group.rank :: group.world_size] = scores.sequence_nats
+        scores = MaskedScores(
+            group.sum(scores.table.to(group.device)).cpu(),
+            group.sum(sequence_nats.to(group.device)).cpu(),
+        )
         if self.state.step != self._validated_step:
             self._record("validation", loss=scores.loss, accuracy=scores.accuracy)
             self._validated_step = self.state.step
-        if self.console is not None:
-            name, best = self._best_bar()
-            self.console.print(
-                f"         validation {scores.loss:.3f} nats, accuracy {scores.accuracy:.3f}"
-                f" (best bar: {name}, {best:.3f})",
-                highlight=False,
-                soft_wrap=True,
-            )
+        if group.is_main:
+            name, bar = min(self._bars.items(), key=lambda item: item[1].loss)
+            logger.info(
+                "step %d: validation %.3f nats, accuracy %.3f (best bar: %s, %.3f)",
+                self.state.step, scores.loss, scores.accuracy, name, bar.loss,
+            )  # fmt: skip
         return scores
 
     def _finish(self) -> TrainingResult:
@@ -321,31 +334,29 @@ class TrainingRun:
             return None
         return EvaluationReport(
             scores=scores,
-            bars=score_bars(self._training_bars(), self.work.samples),
+            bars=self._bars,
             tokens=self.work.domain.vocabulary.tokens,
-            sequences=len(self.work.samples),
+            sequence_targets=[len(sample.positions) for sample in self.work.samples],
             leakage=self.work.split.leakage,
+            neighbours=self.work.domain.neighbours,
+            num_too_close=self.work.split.num_too_close,
             direction=self.work.direction,
         )
 
-    def _training_bars(self) -> FittedBars:
-        if self._bars is None:
-            work = self.work
-            self._bars = fit_training_bars(
-                work.domain,
-                work.store,
-                work.split.train,
-                sampling=work.config.data.sampling,
-                groups=work.split.groups,
-                max_length=work.config.data.max_length,
-                direction=work.direction,
-            )
-        return self._bars
-
-    def _best_bar(self) -> tuple[str, float]:
-        bars = score_bars(self._training_bars(), self.work.samples)
-        name, best = min(bars.items(), key=lambda item: item[1].loss)
-        return name, best.loss
+    @cached_property
+    def _bars(self) -> dict[str, BarResult]:
+        """The bars on the held-out tokens."""
+        work = self.work
+        bars = fit_training_bars(
+            work.domain,
+            work.store,
+            work.split.train,
+            sampling=work.config.data.sampling,
+            groups=work.split.groups,
+            max_length=work.config.data.max_length,
+            direction=work.direction,
+        )
+        return score_bars(bars, work.samples)
 
     def _save(self) -> None:
         """Write a checkpoint of the current step, unless there is one."""

@@ -16,6 +16,7 @@ class StopSignals:
 
     ======= ====================================================================================
     SIGTERM stop after this step with exit code 143 (what schedulers send before they kill)
+    SIGHUP  the same with exit code 129 (the terminal was closed)
     SIGINT  once: stop after this step with exit code 130; twice: ``KeyboardInterrupt`` at once
     SIGUSR1 save a checkpoint after this step and go on
     SIGUSR2 print the stacks of all threads to standard error and go on
@@ -49,6 +50,7 @@ class StopSignals:
         if threading.current_thread() is threading.main_thread():
             handlers = {
                 signal.SIGTERM: self._stop,
+                signal.SIGHUP: self._stop,
                 signal.SIGINT: self._interrupt,
                 signal.SIGUSR1: self._save,
             }

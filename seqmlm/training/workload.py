@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from seqmlm.config import RunConfig, ScheduleSection
+from seqmlm.config import DomainSection, RunConfig, ScheduleSection
 from seqmlm.data.order import EpochOrder, deal
 from seqmlm.data.packing import PackedBatch
-from seqmlm.data.prepare import open_store
+from seqmlm.data.prepare import open_store, prepare
 from seqmlm.data.samples import (
     EvaluationSample,
     SampleBuilder,
@@ -98,7 +99,7 @@ class Workload:
             "data": self.store.fingerprint,
             "domain": _compact(settings.domain.model_dump()),
             "data_settings": _compact(settings.data.model_dump(exclude={"sources"})),
-            "split": hashlib.sha256(self.split.train.tobytes()).hexdigest()[:16],
+            "split": self.split.fingerprint,
             "model": _compact(settings.model.model_dump()),
             "objectives": _compact(
                 [{k: v for k, v in item.items() if (k, v) != ("label", "")} for item in objectives]
@@ -115,6 +116,11 @@ class Workload:
         if settings.schedule != ScheduleSection():
             identity["schedule"] = _compact(settings.schedule.model_dump())
         return identity
+
+    def data_record(self) -> str:
+        """What an evaluation must find unchanged to know what was held out, as JSON."""
+        content = {"data": self.store.fingerprint, "split": self.split.fingerprint}
+        return json.dumps(content) + "\n"
 
     def seed_modules(self, step: int) -> None:
         """Give dropout a stream of its own at every step and rank: nothing to save or restore."""
@@ -166,6 +172,8 @@ def prepare_workload(
     """
     require_backend(config.training.backend, processes.device)
     domain = build_domain(config.domain.model_dump())
+    if domain.has_vocabulary:  # a typing error must not cost the time to read the data
+        encoder_config(config, domain, build_objectives(config, domain))
     if processes.is_main:
         store = open_store(domain, config.data.sources, on_progress=on_progress)
     processes.wait_for_main()
@@ -197,7 +205,7 @@ def prepare_workload(
     if training.compile:
         model.encoder.compile(dynamic=True)
     return Workload(
-        config=config,
+        config=_resolved(config, domain),
         domain=domain,
         store=store,
         split=split,
@@ -233,6 +241,39 @@ def prepare_workload(
     )
 
 
+def keep_standard_input(config: RunConfig, folder: Path, processes: Processes) -> RunConfig:
+    """Save what comes on standard input as a store in the run folder, and train on that.
+
+    Otherwise the run could be neither resumed nor evaluated.
+
+    Raises:
+        ConfigError: several processes would read it.
+        DataError: it cannot be used.
+    """
+    if "-" not in config.data.sources:
+        return config
+    if processes.world_size > 1:
+        raise ConfigError(
+            "data.sources = '-': only one process can read standard input. Make a store first: "
+            "seqmlm prepare - --output FOLDER"
+        )
+    store = folder / "store"
+    prepare(build_domain(config.domain.model_dump()), config.data.sources, store)
+    data = config.data.model_copy(update={"sources": [str(store.resolve())]})
+    return config.model_copy(update={"data": data})
+
+
+def _resolved(config: RunConfig, domain: Domain) -> RunConfig:
+    """Spell out what a later default or another working directory would change."""
+    sources = [os.path.abspath(source) for source in config.data.sources]
+    return config.model_copy(
+        update={
+            "domain": DomainSection(**{**domain.options, "name": config.domain.name}),
+            "data": config.data.model_copy(update={"sources": sources}),
+        }
+    )
+
+
 def build_objectives(config: RunConfig, domain: Domain) -> list[Objective]:
     """Construct the objectives of a configuration.
 
@@ -256,8 +297,12 @@ def build_objectives(config: RunConfig, domain: Domain) -> list[Objective]:
     return objectives
 
 
-def build_model(config: RunConfig, domain: Domain, objectives: list[Objective]) -> Model:
-    """Construct the untrained model; token dropout learns the mask rate from the objectives."""
+def encoder_config(config: RunConfig, domain: Domain, objectives: list[Objective]) -> EncoderConfig:
+    """Return the encoder's options; token dropout learns the mask rate from the objectives.
+
+    Raises:
+        ConfigError: options do not fit one another or the data.
+    """
     section = config.model
     encoder = EncoderConfig(
         vocabulary_size=len(domain.vocabulary),
@@ -265,15 +310,20 @@ def build_model(config: RunConfig, domain: Domain, objectives: list[Objective]) 
         mask_token_rate=max(objective.mask_token_rate for objective in objectives),
         **section.model_dump(exclude={"head_transform"}),
     )
-    if section.positions == "learned" and section.max_positions < config.data.max_length:
+    if encoder.positions == "learned" and encoder.max_positions < config.data.max_length:
         raise ConfigError(
-            f"model.max_positions = {section.max_positions} is less than "
+            f"model.max_positions = {encoder.max_positions} is less than "
             f"data.max_length = {config.data.max_length}."
         )
+    return encoder
+
+
+def build_model(config: RunConfig, domain: Domain, objectives: list[Objective]) -> Model:
+    """Construct the untrained model."""
     return Model(
         domain,
-        encoder,
-        head_transform=section.head_transform,
+        encoder_config(config, domain, objectives),
+        head_transform=config.model.head_transform,
         backend=config.training.backend,
     )
 

@@ -45,7 +45,7 @@ def test_training_leaves_everything_that_was_promised(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()} - {".lock"}
     assert names == {
         "config.toml", "environment.json", "metrics.jsonl", "train.log", "status.json",
-        "evaluation.json", "plots", "checkpoints", "model",
+        "evaluation.json", "plots", "checkpoints", "data.json", "model",
     }  # fmt: skip
     assert {path.name for path in (trained / "plots").iterdir()} == {
         "loss.png",

@@ -171,6 +171,11 @@ class ProteinDomain(Domain):
         """Yield for each residue all others, weighted by BLOSUM62."""
         return substitutions()
 
+    @property
+    def neighbours(self) -> str:
+        """The criterion of :meth:`close_neighbours`."""
+        return f"a neighbour sharing {self._cluster_threshold:.0%} of the 5-mers"
+
     def similarity_groups(self, store: TokenStore) -> npt.NDArray[np.int64]:
         """Return the cluster of each record, from the cluster file or from shared 5-mers.
 
