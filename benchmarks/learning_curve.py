@@ -28,7 +28,7 @@ import seqmlm
 from benchmarks.peer import Peer, random_batches
 from benchmarks.record import RESULTS, Stopwatch, describe_machine, print_table, write_result
 from benchmarks.training_throughput import ESM_ARCHITECTURE, encoded_rows
-from seqmlm.config import RunConfig, assemble
+from seqmlm.config import RunConfig, configure
 from seqmlm.training.distributed import processes
 from seqmlm.training.optimizer import learning_rate
 from seqmlm.training.workload import Workload, prepare_workload
@@ -126,7 +126,7 @@ def configuration(arguments: argparse.Namespace, seed: int) -> RunConfig:
     ]
     if arguments.clusters:
         overrides.append(f"domain.clusters={json.dumps(arguments.clusters)}")
-    return assemble(
+    return configure(
         domain="protein",
         sources=[arguments.data],
         overrides=[*overrides, *arguments.setting],

@@ -33,7 +33,7 @@ from benchmarks.record import (
     reset_peak_memory,
     write_result,
 )
-from seqmlm.config import RunConfig, assemble
+from seqmlm.config import RunConfig, configure
 from seqmlm.data.order import EpochOrder
 from seqmlm.data.prepare import open_store
 from seqmlm.data.samples import SampleBuilder
@@ -184,7 +184,7 @@ def contenders(
     arguments: argparse.Namespace, crop: int
 ) -> tuple[dict[str, Contender], TokenStore, dict[str, int]]:
     """Build all contenders of one crop; also returns the store and the sizes of the models."""
-    config = assemble(
+    config = configure(
         domain="protein",
         sources=[arguments.data],
         overrides=[*ESM_ARCHITECTURE, f"data.max_length={crop}", *arguments.setting],

@@ -9,9 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from seqmlm.config import configure
+    from seqmlm.data.report import ReadReport
     from seqmlm.domain import Domain, Record, TokenBlock
     from seqmlm.encoding import Encoding
-    from seqmlm.errors import SeqmlmError
+    from seqmlm.errors import DataError, SeqmlmError
     from seqmlm.inference.embedding_file import read_embeddings
     from seqmlm.model.model import Model
     from seqmlm.training.loop import train
@@ -21,28 +23,34 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AllowedTokens": "seqmlm.vocabulary",
+    "DataError": "seqmlm.errors",
     "Domain": "seqmlm.domain",
     "Encoding": "seqmlm.encoding",
     "Model": "seqmlm.model.model",
+    "ReadReport": "seqmlm.data.report",
     "Record": "seqmlm.domain",
     "SeqmlmError": "seqmlm.errors",
     "SpecialTokens": "seqmlm.vocabulary",
     "TokenBlock": "seqmlm.domain",
     "Vocabulary": "seqmlm.vocabulary",
+    "configure": "seqmlm.config",
     "read_embeddings": "seqmlm.inference.embedding_file",
     "train": "seqmlm.training.loop",
 }
 
 __all__ = [
     "AllowedTokens",
+    "DataError",
     "Domain",
     "Encoding",
     "Model",
+    "ReadReport",
     "Record",
     "SeqmlmError",
     "SpecialTokens",
     "TokenBlock",
     "Vocabulary",
+    "configure",
     "load",
     "read_embeddings",
     "train",

@@ -206,7 +206,7 @@ def validate(settings: Mapping[str, Any]) -> RunConfig:
         raise ConfigError("\n".join(_explain(fault) for fault in error.errors())) from error
 
 
-def assemble(
+def configure(
     *,
     domain: str | None,
     sources: Sequence[str] = (),

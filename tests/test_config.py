@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from seqmlm.config import (
     RunConfig,
     apply_override,
-    assemble,
     merge,
     read_config_file,
     validate,
@@ -37,7 +36,7 @@ def write(tmp_path: Path) -> Any:
 
 
 def overridden(*assignments: str) -> RunConfig:
-    return assemble(domain="protein", sources=["a.fasta"], overrides=assignments)
+    return configure(domain="protein", sources=["a.fasta"], overrides=assignments)
 
 
 # Reading and writing
@@ -98,7 +97,7 @@ def test_values_come_from_the_core_the_domain_the_file_and_the_flags_in_this_ord
     write: Any,
 ) -> None:
     file = write("[training]\nsteps = 7\nseed = 7\n[optimizer]\nwarmup_steps = 7")
-    built = assemble(
+    built = configure(
         domain="protein", sources=["a.fasta"], files=[file], overrides=["training.seed=8"]
     )
     assert built.training.tokens_per_batch == 8192  # the core's
@@ -110,7 +109,7 @@ def test_values_come_from_the_core_the_domain_the_file_and_the_flags_in_this_ord
 def test_later_files_and_overrides_win(write: Any) -> None:
     first = write("[training]\nsteps = 1\nseed = 1\nlog_every = 1", "first.toml")
     second = write("[training]\nsteps = 2\nseed = 2", "second.toml")
-    built = assemble(
+    built = configure(
         domain="protein",
         sources=["a.fasta"],
         files=[first, second],
@@ -122,13 +121,13 @@ def test_later_files_and_overrides_win(write: Any) -> None:
 def test_a_resumed_configuration_lies_below_the_files(write: Any) -> None:
     resumed = write(overridden("training.steps=5", "training.seed=5").to_toml(), "config.toml")
     file = write("[training]\nsteps = 6", "more.toml")
-    built = assemble(domain=None, files=[file], resumed=resumed)
+    built = configure(domain=None, files=[file], resumed=resumed)
     assert (built.training.steps, built.training.seed) == (6, 5)
     assert built.domain.name == "protein"
 
 
 def test_without_data_the_bundled_run_is_used_and_may_be_overridden() -> None:
-    built = assemble(domain="protein", overrides=["model.dropout=0.2"])
+    built = configure(domain="protein", overrides=["model.dropout=0.2"])
     assert built.data.sources[0].endswith("blactamase_family.fasta.gz")
     assert built.objectives[0].model_extra == {"policy": {"rate": 0.4}}
     assert built.model.dropout == 0.2
@@ -136,7 +135,7 @@ def test_without_data_the_bundled_run_is_used_and_may_be_overridden() -> None:
 
 @pytest.mark.parametrize("how", ["argument", "file", "override"])
 def test_with_data_nothing_of_the_bundled_run_is_used(write: Any, how: str) -> None:
-    built = assemble(
+    built = configure(
         domain="protein",
         sources=["a.fasta"] if how == "argument" else [],
         files=[write('data.sources = ["a.fasta"]')] if how == "file" else [],
@@ -149,7 +148,7 @@ def test_with_data_nothing_of_the_bundled_run_is_used(write: Any, how: str) -> N
 
 def test_sources_replace_those_of_the_file(write: Any) -> None:
     file = write('[data]\nsources = ["file.fasta"]\nmax_length = 99')
-    built = assemble(domain="protein", sources=["given.fasta"], files=[file])
+    built = configure(domain="protein", sources=["given.fasta"], files=[file])
     assert (built.data.sources, built.data.max_length) == (["given.fasta"], 99)
 
 
@@ -181,12 +180,12 @@ def test_defaults_that_a_domain_hands_out_are_never_changed(
 def test_a_run_needs_a_domain(write: Any, content: str, message: str) -> None:
     """`domain = "protein"` instead of a table ended in a traceback once."""
     with pytest.raises(ConfigError, match=message):
-        assemble(domain=None, files=[write(content)])
+        configure(domain=None, files=[write(content)])
 
 
 def test_an_unknown_domain_gets_a_suggestion() -> None:
     with pytest.raises(UnknownNameError, match=r"no domain called 'protien'\. Did you mean"):
-        assemble(domain="protien", sources=["a.fasta"])
+        configure(domain="protien", sources=["a.fasta"])
 
 
 # Overrides

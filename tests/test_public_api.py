@@ -36,14 +36,17 @@ def test_the_options_of_a_command_are_these(name: str) -> None:
 def test_the_public_names_are_these_and_all_of_them_load() -> None:
     assert seqmlm.__all__ == [
         "AllowedTokens",
+        "DataError",
         "Domain",
         "Encoding",
         "Model",
+        "ReadReport",
         "Record",
         "SeqmlmError",
         "SpecialTokens",
         "TokenBlock",
         "Vocabulary",
+        "configure",
         "load",
         "read_embeddings",
         "train",

@@ -34,12 +34,12 @@ def run(
     """
     from seqmlm.atomic_files import make_directory
     from seqmlm.cli.reading import end_progress, print_report, show_progress
-    from seqmlm.config import assemble
+    from seqmlm.config import configure
     from seqmlm.data.prepare import prepare
     from seqmlm.domain import build_domain
     from seqmlm.errors import DataError
 
-    settings = assemble(domain=domain, sources=data, overrides=setting or [])
+    settings = configure(domain=domain, sources=data, overrides=setting or [])
     make_directory(output.parent, error=DataError)
     store = prepare(
         build_domain(settings.domain.model_dump()),

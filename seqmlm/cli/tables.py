@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from seqmlm.evaluation.report import EvaluationReport
+
+MOST_TOKENS = 40
+"""Rows of the table by token; vocabularies of words have thousands."""
 
 
 def print_evaluation(report: EvaluationReport, *, by_token: bool) -> None:
@@ -33,11 +37,19 @@ def print_evaluation(report: EvaluationReport, *, by_token: bool) -> None:
 
 
 def _token_table(report: EvaluationReport) -> Table:
-    table = Table(title="by true token", title_justify="left")
+    rows = report.scores.by_token(report.tokens)
+    title = "by true token"
+    if len(rows) > MOST_TOKENS:
+        title += f": the {MOST_TOKENS} most frequent of {len(rows):,} (--json has all)"
+        rows = sorted(rows, key=lambda row: -row["targets"])[:MOST_TOKENS]
+    table = Table(title=title, title_justify="left")
     for heading in ("token", "targets", "nats", "accuracy"):
         table.add_column(heading, justify="left" if heading == "token" else "right")
-    for row in report.scores.by_token(report.tokens):
+    for row in rows:
+        token: str = row["token"]
+        shown = token if token.isprintable() and not token.isspace() else repr(token)
         table.add_row(
-            row["token"], f"{row['targets']:,}", f"{row['loss']:.3f}", f"{row['accuracy']:.3f}"
+            Text(shown),  # not a string: brackets in it would be taken for markup
+            *(f"{row['targets']:,}", f"{row['loss']:.3f}", f"{row['accuracy']:.3f}"),
         )
     return table

@@ -66,7 +66,7 @@ def run(
     The last lines compare the model with what counting alone achieves on the same hidden tokens.
     Ctrl-C saves and stops; --resume goes on bit for bit.
     """
-    from seqmlm.config import assemble
+    from seqmlm.config import configure
     from seqmlm.errors import ConfigError
 
     if resume and output is None:
@@ -77,7 +77,7 @@ def run(
         require_run(output)
     shortcuts = {"steps": steps, "seed": seed, "device": device, "backend": backend}
     resumed = output / "config.toml" if resume and output is not None else None
-    settings = assemble(
+    settings = configure(
         domain=domain,
         sources=data or [],
         files=config or [],

@@ -75,7 +75,7 @@ class TrainingResult:
 
 def train(
     config: RunConfig,
-    output: Path,
+    output: str | Path,
     *,
     resume: bool = False,
     allow_drift: Collection[str] = (),
@@ -106,7 +106,7 @@ def train(
         signals = stack.enter_context(StopSignals())
         group = stack.enter_context(processes(config.training.device))
         stack.enter_context(log_level(logging.INFO if group.is_main else logging.WARNING))
-        folder = stack.enter_context(_open_folder(output, resume=resume, processes=group))
+        folder = stack.enter_context(_open_folder(Path(output), resume=resume, processes=group))
 
         def check_stop(records: int, tokens: int) -> None:
             if signals.stop_requested is not None:

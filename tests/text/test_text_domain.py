@@ -18,7 +18,7 @@ from seqmlm.encoding import Encoding
 from seqmlm.errors import CheckpointError, ConfigError, DataError
 from seqmlm.registry import DOMAINS
 from seqmlm.testing import check_domain
-from seqmlm_domains.text.domain import TextDomain
+from seqmlm_domains.text.domain import SAMPLES, TextDomain
 
 KINDS = ["bpe", "wordpiece", "unigram", "character"]
 
@@ -392,3 +392,17 @@ def test_building_a_store_twice_gives_the_same_tokens(tmp_path: Path) -> None:
         assert stores[0].fingerprint == stores[1].fingerprint
         files = [(store.folder / "tokenizer.json").read_bytes() for store in stores]
         assert files[0] == files[1]
+
+
+def test_the_bundled_run_reads_its_text_whole_and_parts_it_for_a_split() -> None:
+    run = TextDomain.bundled_run()
+    domain, report = TextDomain(**run["domain"]), ReadReport()
+    records = list(domain.read(run["data"]["sources"], report))
+    domain.fit_tokenizer(records)
+    block = domain.tokenize(records, report)
+    assert report.used == report.read == len(records)
+    assert not report.notes
+    assert len("".join("".join(record.content for record in records).split())) == 79_389
+    assert block.lengths.max() <= run["data"]["max_length"] - 2
+    assert all(Path(name).name in (SAMPLES / "ATTRIBUTION.md").read_text()
+               for name in run["data"]["sources"])  # fmt: skip

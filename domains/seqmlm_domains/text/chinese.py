@@ -25,7 +25,8 @@ _HAN_PAIR: Final = re.compile(f"(?<=[{HAN}])[{HAN}]")
 def continues_word(text: str) -> npt.NDArray[np.bool_]:
     """Say of each character whether it continues the Chinese word of the one before it.
 
-    Shape bool ``[characters]``; True only between two Chinese characters. About 1 MB a second.
+    Shape bool ``[characters]``; True only between two Chinese characters. About 1 MB a
+    second, after a second of loading jieba's dictionary.
 
     Raises:
         ConfigError: jieba is not installed.
