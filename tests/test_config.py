@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from seqmlm.config import (
     RunConfig,
     apply_override,
+    configure,
     merge,
     read_config_file,
     validate,

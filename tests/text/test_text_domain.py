@@ -402,7 +402,7 @@ def test_the_bundled_run_reads_its_text_whole_and_parts_it_for_a_split() -> None
     block = domain.tokenize(records, report)
     assert report.used == report.read == len(records)
     assert not report.notes
-    assert len("".join("".join(record.content for record in records).split())) == 79_389
+    assert len("".join("".join(record.content for record in records).split())) == 81_237
     assert block.lengths.max() <= run["data"]["max_length"] - 2
     assert all(Path(name).name in (SAMPLES / "ATTRIBUTION.md").read_text()
                for name in run["data"]["sources"])  # fmt: skip

@@ -133,7 +133,7 @@ class TextDomain(Domain):
         """
         return {
             "domain": {"tokenizer": "character", "passage_characters": 126},
-            "model": {"layers": 3, "hidden_size": 128, "heads": 4, "dropout": 0.1},
+            "model": {"layers": 3, "hidden_size": 128, "heads": 4},
             "data": {
                 "sources": [str(SAMPLES / "shakespeare_100k.txt.gz")],
                 "max_length": 128,
@@ -150,7 +150,7 @@ class TextDomain(Domain):
             ],
             "optimizer": {"learning_rate": 5e-3, "weight_decay": 0.1},
             "training": {
-                "steps": 2000,
+                "steps": 1000,
                 "tokens_per_batch": 2048,
                 "evaluate_every": 250,
                 "checkpoint_every": 500,
