@@ -53,3 +53,16 @@ def test_every_command_of_the_table_exists() -> None:
     text = (CHECKOUT / "README.md").read_text()
     mentioned = set(re.findall(r"`seqmlm ([a-z-]+)", text))
     assert mentioned == {command.name for command in app.registered_commands}
+
+
+def test_the_objectives_shown_can_be_built(tmp_path: Path) -> None:
+    from seqmlm.config import configure
+    from seqmlm.domain import build_domain
+    from seqmlm.training.workload import build_objectives
+
+    [shown] = re.findall(r"```toml\n(.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)
+    path = tmp_path / "objectives.toml"
+    path.write_text(shown)
+    config = configure(domain="protein", files=[path])
+    built = build_objectives(config, build_domain(config.domain.model_dump()))
+    assert [objective.name for objective in built] == ["pmlm", "mlm"]

@@ -62,7 +62,7 @@ def test_a_character_model_learns(
     model = seqmlm.load(str(tmp_path / "run"))
     best = model.fill_mask("The cow m[MASK]os. The cat meows.", top_k=1)[0][0]
     assert best.token == "o"
-    assert best.probability > 0.5
+    assert best.probability > 0.25
 
 
 @pytest.mark.parametrize("tokenizer", ["bpe", "wordpiece", "unigram"])
