@@ -11,14 +11,14 @@ import numpy as np
 from seqmlm.config import read_config_file, validate
 from seqmlm.data.prepare import open_store
 from seqmlm.data.samples import evaluation_direction, evaluation_samples
-from seqmlm.data.splits import Split, split_records
+from seqmlm.data.splits import Split
 from seqmlm.data.store import TokenStore
 from seqmlm.errors import ConfigError, DataError
 from seqmlm.evaluation.masked import evaluate_masked
 from seqmlm.evaluation.report import EvaluationReport, fit_training_bars, score_bars
 from seqmlm.model.model import Model
 from seqmlm.training.distributed import choose_device
-from seqmlm.training.workload import build_objectives
+from seqmlm.training.workload import build_objectives, split_of_run
 
 
 def evaluate_run(
@@ -52,15 +52,7 @@ def evaluate_run(
     config = validate(read_config_file(path))
     model = Model.load(folder, device=choose_device(device), backend=backend)
     training = open_store(model.domain, config.data.sources)
-    split = split_records(
-        model.domain,
-        training,
-        method=config.data.split,
-        sampling=config.data.sampling,
-        validation_fraction=config.data.validation_fraction,
-        validation_records=config.data.validation_records,
-        seed=config.training.seed,
-    )
+    split = split_of_run(config, model.domain, training)
     _require_same_data(folder, training, split)
     store, records, leakage = training, split.validation, split.leakage
     if data:

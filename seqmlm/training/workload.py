@@ -32,7 +32,7 @@ from seqmlm.errors import ConfigError
 from seqmlm.model.configuration import EncoderConfig
 from seqmlm.model.model import Model, require_backend
 from seqmlm.objectives.rows import Direction, Objective
-from seqmlm.objectives.schedule import build_schedule
+from seqmlm.objectives.schedule import Schedule, build_schedule
 from seqmlm.randomness import Purpose, stream
 from seqmlm.registry import OBJECTIVES
 from seqmlm.training.distributed import Processes
@@ -174,31 +174,18 @@ def prepare_workload(
     domain = build_domain(config.domain.model_dump())
     if domain.has_vocabulary:  # a typing error must not cost the time to read the data
         encoder_config(config, domain, build_objectives(config, domain))
-    if processes.is_main:
-        store = open_store(domain, config.data.sources, on_progress=on_progress)
-    processes.wait_for_main()
-    if not processes.is_main:
-        store = open_store(domain, config.data.sources)
+    store = _open_on_every_rank(config, domain, processes, on_progress)
     objectives = build_objectives(config, domain)
     labels = [objective.name for objective in objectives]
     schedule = build_schedule(**config.schedule.model_dump(), labels=labels)
     data, training = config.data, config.training
-    split = split_records(
-        domain,
-        store,
-        method=data.split,
-        sampling=data.sampling,
-        validation_fraction=data.validation_fraction,
-        validation_records=data.validation_records,
-        seed=training.seed,
-    )
+    split = split_of_run(config, domain, store)
     for objective in objectives:
         objective.fit(TrainingSequences(store, split.train))
     direction = evaluation_direction(objectives)
     lengths = store.lengths[split.train] + domain.special_tokens_per_sequence
     torch.manual_seed(training.seed)
     model = build_model(config, domain, objectives).to(processes.device)
-    module = LossModule(model, objectives)
     samples = evaluation_samples(
         domain, store, split.validation, max_length=data.max_length, direction=direction
     )
@@ -222,22 +209,57 @@ def prepare_workload(
         samples=samples if any(len(sample.positions) for sample in samples) else [],
         direction=direction,
         model=model,
-        stepper=Stepper(
-            module=processes.parallelise(module),
-            objectives=objectives,
-            weights=torch.tensor(
-                [
-                    item.weight * share
-                    for item, share in zip(config.objectives, schedule.loss_shares, strict=True)
-                ],
-                device=processes.device,
-            ),
-            optimizer=build_optimizer(model, config.optimizer),
-            processes=processes,
-            clip_norm=config.optimizer.clip_norm,
-            autocast=training.precision == "bfloat16",
-        ),
+        stepper=_build_stepper(config, model, objectives, schedule, processes),
         processes=processes,
+    )
+
+
+def split_of_run(config: RunConfig, domain: Domain, store: TokenStore) -> Split:
+    """Return what a run trains on and what it holds out; see :func:`split_records`."""
+    data = config.data
+    return split_records(
+        domain,
+        store,
+        method=data.split,
+        sampling=data.sampling,
+        validation_fraction=data.validation_fraction,
+        validation_records=data.validation_records,
+        seed=config.training.seed,
+    )
+
+
+def _open_on_every_rank(
+    config: RunConfig,
+    domain: Domain,
+    processes: Processes,
+    on_progress: Callable[[int, int], None],
+) -> TokenStore:
+    """The main process prepares the store, the others open what it wrote."""
+    if processes.is_main:
+        store = open_store(domain, config.data.sources, on_progress=on_progress)
+    processes.wait_for_main()
+    if not processes.is_main:
+        store = open_store(domain, config.data.sources)
+    return store
+
+
+def _build_stepper(
+    config: RunConfig,
+    model: Model,
+    objectives: list[Objective],
+    schedule: Schedule,
+    processes: Processes,
+) -> Stepper:
+    shares = zip(config.objectives, schedule.loss_shares, strict=True)
+    weights = [section.weight * share for section, share in shares]
+    return Stepper(
+        module=processes.parallelise(LossModule(model, objectives)),
+        objectives=objectives,
+        weights=torch.tensor(weights, device=processes.device),
+        optimizer=build_optimizer(model, config.optimizer),
+        processes=processes,
+        clip_norm=config.optimizer.clip_norm,
+        autocast=config.training.precision == "bfloat16",
     )
 
 
