@@ -226,6 +226,7 @@ def _check_loss(objective: Objective, domain: Domain, rows: Sequence[Row]) -> No
         segments=8,
     )
     model = Model(domain, config)
+    model.add_objective_modules([objective])
     batch = pack(rows)
     whole = objective.loss(model, model(batch), batch)
     assert whole.total.isfinite(), "the loss is not finite"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -25,7 +26,8 @@ from seqmlm.inference.likelihood import pseudo_log_likelihood
 from seqmlm.model.configuration import EncoderConfig
 from seqmlm.model.encoder import Encoder
 from seqmlm.model.heads import TokenHead
-from seqmlm.objectives.rows import LossSum
+from seqmlm.model.output_head import OutputHead, OutputHeadConfig
+from seqmlm.objectives.rows import LossSum, Objective
 from seqmlm.vocabulary import AllowedTokens, Vocabulary
 from seqmlm_kernels.dispatch import BackendUnavailableError, select_backend
 
@@ -39,6 +41,7 @@ class Model(nn.Module):
         domain: reads, tokenises and labels units.
         config: of the encoder.
         head_transform: whether the token head has a dense layer before the projection.
+        heads: output heads of the model by name, such as those of a fine-tuned one.
         backend: of the kernels: ``auto``, ``reference``, ``torch`` or ``triton``.
     """
 
@@ -48,6 +51,7 @@ class Model(nn.Module):
         config: EncoderConfig,
         *,
         head_transform: bool = False,
+        heads: Mapping[str, OutputHeadConfig] = MappingProxyType({}),
         backend: str = "auto",
     ) -> None:
         super().__init__()
@@ -57,6 +61,9 @@ class Model(nn.Module):
             config, lambda: self.encoder.token_embedding.weight, transform=head_transform
         )
         self.head_transform = head_transform
+        self.heads = nn.ModuleDict({name: OutputHead(config, head) for name, head in heads.items()})
+        # What objectives train for themselves alone, by label: kept in checkpoints, not exported.
+        self.objective_modules = nn.ModuleDict()
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -74,6 +81,13 @@ class Model(nn.Module):
         low, high = self.vocabulary.ranges[self.domain.name]
         words = AllowedTokens.of(range(low, high), len(self.vocabulary)).words
         return torch.from_numpy(words)[None].to(self.device)
+
+    def add_objective_modules(self, objectives: Iterable[Objective]) -> None:
+        """Build what the objectives train for themselves; needed before their losses."""
+        for objective in objectives:
+            module = objective.build_module(self.encoder.config)
+            if module is not None:
+                self.objective_modules[objective.name] = module
 
     def forward(self, batch: PackedBatch) -> Tensor:
         """Return hidden states ``[tokens, hidden_size]``; see :meth:`Encoder.forward`."""
@@ -148,10 +162,18 @@ class Model(nn.Module):
         """
         return embed(self, texts, pooling=pooling, tokens_per_batch=tokens_per_batch)
 
+    def exported_state(self) -> dict[str, Tensor]:
+        """Return the weights that :meth:`save` keeps: all but those of the objectives."""
+        return {
+            name: value
+            for name, value in self.state_dict().items()
+            if not name.startswith("objective_modules.")
+        }
+
     def fingerprint(self) -> str:
-        """Return 16 hex digits that change with any weight."""
+        """Return 16 hex digits that change with any exported weight."""
         digest = hashlib.sha256()
-        for name, value in sorted(self.state_dict().items()):
+        for name, value in sorted(self.exported_state().items()):
             digest.update(name.encode())
             digest.update(value.cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
@@ -169,7 +191,7 @@ class Model(nn.Module):
             remove_directory(fresh)
         with new_directory(fresh) as temporary:
             weights = temporary / "model.safetensors"
-            state = {name: value.contiguous() for name, value in self.state_dict().items()}
+            state = {name: value.contiguous() for name, value in self.exported_state().items()}
             save_file(state, weights)
             content = {
                 "format_version": FORMAT_VERSION,
@@ -177,6 +199,7 @@ class Model(nn.Module):
                 "domain": {"name": self.domain.registered_name, **self.domain.options},
                 "encoder": self.encoder.config.to_json(),
                 "token_head": {"transform": self.head_transform},
+                "heads": {name: head.config.to_json() for name, head in self._heads()},
                 "vocabulary": self.vocabulary.to_json(),
                 "vocabulary_fingerprint": self.vocabulary.fingerprint(),
                 "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
@@ -212,10 +235,19 @@ class Model(nn.Module):
             domain,
             EncoderConfig.from_json(content["encoder"]),
             head_transform=content["token_head"]["transform"],
+            heads={
+                name: OutputHeadConfig.from_json(head)
+                for name, head in content.get("heads", {}).items()
+            },
             backend=backend,
         )
         model._load_weights(folder / "model.safetensors", content["weights_sha256"])
         return model.to(device).eval()
+
+    def _heads(self) -> Iterator[tuple[str, OutputHead]]:
+        for name, head in self.heads.items():
+            assert isinstance(head, OutputHead)
+            yield name, head
 
     def _load_weights(self, path: Path, sha256: str) -> None:
         try:

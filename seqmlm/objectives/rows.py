@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
+from torch import Tensor, nn
 
 from seqmlm.encoding import Encoding, IntArray
 from seqmlm.masking.counts import MaskCounts
@@ -17,6 +17,7 @@ from seqmlm.vocabulary import AllowedTokens
 
 if TYPE_CHECKING:
     from seqmlm.data.packing import PackedBatch
+    from seqmlm.model.configuration import EncoderConfig
     from seqmlm.model.model import Model
 
 Direction = Literal["left_to_right", "right_to_left"]
@@ -135,6 +136,14 @@ class Objective(ABC):
             sequences: stored tokens of each training record, without special tokens; can be
                 iterated any number of times.
         """
+
+    def build_module(self, encoder: EncoderConfig) -> nn.Module | None:
+        """Return what the objective trains for itself alone, such as a head; None for nothing.
+
+        It is found again as ``model.objective_modules[self.name]``, is trained and kept in
+        checkpoints, and left out of the exported model.
+        """
+        return None
 
     def at(self, progress: float) -> Objective:
         """Return the objective at a point of the run; itself unless it changes over the run.

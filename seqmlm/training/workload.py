@@ -341,13 +341,15 @@ def encoder_config(config: RunConfig, domain: Domain, objectives: list[Objective
 
 
 def build_model(config: RunConfig, domain: Domain, objectives: list[Objective]) -> Model:
-    """Construct the untrained model."""
-    return Model(
+    """Construct the untrained model, with the modules of its objectives."""
+    model = Model(
         domain,
         encoder_config(config, domain, objectives),
         head_transform=config.model.head_transform,
         backend=config.training.backend,
     )
+    model.add_objective_modules(objectives)
+    return model
 
 
 def describe(work: Workload) -> list[str]:
