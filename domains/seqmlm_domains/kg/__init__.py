@@ -1,0 +1,1 @@
+"""Knowledge graphs: triples as sequences, entities as tokens, link prediction by likelihood."""

@@ -1,0 +1,141 @@
+"""The entities of a graph: identifier, name, description, and the tokens that stand for them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from seqmlm_domains.kg.names import NameTokenizer, RaggedTokens
+
+Collisions = Literal["disambiguate", "tie"]
+
+NO_TOKEN = -1
+
+Name = TypeVar("Name", str, tuple[int, ...])
+
+_WORDS_OF_DESCRIPTION = 4  # that tell entities of one name apart
+
+
+@dataclass(frozen=True)
+class EntityTable:
+    """Entities in the order of their numbers.
+
+    Args:
+        identifiers: as in the triples; all different.
+        names: what people call them; the identifier, with ``_`` as spaces, where none is given.
+        descriptions: empty where none is given.
+        id_tokens: int32 ``[entities]``, the vocabulary id of each entity's own token; -1 for an
+            entity that training did not know, and everywhere if entities have no such token.
+        name_tokens: vocabulary ids of the names; disambiguated.
+        description_tokens: vocabulary ids of the descriptions.
+        num_collisions: entities whose name, as given, another entity has too.
+        num_ties: entities whose name tokens another entity still has.
+    """
+
+    identifiers: tuple[str, ...]
+    names: tuple[str, ...]
+    descriptions: tuple[str, ...]
+    id_tokens: npt.NDArray[np.int32]
+    name_tokens: RaggedTokens
+    description_tokens: RaggedTokens
+    num_collisions: int
+    num_ties: int
+
+    def __len__(self) -> int:
+        return len(self.identifiers)
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """Number of each identifier."""
+        return {identifier: number for number, identifier in enumerate(self.identifiers)}
+
+    def joined(self, other: EntityTable) -> EntityTable:
+        """Return these entities and then those of ``other``, whose numbers follow."""
+        return replace(
+            self,
+            identifiers=self.identifiers + other.identifiers,
+            names=self.names + other.names,
+            descriptions=self.descriptions + other.descriptions,
+            id_tokens=np.concatenate([self.id_tokens, other.id_tokens]),
+            name_tokens=self.name_tokens.joined(other.name_tokens),
+            description_tokens=self.description_tokens.joined(other.description_tokens),
+        )
+
+
+def entity_table(
+    identifiers: Sequence[str],
+    names: Sequence[str],
+    descriptions: Sequence[str],
+    *,
+    id_tokens: npt.NDArray[np.int32],
+    tokenizer: NameTokenizer,
+    first_subword: int,
+    max_name_tokens: int,
+    collisions: Collisions,
+) -> EntityTable:
+    """Tokenise entities and tell those of one name apart.
+
+    With ``disambiguate`` the first words of the description are added to a name that several
+    entities have, and the identifier where that is not enough; ``tie`` leaves names as they are,
+    as MLMLM's own data does, so that such entities always score the same.
+
+    Args:
+        identifiers: all different.
+        names: one per entity.
+        descriptions: one per entity, perhaps empty.
+        id_tokens: see :class:`EntityTable`.
+        tokenizer: of names.
+        first_subword: vocabulary id of the tokenizer's sub-word 0.
+        max_name_tokens: longer names are cut at the end.
+        collisions: what to do about equal names.
+    """
+    distinct = list(names)
+    num_collisions = sum(map(len, _shared(names)))
+    if collisions == "disambiguate":
+        _append(distinct, [_first_words(text) for text in descriptions])
+        _append(distinct, list(identifiers))
+    encoded = tokenizer.encode(distinct)
+    tokens = [tuple(ids[:max_name_tokens]) for ids in encoded]
+    if collisions == "disambiguate":
+        for group in _shared(tokens):  # names that were cut before they differ
+            for number in group:
+                own = tokenizer.encode([identifiers[number]])[0][-max_name_tokens // 2 :]
+                tokens[number] = (*tokens[number][: max_name_tokens - len(own)], *own)
+    return EntityTable(
+        tuple(identifiers),
+        tuple(names),
+        tuple(descriptions),
+        np.asarray(id_tokens, np.int32),
+        RaggedTokens.of([[token + first_subword for token in ids] for ids in tokens]),
+        RaggedTokens.of(
+            [[token + first_subword for token in ids] for ids in tokenizer.encode(descriptions)]
+        ),
+        num_collisions,
+        sum(map(len, _shared(tokens))),
+    )
+
+
+def _append(names: list[str], additions: Sequence[str]) -> None:
+    """Add to each name that occurs more than once what is to tell it apart."""
+    for group in _shared(names):
+        for number in group:
+            if additions[number] and additions[number] != names[number]:
+                names[number] = f"{names[number]} ({additions[number]})"
+
+
+def _shared(names: Sequence[Name]) -> list[list[int]]:
+    """Numbers of the entities that share a name, by name."""
+    groups: defaultdict[Name, list[int]] = defaultdict(list)
+    for number, name in enumerate(names):
+        groups[name].append(number)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _first_words(description: str) -> str:
+    return " ".join(description.split()[:_WORDS_OF_DESCRIPTION])

@@ -1,0 +1,191 @@
+"""A triple with one part missing as the sequence that the encoder reads.
+
+``start | head | relation | tail | end``, in segments 0, 1 and 2. A known entity is its own token
+(if entities have one), its name and, after a separator, its description. The missing entity is a
+fixed number of slots whatever its length, so that the length tells nothing (MLMLM, Clouatre et
+al., Findings of ACL 2021): its tokens stand there as one unit that can be hidden, and the slots
+left over hold the mask token from the beginning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from seqmlm.encoding import NOT_MASKABLE, Encoding
+from seqmlm.errors import ConfigError
+from seqmlm.vocabulary import SpecialTokens
+from seqmlm_domains.kg.entities import NO_TOKEN, EntityTable
+from seqmlm_domains.kg.names import IntArray, RaggedTokens
+
+Representation = Literal["tokens", "id", "both"]
+End = Literal["ignore", "eos", "pad"]
+
+
+class Part(IntEnum):
+    """A part of a triple; also the type of its unit and its segment."""
+
+    HEAD = 0
+    RELATION = 1
+    TAIL = 2
+
+
+@dataclass(frozen=True)
+class Slots:
+    """How a missing entity is written.
+
+    Args:
+        representation: by the ``tokens`` of its name, its own token (``id``), or ``both``, its
+            own token first.
+        end: what follows the name: ``ignore`` predicts nothing there (the paper), ``eos`` one
+            end token, ``pad`` end tokens up to the last slot.
+        name: slots for the name, the end token included.
+        end_token: vocabulary id.
+    """
+
+    representation: Representation
+    end: End
+    name: int
+    end_token: int
+
+    @property
+    def own(self) -> int:
+        """Slots for the entity's own token, 0 or 1."""
+        return int(self.representation != "tokens")
+
+    @property
+    def total(self) -> int:
+        """All slots of a missing entity."""
+        return self.own + (0 if self.representation == "id" else self.name)
+
+    def targets(self, id_token: int, name: IntArray) -> tuple[IntArray, IntArray]:
+        """Return slots and vocabulary ids of what is predicted for an entity.
+
+        Args:
+            id_token: of the entity; -1 if it has none, then nothing is predicted in its slot.
+            name: tokens of its name.
+
+        Returns:
+            int32 ``[k]`` slot numbers, increasing, and int32 ``[k]`` ids.
+        """
+        slots = np.arange(0, dtype=np.int32)
+        ids = slots
+        if self.own and id_token != NO_TOKEN:
+            slots, ids = np.zeros(1, np.int32), np.array([id_token], np.int32)
+        if self.representation != "id":
+            ends = {"ignore": 0, "eos": 1, "pad": self.name - len(name)}[self.end]
+            words = np.concatenate([name, np.full(ends, self.end_token, np.int32)])
+            places = np.arange(len(words), dtype=np.int32) + np.int32(self.own)
+            slots, ids = np.concatenate([slots, places]), np.concatenate([ids, words])
+        return slots, ids
+
+
+@dataclass(frozen=True)
+class Linearisation:
+    """Writes triples of one graph as encodings.
+
+    Args:
+        special: of the vocabulary; ``end`` also parts name and description.
+        entities: their tokens.
+        relation_tokens: int32 ``[relations]``, the vocabulary id of each relation's own token.
+        relation_names: tokens of what each relation is called.
+        slots: how a missing entity is written.
+        max_description_tokens: of a known entity; 0 leaves descriptions out.
+    """
+
+    special: SpecialTokens
+    entities: EntityTable
+    relation_tokens: IntArray
+    relation_names: RaggedTokens
+    slots: Slots
+    max_description_tokens: int
+
+    def encode(
+        self,
+        triple: tuple[int, int, int],
+        missing: Part,
+        *,
+        max_length: int,
+        drop_ids: tuple[bool, bool] = (False, False),
+    ) -> Encoding:
+        """Return the sequence of a triple, its missing part as the one unit.
+
+        Args:
+            triple: numbers of head, relation and tail.
+            missing: the part that can be hidden.
+            max_length: tokens at most; descriptions give way, then names of known entities.
+            drop_ids: whether the own token of head and of tail is replaced by the unknown token,
+                if the entity is known: what remains is its text.
+
+        Raises:
+            ConfigError: ``max_length`` has no room for the slots and a token of each known part.
+        """
+        parts = [self._entity(triple[0], drop_ids[0]), self._relation(triple[1], missing)]
+        parts.append(self._entity(triple[2], drop_ids[1]))
+        predicted = np.zeros(1, np.int32)
+        if missing != Part.RELATION:
+            number = triple[missing]
+            predicted, ids = self.slots.targets(
+                int(self.entities.id_tokens[number]), self.entities.name_tokens[number]
+            )
+            parts[missing] = np.full(self.slots.total, self.special.mask, np.int32)
+            parts[missing][predicted] = ids
+        self._shorten(parts, missing, max_length - 2)
+        lengths = [len(part) for part in parts]
+        start = 1 + sum(lengths[:missing])
+        unit_ids = np.full(sum(lengths) + 2, NOT_MASKABLE, np.int32)
+        unit_ids[start + predicted] = 0
+        return Encoding(
+            ids=np.concatenate([[self.special.start], *parts, [self.special.end]]).astype(np.int32),
+            unit_ids=unit_ids,
+            segment_ids=np.repeat(
+                np.array([0, 1, 2], np.int32), [lengths[0] + 1, lengths[1], lengths[2] + 1]
+            ),
+            unit_types=np.full(int(len(predicted) > 0), missing, np.int32),
+        )
+
+    def slot_start(self, encoding: Encoding, missing: Part) -> int:
+        """Return the position of the first slot of a missing part."""
+        if missing == Part.HEAD:
+            return 1
+        first = int(np.flatnonzero(encoding.segment_ids == missing)[0])
+        return first
+
+    def _entity(self, number: int, drop_id: bool) -> IntArray:
+        """What is known of an entity: own token, name, separator and description."""
+        parts: list[npt.NDArray[np.int32]] = []
+        if self.slots.own:
+            token = int(self.entities.id_tokens[number])
+            known = token != NO_TOKEN and not drop_id
+            parts.append(np.array([token if known else self.special.unknown], np.int32))
+        if self.slots.representation != "id":
+            parts.append(self.entities.name_tokens[number])
+            description = self.entities.description_tokens[number][: self.max_description_tokens]
+            if len(description):
+                parts += [np.array([self.special.end], np.int32), description]
+        return np.concatenate(parts)
+
+    def _relation(self, number: int, missing: Part) -> IntArray:
+        """Its own token, and its name unless it is to be predicted."""
+        own = self.relation_tokens[number : number + 1]
+        if missing == Part.RELATION or self.slots.representation == "id":
+            return own
+        return np.concatenate([own, self.relation_names[number]])
+
+    def _shorten(self, parts: list[IntArray], missing: Part, room: int) -> None:
+        """Cut the ends of known parts, the longest first, until all fit."""
+        known = [part for part in Part if part != missing]
+        while (excess := sum(map(len, parts)) - room) > 0:
+            longest = max(known, key=lambda part: len(parts[part]))
+            second = max(len(parts[part]) for part in known if part != longest)
+            cut = min(excess, max(1, len(parts[longest]) - second))
+            if len(parts[longest]) <= 1:
+                raise ConfigError(
+                    f"data.max_length = {room + 2}: a triple with {len(parts[missing])} slots for "
+                    f"its missing part needs at least {len(parts[missing]) + 4} tokens."
+                )
+            parts[longest] = parts[longest][: max(1, len(parts[longest]) - cut)]

@@ -1,0 +1,185 @@
+"""Mean likelihood of every entity from one encoder pass per query (MLMLM)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seqmlm_domains.kg.linearisation import Slots
+
+if TYPE_CHECKING:
+    from seqmlm.model.model import Model
+    from seqmlm_domains.kg.entities import EntityTable
+
+Normalise = Literal["mean", "sum"]
+
+
+@dataclass(frozen=True)
+class EntityScorer:
+    r"""Sums of log-likelihoods as a sparse matrix times a small dense table.
+
+    With ``L[q, i, v]`` = log p of token v in slot i of query q, the score of entity e is
+    ``sum_i w_e L[q, i, t_e,i]``, where ``w_e`` is one over its number of tokens (mean) or 1 (sum).
+    Only the pairs of slot and token that some entity uses are computed: ``columns`` of them. Cost
+    per query: one gather and addition per token of every entity.
+
+    Args:
+        slots: int32 ``[columns]``, slot of each pair.
+        tokens: int64 ``[columns]``, token of each pair; grouped by slot.
+        entries: int32 ``[entries]``, columns that make up each entity, one entity after another.
+        offsets: int64 ``[entities + 1]``, where each entity begins.
+        weights: float32 ``[entries]``.
+        bias: float32 ``[entities]``, added to each score: minus infinity for an entity without a
+            single token, which can only be guessed last, else 0.
+    """
+
+    slots: npt.NDArray[np.int32]
+    tokens: npt.NDArray[np.int64]
+    entries: Tensor
+    offsets: Tensor
+    weights: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of(
+        cls, entities: EntityTable, slots: Slots, *, normalise: Normalise = "mean"
+    ) -> EntityScorer:
+        """Lay out the tokens of all entities; time and memory in proportion to them.
+
+        Args:
+            entities: to score.
+            slots: how a missing entity is written, and which end is scored.
+            normalise: ``mean`` over an entity's tokens (the paper), or their ``sum``.
+        """
+        pairs = [
+            slots.targets(int(entities.id_tokens[number]), entities.name_tokens[number])
+            for number in range(len(entities))
+        ]
+        lengths = np.array([len(tokens) for _, tokens in pairs], np.int64)
+        slot = np.concatenate([places for places, _ in pairs]).astype(np.int64)
+        token = np.concatenate([tokens for _, tokens in pairs]).astype(np.int64)
+        size = int(token.max(initial=0)) + 1
+        columns, entries = np.unique(slot * size + token, return_inverse=True)
+        per_entity = 1 / np.maximum(lengths, 1) if normalise == "mean" else np.ones(len(lengths))
+        return cls(
+            (columns // size).astype(np.int32),
+            columns % size,
+            torch.from_numpy(entries.astype(np.int32)),
+            torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)])),
+            torch.from_numpy(np.repeat(per_entity, lengths).astype(np.float32)),
+            torch.from_numpy(np.where(lengths, 0, -np.inf).astype(np.float32)),
+        )
+
+    @property
+    def num_entities(self) -> int:
+        """How many are scored."""
+        return len(self.offsets) - 1
+
+    def to(self, device: torch.device) -> EntityScorer:
+        """Return the same scorer with its tensors on another device."""
+        return EntityScorer(
+            self.slots,
+            self.tokens,
+            self.entries.to(device),
+            self.offsets.to(device),
+            self.weights.to(device),
+            self.bias.to(device),
+        )
+
+    def column_log_likelihoods(self, model: Model, hidden: Tensor, slot_rows: Tensor) -> Tensor:
+        """Project the slots of some queries; never more than the used columns is kept.
+
+        Args:
+            model: its token head projects.
+            hidden: float ``[tokens, hidden_size]``.
+            slot_rows: int64 ``[queries, slots]``, the packed token of each slot.
+
+        Returns:
+            float32 ``[columns, queries]``, log p, nats, normalised over the whole range.
+        """
+        parts = []
+        queries = len(slot_rows)
+        for slot in range(slot_rows.shape[1]):
+            used = self.tokens[self.slots == slot]
+            if not len(used):
+                continue
+            tokens = torch.from_numpy(used).to(hidden.device)
+            # All tokens of a slot are of one set: entities in the first, words in the others.
+            chosen = model.domain.prediction_sets[int(model.domain.prediction_set(used)[0])]
+            allowed = torch.from_numpy(chosen.words)[None].to(hidden.device)
+            likelihoods = model.token_head.log_probabilities(
+                hidden,
+                slot_rows[:, slot],
+                tokens.expand(queries, len(tokens)),
+                allowed=allowed,
+                backend=model.encoder.backend,
+            )
+            parts.append(likelihoods.float().T)
+        return torch.cat(parts).contiguous()
+
+    def score(self, columns: Tensor, entities: slice | Tensor | None = None) -> Tensor:
+        """Return the scores of entities, float32 ``[entities, queries]``, nats.
+
+        An entity's score does not depend on which others are scored with it.
+
+        Args:
+            columns: float32 ``[columns, queries]``.
+            entities: a range of them, or int64 ``[n]`` numbers; all if None.
+        """
+        if isinstance(entities, Tensor):
+            return self._of_numbers(columns, entities)
+        start, stop, _ = (entities or slice(None)).indices(self.num_entities)
+        first, last = int(self.offsets[start]), int(self.offsets[stop])
+        sums = F.embedding_bag(
+            self.entries[first:last],
+            columns,
+            (self.offsets[start : stop + 1] - first).to(self.entries.dtype),
+            mode="sum",
+            per_sample_weights=self.weights[first:last],
+            include_last_offset=True,
+        )
+        return sums + self.bias[start:stop, None]
+
+    def _of_numbers(self, columns: Tensor, numbers: Tensor) -> Tensor:
+        """Scores of single entities, by the same sums as those of ranges."""
+        lengths = self.offsets[numbers + 1] - self.offsets[numbers]
+        ends = torch.cumsum(lengths, 0)
+        within = torch.arange(int(lengths.sum()), device=columns.device)
+        within = within - torch.repeat_interleave(ends - lengths, lengths)
+        places = torch.repeat_interleave(self.offsets[numbers], lengths) + within
+        sums = F.embedding_bag(
+            self.entries[places],
+            columns,
+            (ends - lengths).to(self.entries.dtype),
+            mode="sum",
+            per_sample_weights=self.weights[places],
+        )
+        return sums + self.bias[numbers, None]
+
+
+def padded_mean(
+    log_probabilities: Tensor, entities: Sequence[tuple[Sequence[int], Sequence[int]]]
+) -> Tensor:
+    """Return the scores by a loop over entities: the definition, for tests and benchmarks.
+
+    Args:
+        log_probabilities: float ``[queries, slots, vocabulary]``.
+        entities: slots and tokens of each.
+
+    Returns:
+        float ``[queries, entities]``.
+    """
+    return torch.stack(
+        [
+            log_probabilities[:, torch.as_tensor(slots), torch.as_tensor(tokens)].mean(-1)
+            for slots, tokens in entities
+        ],
+        dim=-1,
+    )
