@@ -7,7 +7,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY := PASSIVE
 TEM1 := domains/seqmlm_domains/protein/samples/BLAT_ECOLX.fasta
 
-.PHONY: demo test lint format bench wheel-check lock clean
+.PHONY: demo test lint format bench bench-gpu wheel-check lock clean
 
 # The catalytic serine of TEM-1 stands hidden between FPMM and TFKV.
 demo: .venv/ready
@@ -39,6 +39,11 @@ format: .venv/ready
 # Needs data of its own: make bench DATA=proteins.fasta.gz
 bench: .venv/bench-ready
 	$(BIN)/python benchmarks/run_all.py $(if $(DATA),--data $(DATA))
+
+# Correctness and speed of the kernels on a GPU, in nine minutes. Only torch and triton are needed:
+# from any environment that has them, PYTHON -m benchmarks.gpu does the same.
+bench-gpu: .venv/ready
+	$(BIN)/python -m benchmarks.gpu
 
 # The wheel in an empty environment, used from outside the checkout.
 wheel-check: .venv/ready

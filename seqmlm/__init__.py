@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from seqmlm.domain import Domain, Record, TokenBlock
     from seqmlm.encoding import Encoding
     from seqmlm.errors import DataError, SeqmlmError
+    from seqmlm.finetuning.fine_tuned import FineTunedModel
+    from seqmlm.finetuning.loop import finetune
+    from seqmlm.finetuning.settings import configure_finetuning
     from seqmlm.inference.embedding_file import read_embeddings
     from seqmlm.model.model import Model
     from seqmlm.training.loop import train
@@ -26,6 +29,7 @@ _HOMES = {
     "DataError": "seqmlm.errors",
     "Domain": "seqmlm.domain",
     "Encoding": "seqmlm.encoding",
+    "FineTunedModel": "seqmlm.finetuning.fine_tuned",
     "Model": "seqmlm.model.model",
     "ReadReport": "seqmlm.data.report",
     "Record": "seqmlm.domain",
@@ -34,6 +38,8 @@ _HOMES = {
     "TokenBlock": "seqmlm.domain",
     "Vocabulary": "seqmlm.vocabulary",
     "configure": "seqmlm.config",
+    "configure_finetuning": "seqmlm.finetuning.settings",
+    "finetune": "seqmlm.finetuning.loop",
     "read_embeddings": "seqmlm.inference.embedding_file",
     "train": "seqmlm.training.loop",
 }
@@ -43,6 +49,7 @@ __all__ = [
     "DataError",
     "Domain",
     "Encoding",
+    "FineTunedModel",
     "Model",
     "ReadReport",
     "Record",
@@ -51,6 +58,8 @@ __all__ = [
     "TokenBlock",
     "Vocabulary",
     "configure",
+    "configure_finetuning",
+    "finetune",
     "load",
     "read_embeddings",
     "train",

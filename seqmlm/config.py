@@ -7,7 +7,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,6 +19,7 @@ from seqmlm.registry import DOMAINS
 NonNegative = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[int, Field(ge=1, lt=2**63)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Schema = TypeVar("Schema", bound=BaseModel)
 
 
 class Section(BaseModel):
@@ -63,27 +64,36 @@ class ModelSection(Section):
     normalisation_epsilon: Annotated[float, Field(gt=0)] = 1e-5
     normalisation_placement: Literal["pre", "post"] = "pre"
     embedding_normalisation: bool = False
+    first_attention_normalisation: bool = True
     biases: bool = False
     positions: Literal["rotary", "learned"] = "rotary"
     rotary_base: Annotated[float, Field(gt=0)] = 10_000.0
+    local_rotary_base: Annotated[float, Field(ge=0)] = 0.0
+    rotary_frequencies: list[float] = []
     max_positions: NonNegative = 0
+    position_offset: NonNegative = 0
     segments: NonNegative = 0
+    roles: NonNegative = 0
     window: NonNegative = 0
     global_every: Positive = 3
     dropout: Share = 0.0
     token_dropout: bool = False
     head_transform: bool = False
+    head_dense_bias: bool = True
 
 
 class ObjectiveSection(Section):
     """[[objectives]]: the name, its weight, and the options that its constructor takes.
 
-    The label tells two objectives of one name apart; it is the name if not given.
+    The label tells two objectives of one name apart; it is the name if not given. An objective
+    with ``rows_of`` hides tokens in the rows of the pair objective of this label, and both are
+    trained in one pass.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str = "mlm"
     label: str = ""
+    rows_of: str = ""
     weight: Annotated[float, Field(gt=0)] = 1.0
 
 
@@ -121,6 +131,14 @@ class TrainingSection(Section):
     evaluate_every: Positive = 250
     checkpoint_every: Positive = 250
     keep_checkpoints: Positive = 2
+    select: Annotated[
+        Literal["last", "best"],
+        Field(description="the model to export: the last, or the best evaluated"),
+    ] = "last"
+    patience: Annotated[
+        int,
+        Field(ge=0, lt=2**63, description="evaluations without a better one until it stops; 0: no"),
+    ] = 0
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     device: str = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -200,10 +218,16 @@ def validate(settings: Mapping[str, Any]) -> RunConfig:
         ConfigError: one line per fault, each with its dotted path, what was given and what is
             allowed.
     """
+    return validate_as(RunConfig, settings)
+
+
+def validate_as(schema: type[Schema], settings: Mapping[str, Any]) -> Schema:
+    """Check plain settings against any schema of sections; see :func:`validate`."""
     try:
-        return RunConfig.model_validate(settings)
+        return schema.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(fault) for fault in error.errors())) from error
+        faults = "\n".join(_explain(fault, schema) for fault in error.errors())
+        raise ConfigError(faults) from error
 
 
 def configure(
@@ -270,10 +294,10 @@ def _domain_defaults(name: str, *, bundled: bool) -> dict[str, Any]:
     return defaults if run is None else merge(defaults, copy.deepcopy(run))
 
 
-def _explain(fault: Any) -> str:
+def _explain(fault: Any, schema: type[BaseModel]) -> str:
     path = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        known = _known_keys(fault["loc"][:-1])
+        known = _known_keys(schema, fault["loc"][:-1])
         return (
             f"{path}: unknown key.{suggestion(str(fault['loc'][-1]), known)} "
             f"Known here: {', '.join(known)}."
@@ -285,8 +309,8 @@ def _explain(fault: Any) -> str:
     return f"{path} = {json.dumps(fault['input'], default=str)}: {message}."
 
 
-def _known_keys(path: Iterable[Any]) -> list[str]:
-    section: Any = RunConfig
+def _known_keys(schema: type[BaseModel], path: Iterable[Any]) -> list[str]:
+    section: Any = schema
     for part in path:
         if isinstance(part, str):
             section = section.model_fields[part].annotation

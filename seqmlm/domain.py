@@ -14,12 +14,14 @@ import numpy.typing as npt
 
 from seqmlm.data.report import ReadReport
 from seqmlm.encoding import Encoding
-from seqmlm.errors import ConfigError
+from seqmlm.errors import ConfigError, DataError
 from seqmlm.registry import DOMAINS
-from seqmlm.vocabulary import Vocabulary
+from seqmlm.vocabulary import AllowedPerTarget, AllowedTokens, Vocabulary
 
 if TYPE_CHECKING:
     from seqmlm.data.store import TokenStore
+    from seqmlm.masking.policy import MaskingPolicy
+    from seqmlm.model.model import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,12 @@ class Domain(ABC):
     def neighbours(self) -> str:
         """What :meth:`close_neighbours` calls close, for reports."""
         return "an identical copy"
+
+    num_roles: int = 0
+    """How many roles its encodings tell apart, for ``model.roles``; 0 where no one speaks."""
+
+    what_is_cut: ClassVar[str] = "every epoch sees a new random window of each"
+    """What :meth:`assemble` makes of records that are too long, for reports."""
 
     learns_vocabulary: ClassVar[bool] = False
     """Whether :meth:`fit_tokenizer` must be called, or a tokenizer loaded, before ``vocabulary``
@@ -187,6 +195,25 @@ class Domain(ABC):
         """
         return store.identical_groups()
 
+    def documents(self, store: TokenStore) -> npt.NDArray[np.int64]:
+        """Return a document number per record, int64 ``[records]``.
+
+        The records of a document follow one another. By default each record is a document.
+        """
+        return np.arange(len(store))
+
+    def segment_starts(self, tokens: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.bool_]:
+        """Say where a record may be parted in two, as objectives on pairs do.
+
+        Args:
+            tokens: of one record as :meth:`tokenize` made them.
+
+        Returns:
+            bool ``[n]``, whether a segment may begin at a token, such as a sentence or a line;
+            the first one always does. By default every token may, as fits units of one token.
+        """
+        return np.ones(len(tokens), np.bool_)
+
     def close_neighbours(
         self,
         store: TokenStore,
@@ -201,6 +228,58 @@ class Domain(ABC):
         groups = store.identical_groups()
         return np.isin(groups[queries], groups[references])
 
+    def held_out(self, store: TokenStore) -> npt.NDArray[np.bool_] | None:
+        """Say which records the data itself keeps for validation; None if it leaves the choice.
+
+        Shape bool ``[records]``. The split of the configuration then plays no part.
+        """
+        return None
+
+    @cached_property
+    def prediction_sets(self) -> tuple[AllowedTokens, ...]:
+        """The sets of tokens among which hidden ones are predicted: the domain's range as one.
+
+        A domain whose slots differ in what can stand there, as entities differ from words, gives
+        several disjoint sets and overrides :meth:`prediction_set`.
+        """
+        low, high = self.vocabulary.ranges[self.name]
+        return (AllowedTokens.of(range(low, high), len(self.vocabulary)),)
+
+    def prediction_set(self, ids: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int32]:
+        """Return for each id the number of its set in :attr:`prediction_sets`, like ``ids``."""
+        return np.zeros(ids.shape, np.int32)
+
+    def allowed_at(self, labels: npt.NDArray[np.integer[Any]]) -> AllowedTokens | AllowedPerTarget:
+        """Return what may be predicted at targets with these true ids, int ``[m]``."""
+        if len(self.prediction_sets) == 1:
+            return self.prediction_sets[0]
+        return AllowedPerTarget(self.prediction_sets, self.prediction_set(labels))
+
+    @property
+    def evaluation_policy(self) -> MaskingPolicy:
+        """What validation hides of every held-out record: a uniform 15 % by default."""
+        from seqmlm.masking.policy import UNIFORM_MASKS
+
+        return UNIFORM_MASKS
+
+    selection_measure: ClassVar[str] = ""
+    """The one of :meth:`validation_measures` that chooses between models, higher is better; where
+    it is empty, the validation loss chooses."""
+
+    def validation_measures(
+        self, model: Model, store: TokenStore, records: npt.NDArray[np.int64]
+    ) -> Mapping[str, float]:
+        """Return by name what the domain judges a model by, besides the loss; nothing by default.
+
+        Called at every evaluation of a run, so its cost must be bounded; no random choices.
+
+        Args:
+            model: as trained so far.
+            store: all records of the run.
+            records: int64, those held out.
+        """
+        return {}
+
     def similar_units(self) -> Iterable[tuple[tuple[int, ...], tuple[int, ...], float]]:
         """Yield units, a unit that may stand for each, and its weight above 0.
 
@@ -214,6 +293,24 @@ class Domain(ABC):
             f"similar corruptor: domain {self.name!r} brings no table of similar units. Give the "
             "path of one: table = 'similar.tsv', with lines of unit TAB candidate [TAB weight]."
         )
+
+    def spelled_units(self, words: Sequence[str]) -> list[tuple[tuple[int, ...] | None, ...]]:
+        """Return the units that words of a table are in a sequence, one for each way of writing.
+
+        Every word has the same ways in the same order, so that what is written in one way is
+        replaced by what is written in that way. None where it is not exactly one unit of known
+        tokens. By default there is one way: as given.
+        """
+        return [(self._unit_of(word),) for word in words]
+
+    def _unit_of(self, word: str) -> tuple[int, ...] | None:
+        try:
+            encoding = self.parse(word)
+        except DataError:
+            return None
+        if encoding.num_units != 1:
+            return None
+        return tuple(encoding.ids[encoding.unit_ids == 0].tolist())
 
     def save_tokenizer(self, folder: Path) -> None:  # noqa: B027
         """Write what :attr:`options` and the vocabulary do not hold; nothing by default."""

@@ -21,6 +21,7 @@ class Purpose(IntEnum):
     EVALUATION = 4
     MODULES = 5
     SCHEDULE = 6
+    SAMPLING = 7
 
 
 def stream(

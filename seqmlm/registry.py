@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -57,9 +58,11 @@ class Registry:
             settings: ``name`` and keyword arguments of the constructor.
             where: dotted path of the settings in the configuration, for messages.
 
+        A message of the constructor that begins with one of the options gets its dotted path.
+
         Raises:
-            ConfigError: no table with a name, an option the constructor does not take, or one it
-                needs is missing.
+            ConfigError: no table with a name, an option the constructor does not take, one it
+                needs is missing, or the constructor refuses a value.
         """
         if not isinstance(settings, Mapping) or not isinstance(settings.get("name"), str):
             raise ConfigError(
@@ -81,7 +84,13 @@ class Registry:
                 raise ConfigError(
                     f"{where}.{parameter.name}: {self.noun} {settings['name']!r} needs it."
                 )
-        return chosen(*arguments, **options)
+        try:
+            return chosen(*arguments, **options)
+        except ConfigError as error:
+            first_word = re.match(r"\w*", str(error))
+            if first_word is None or first_word[0] not in options:
+                raise
+            raise ConfigError(f"{where}.{error}") from error
 
     def _entry_points(self) -> dict[str, EntryPoint]:
         found: dict[str, EntryPoint] = {}
@@ -127,6 +136,8 @@ class Registry:
 DOMAINS = Registry(
     noun="domain",
     builtin={
+        "dialogue": "seqmlm_domains.text.dialogue:DialogueDomain",
+        "kg": "seqmlm_domains.kg.domain:KnowledgeGraphDomain",
         "protein": "seqmlm_domains.protein.domain:ProteinDomain",
         "text": "seqmlm_domains.text.domain:TextDomain",
     },
@@ -140,6 +151,10 @@ OBJECTIVES = Registry(
         "clm": "seqmlm.objectives.clm:CausalLanguageModelling",
         "prefix_lm": "seqmlm.objectives.prefix_lm:PrefixLanguageModelling",
         "pmlm": "seqmlm.objectives.pmlm:PseudoMaskedLanguageModelling",
+        "nsp": "seqmlm.objectives.nsp:NextSentencePrediction",
+        "sop": "seqmlm.objectives.sop:SentenceOrderPrediction",
+        "ncp": "seqmlm.objectives.ncp:NextCodeFragmentPrediction",
+        "rtd": "seqmlm.objectives.rtd:ReplacedTokenDetection",
     },
     group="seqmlm.objectives",
 )
@@ -164,6 +179,7 @@ CORRUPTORS = Registry(
     builtin={
         "mixed": "seqmlm.masking.corruptors:MixedCorruptor",
         "similar": "seqmlm.masking.similar:SimilarCorruptor",
+        "counterfactual": "seqmlm.masking.counterfactual:CounterfactualCorruptor",
     },
     group="seqmlm.corruptors",
 )

@@ -140,3 +140,16 @@ class AllowedTokens:
         """Return bool ``[size]``, True where the id is allowed."""
         bits = np.unpackbits(self.words.view(np.uint8), bitorder="little")
         return bits[: self.size].astype(np.bool_)
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedPerTarget:
+    """What may be predicted where targets of one row differ in it.
+
+    Args:
+        sets: the different sets.
+        index: int32 ``[m]``, the set of each target.
+    """
+
+    sets: tuple[AllowedTokens, ...]
+    index: npt.NDArray[np.int32]

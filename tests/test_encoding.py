@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -22,15 +24,32 @@ def test_a_sequence_may_have_no_unit(units: tuple[int, ...]) -> None:
     assert Encoding(ints(*units), ints(*units), ints(*units)).num_units == 0
 
 
-@pytest.mark.parametrize("name", ["unit_ids", "segment_ids", "position_ids", "offsets"])
+@pytest.mark.parametrize("name", ["unit_ids", "segment_ids", "position_ids", "offsets", "role_ids"])
 def test_columns_of_another_length_are_refused(name: str) -> None:
-    columns = {"ids": ints(1, 2), "unit_ids": ints(0, 1), "segment_ids": ints(0, 0)}
+    columns: dict[str, Any] = {"ids": ints(1, 2), "unit_ids": ints(0, 1), "segment_ids": ints(0, 0)}
     with pytest.raises(ConfigError, match=f"{name} has 3 entries for 2 ids"):
         Encoding(**columns | {name: ints(0, 1, 2)})
 
 
 def test_unit_types_are_one_per_unit() -> None:
-    columns = {"ids": ints(1, 2, 3), "unit_ids": ints(0, 0, 1), "segment_ids": ints(0, 0, 0)}
+    columns: dict[str, Any] = {
+        "ids": ints(1, 2, 3),
+        "unit_ids": ints(0, 0, 1),
+        "segment_ids": ints(0, 0, 0),
+    }
     assert Encoding(**columns, unit_types=ints(4, 5)).num_units == 2
     with pytest.raises(ConfigError, match="unit_types has 3 entries for 2 units"):
         Encoding(**columns, unit_types=ints(4, 4, 5))
+
+
+@pytest.mark.parametrize("start", [1, 3])
+def test_a_response_follows_something_and_may_still_be_empty(start: int) -> None:
+    columns: dict[str, Any] = {
+        "ids": ints(1, 2, 3),
+        "unit_ids": ints(0, 0, 1),
+        "segment_ids": ints(0, 0, 0),
+    }
+    assert Encoding(**columns, response_start=start).response_start == start
+    for outside in (0, 4):
+        with pytest.raises(ConfigError, match=f"response_start is {outside}; with 3 ids"):
+            Encoding(**columns, response_start=outside)

@@ -12,6 +12,9 @@ COMMANDS = {
     "train": "domain data config output set steps seed device backend resume allow-drift dry-run "
     "json",
     "evaluate": "data device backend tokens-per-batch json",
+    "finetune": "task data validation test column output config set epochs learning-rate freeze "
+    "from-scratch seed device resume json",
+    "predict": "output evaluate device backend tokens-per-batch json",
     "fill-mask": "top-k device backend json",
     "score": "device backend tokens-per-batch json",
     "embed": "output pooling device backend tokens-per-batch",
@@ -39,6 +42,7 @@ def test_the_public_names_are_these_and_all_of_them_load() -> None:
         "DataError",
         "Domain",
         "Encoding",
+        "FineTunedModel",
         "Model",
         "ReadReport",
         "Record",
@@ -47,6 +51,8 @@ def test_the_public_names_are_these_and_all_of_them_load() -> None:
         "TokenBlock",
         "Vocabulary",
         "configure",
+        "configure_finetuning",
+        "finetune",
         "load",
         "read_embeddings",
         "train",

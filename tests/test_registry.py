@@ -47,6 +47,21 @@ def install(monkeypatch: pytest.MonkeyPatch, **targets: str) -> None:
     )
 
 
+def test_a_refused_value_is_given_its_path(tmp_path: Path) -> None:
+    """Only where the message begins with an option: others say themselves where they belong."""
+    (tmp_path / "a_nursery.py").write_text(
+        "from seqmlm.errors import ConfigError\n"
+        "class Sapling:\n"
+        "    def __init__(self, height):\n"
+        "        raise ConfigError(f'height = {height}: too tall.' if height else 'No tree.')\n"
+    )
+    settings = {"name": "a_nursery:Sapling", "height": 99}
+    with pytest.raises(ConfigError, match=r"^garden\.1\.height = 99: too tall\.$"):
+        TREES.build(settings, where="garden.1")
+    with pytest.raises(ConfigError, match=r"^No tree\.$"):
+        TREES.build(settings | {"height": 0}, where="garden.1")
+
+
 def test_builtin_names_load_their_class() -> None:
     assert TREES.load("oak").__name__ == "Oak"
     assert TREES.names() == ["elm", "oak"]

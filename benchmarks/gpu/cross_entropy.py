@@ -1,52 +1,30 @@
-"""Masked cross-entropy on a GPU: errors, determinism, time and memory beside what torch has.
+"""Masked cross-entropy beside what torch and others have: time, memory and errors.
 
-Needs torch, triton and this repository, nothing else:
-
-    python benchmarks/gpu/cross_entropy.py --output cross_entropy.json
-
-Times are medians of interleaved runs of forward and backward of the mean loss, so that a change
-of clock falls on everyone alike. Memory is the peak above what was allocated before the call.
-The peers have no sets of allowed ids: where a case has some, they mask the scores.
+Times are of forward and backward of the mean loss. The peers have no sets of allowed ids: where a
+case has some, they mask the scores.
 """
 
 # M predictions, V vocabulary, E hidden size
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
-import sys
-from collections.abc import Callable, Iterator, Mapping
+import importlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as functional
-import triton
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "kernels"))
-
-from seqmlm_kernels import masked_cross_entropy
+from benchmarks.gpu.compiling import compiled
+from benchmarks.gpu.race import Contestant, race
+from benchmarks.gpu.session import Session
+from seqmlm_kernels import masked_cross_entropy, rejected_targets
 from seqmlm_kernels.triton import projection_plan
-from seqmlm_kernels.triton.rejected_targets import rejected_targets
 
-CUDA = torch.device("cuda")
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-# Largest error against fp64 that is accepted, as a share of the largest expected number.
-TOLERANCES = {"bf16": 2e-2, "fp16": 4e-3, "fp32": 2e-4}
 REGIMES = ("one tile", "materialised", "recomputed")
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A mean loss of `Operands`, and the regime in which the package's own is held."""
-
-    loss: Callable[[Operands], Tensor]
-    regime: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,21 +36,52 @@ class Case:
     predictions: int
     vocabulary: int
     hidden_size: int
-    allowed_share: float | None
+    allowed_share: float | None = None
+    has_bias: bool = False
 
 
 CORRECTNESS = (
-    Case("small vocabulary", 512, 300, 33, 256, None),
-    Case("subword vocabulary", 512, 300, 5001, 192, None),
-    Case("entities of one type", 512, 300, 5001, 192, 0.1),
+    Case("cross-entropy, V 33", 512, 300, 33, 256, has_bias=True),
+    Case("cross-entropy, V 5,001", 512, 300, 5001, 192, has_bias=True),
+    Case("cross-entropy, V 5,001, a tenth allowed", 512, 300, 5001, 192, 0.1, has_bias=True),
 )
+TEXT = "cross-entropy, M 9,830, V 50,368, E 768"
+PROTEIN = "cross-entropy, M 9,830, V 33, E 1,280"
+ENTITIES = "cross-entropy, M 4,096, V 1 M, E 512, a tenth allowed"
 TIMED = (
-    Case("text, V 50,368", 32_768, 9830, 50_368, 768, None),
-    Case("text, V 50,368, specials excluded", 32_768, 9830, 50_368, 768, 1.0),
-    Case("text, 2,048 predictions", 8192, 2048, 50_368, 768, None),
-    Case("protein, V 33", 32_768, 9830, 33, 1280, None),
-    Case("entities, V 1 M, a tenth allowed", 8192, 4096, 1_000_000, 512, 0.1),
+    Case(TEXT, 32_768, 9830, 50_368, 768),
+    Case(PROTEIN, 32_768, 9830, 33, 1280),
+    Case(ENTITIES, 8192, 4096, 1_000_000, 512, 0.1),
+    Case("cross-entropy, M 9,830, V 50,368, specials excluded", 32_768, 9830, 50_368, 768, 1.0),
+    Case("cross-entropy, M 2,048, V 50,368, E 768", 8192, 2048, 50_368, 768),
 )
+
+
+def run(session: Session) -> None:
+    """Time everyone on every case."""
+    rejected_targets(session.device).zero_()
+    for case in TIMED[:2] if session.is_rehearsal else TIMED:
+        session.attempt(case.name, partial(time_case, session, case))
+    session.record("rejected targets", count=int(rejected_targets(session.device)))
+
+
+def correctness_cases(*, is_rehearsal: bool) -> tuple[Case, ...]:
+    """Cases that are held against the reference."""
+    if is_rehearsal:
+        return (replace(CORRECTNESS[2], tokens=8, predictions=5, vocabulary=70, hidden_size=16),)
+    return CORRECTNESS
+
+
+def time_case(session: Session, case: Case) -> None:
+    """One race of all contestants."""
+    timed = case
+    if session.is_rehearsal:
+        vocabulary = min(case.vocabulary, 260)
+        timed = replace(case, tokens=8, predictions=5, vocabulary=vocabulary, hidden_size=16)
+    operands = operands_of(timed, torch.bfloat16, session.device)
+    flop = 6.0 * timed.predictions * timed.vocabulary * timed.hidden_size
+    everyone = contestants(session, timed, operands)
+    race(session, case.name, everyone, flop=flop, tokens=timed.predictions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,46 +90,40 @@ class Operands:
 
     hidden: Tensor
     weight: Tensor
-    bias: Tensor
+    bias: Tensor | None
     rows: Tensor
     targets: Tensor
     words: Tensor | None
     mask: Tensor | None
 
-    def leaves(self) -> tuple[Tensor, Tensor, Tensor]:
+    def leaves(self) -> tuple[Tensor, ...]:
         """Tensors whose gradients are compared."""
-        return self.hidden, self.weight, self.bias
+        return tuple(x for x in (self.hidden, self.weight, self.bias) if x is not None)
 
 
-def operands_of(case: Case, dtype: torch.dtype) -> Operands:
+def operands_of(case: Case, dtype: torch.dtype, device: torch.device) -> Operands:
     """Random operands; allowed ids are one range, as the entities of one type are."""
-    generator = torch.Generator(CUDA).manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, device=CUDA, generator=generator)
+        return torch.randn(*shape, device=device, generator=generator)
 
     hidden = normal(case.tokens, case.hidden_size).to(dtype).requires_grad_()
     weight = (normal(case.vocabulary, case.hidden_size) / case.hidden_size**0.5).to(dtype)
-    bias = normal(case.vocabulary).to(dtype)
-    rows = torch.randperm(case.tokens, device=CUDA, generator=generator)[: case.predictions]
-    lowest, words, mask = 0, None, None
-    highest = case.vocabulary
+    bias = normal(case.vocabulary).to(dtype).requires_grad_() if case.has_bias else None
+    rows = torch.randperm(case.tokens, device=device, generator=generator)[: case.predictions]
+    lowest, highest, words, mask = 0, case.vocabulary, None, None
     if case.allowed_share is not None:
         lowest = 5 if case.allowed_share == 1.0 else case.vocabulary // 2
         highest = min(case.vocabulary, lowest + int(case.allowed_share * case.vocabulary))
-        mask = torch.zeros(case.vocabulary, dtype=torch.bool, device=CUDA)
+        mask = torch.zeros(case.vocabulary, dtype=torch.bool, device=device)
         mask[lowest:highest] = True
         words = packed(mask)
-    targets = torch.randint(lowest, highest, (case.predictions,), device=CUDA, generator=generator)
-    return Operands(
-        hidden,
-        weight.requires_grad_(),
-        bias.requires_grad_(),
-        rows.sort().values.int(),
-        targets,
-        words,
-        mask,
+    targets = torch.randint(
+        lowest, highest, (case.predictions,), device=device, generator=generator
     )
+    rows = rows.sort().values.int()
+    return Operands(hidden, weight.requires_grad_(), bias, rows, targets, words, mask)
 
 
 def packed(mask: Tensor) -> Tensor:
@@ -130,36 +133,55 @@ def packed(mask: Tensor) -> Tensor:
     return torch.where(words >= 1 << 31, words - (1 << 32), words).int().unsqueeze(0)
 
 
-def ours(operands: Operands) -> Tensor:
-    """The package's function, on the Triton backend."""
+def ours(operands: Operands, backend: str = "triton") -> Tensor:
+    """The package's function."""
     loss, _ = masked_cross_entropy(
-        *operands.leaves(),
+        operands.hidden,
+        operands.weight,
+        operands.bias,
         operands.rows,
         operands.targets,
         allowed=operands.words,
-        backend="triton",
+        backend=backend,
     )
     return loss.mean()
 
 
 def eager(operands: Operands) -> Tensor:
     """Linear, scores to fp32, cross-entropy."""
-    hidden, weight, bias = operands.leaves()
-    scores = functional.linear(hidden[operands.rows.long()], weight, bias).float()
+    chosen = operands.hidden[operands.rows.long()]
+    scores = functional.linear(chosen, operands.weight, operands.bias).float()
     if operands.mask is not None:
         scores = scores.masked_fill(~operands.mask, -torch.inf)
     return functional.cross_entropy(scores, operands.targets)
 
 
-def linear_cross_entropy(operands: Operands) -> Tensor:
-    """torch.nn.functional.linear_cross_entropy in its chunked form, which takes no sets."""
-    hidden, weight, bias = operands.leaves()
+def chunked(operands: Operands) -> Tensor:
+    """torch.nn.functional.linear_cross_entropy in its chunked form, where torch has it."""
     return functional.linear_cross_entropy(
-        hidden[operands.rows.long()],
-        weight,
+        operands.hidden[operands.rows.long()],
+        operands.weight,
         operands.targets,
-        linear_bias=bias,
         options=torch.nn.LinearCrossEntropyOptions(),
+    )
+
+
+def make_liger() -> Callable[[Operands], Tensor]:
+    """Liger-Kernel: chunks of rows, gradients in the forward."""
+    loss = importlib.import_module("liger_kernel.transformers").LigerFusedLinearCrossEntropyLoss()
+    return lambda operands: loss(
+        operands.weight, operands.hidden[operands.rows.long()], operands.targets
+    )
+
+
+def make_cut_cross_entropy() -> Callable[[Operands], Tensor]:
+    """Apple's cut cross-entropy (Wijmans et al. 2024), without its filter of small gradients."""
+    linear_cross_entropy = importlib.import_module("cut_cross_entropy").linear_cross_entropy
+    return lambda operands: linear_cross_entropy(
+        operands.hidden[operands.rows.long()],
+        operands.weight,
+        operands.targets,
+        impl="cce_exact",
     )
 
 
@@ -184,163 +206,57 @@ def regimes_of(case: Case) -> tuple[str, ...]:
     return REGIMES if is_small else REGIMES[1:]
 
 
-def results_of(contestant: Contestant, operands: Operands) -> list[Tensor]:
+def contestants(session: Session, case: Case, operands: Operands) -> list[Contestant]:
+    """Everyone; who cannot run a case says so."""
+
+    def contestant(
+        name: str, make: Callable[[], Callable[[Operands], Tensor]], regime: str | None = None
+    ) -> Contestant:
+        def made() -> Callable[[], object]:
+            loss = make()
+            return lambda: results_of(loss, operands, regime)
+
+        return Contestant(name, made)
+
+    everyone = [contestant("seqmlm", lambda: ours)]
+    for regime in regimes_of(case):
+        everyone.append(contestant(f"seqmlm, {regime}", lambda: ours, regime))
+    everyone.append(contestant("eager", lambda: eager))
+    everyone.append(contestant("torch.compile", lambda: compiled(session, eager)))
+    if case.allowed_share is None:
+        everyone.append(contestant("F.linear_cross_entropy", lambda: chunked))
+        everyone.append(contestant("Liger", make_liger))
+        everyone.append(contestant("cut cross-entropy", make_cut_cross_entropy))
+    return everyone
+
+
+def results_of(
+    loss: Callable[[Operands], Tensor], operands: Operands, regime: str | None
+) -> tuple[Tensor, ...]:
     """Loss and gradients."""
-    with nullcontext() if contestant.regime is None else forced_regime(contestant.regime):
-        value = contestant.loss(operands)
-        return [value.detach(), *torch.autograd.grad(value, operands.leaves())]
+    with nullcontext() if regime is None else forced_regime(regime):
+        value = loss(operands)
+        return value.detach(), *torch.autograd.grad(value, operands.leaves())
 
 
-def check(case: Case, dtype_name: str) -> list[dict[str, Any]]:
-    """Errors against fp64 on the same rounded inputs, and whether a second run is bit-equal."""
-    operands = operands_of(case, DTYPES[dtype_name])
-    hidden, weight, bias = (x.detach().double().requires_grad_() for x in operands.leaves())
-    exact = replace(operands, hidden=hidden, weight=weight, bias=bias)
-    expected = results_of(Contestant(exact_loss), exact)
-    rows = []
-    for regime in regimes_of(case):
-        first = results_of(Contestant(ours, regime), operands)
-        second = results_of(Contestant(ours, regime), operands)
-        error = max(
-            float((x.double() - y).abs().max() / y.abs().max())
-            for x, y in zip(first, expected, strict=True)
-        )
-        rows.append(
-            {
-                "case": case.name,
-                "dtype": dtype_name,
-                "regime": regime,
-                "error": error,
-                "accepted": error <= TOLERANCES[dtype_name],
-                "deterministic": all(torch.equal(x, y) for x, y in zip(first, second, strict=True)),
-            }
-        )
-    return rows
+def check(session: Session, case: Case, dtype: torch.dtype) -> None:
+    """Errors against fp64 on the same rounded inputs in every regime, and a second run."""
+    from benchmarks.gpu.correctness import record
 
-
-def exact_loss(operands: Operands) -> Tensor:
-    """The definition of correct, in the dtype of its operands."""
-    loss, _ = masked_cross_entropy(
-        *operands.leaves(),
-        operands.rows,
-        operands.targets,
-        allowed=operands.words,
-        backend="reference",
+    operands = operands_of(case, dtype, session.device)
+    exact = replace(
+        operands,
+        hidden=operands.hidden.detach().double().requires_grad_(),
+        weight=operands.weight.detach().double().requires_grad_(),
+        bias=None if operands.bias is None else operands.bias.detach().double().requires_grad_(),
     )
-    return loss.mean()
-
-
-def contestants(case: Case) -> Mapping[str, Contestant]:
-    """Everyone who can run a case."""
-    named = {"seqmlm": Contestant(ours)}
+    expected = results_of(partial(ours, backend="reference"), exact, None)
+    names = ("loss", "hidden gradient", "weight gradient", "bias gradient")
     for regime in regimes_of(case):
-        named[f"seqmlm, {regime}"] = Contestant(ours, regime)
-    named["eager"] = Contestant(eager)
-    named["torch.compile"] = Contestant(torch.compile(eager, dynamic=False))
-    if case.allowed_share is None and hasattr(functional, "linear_cross_entropy"):
-        named["F.linear_cross_entropy"] = Contestant(linear_cross_entropy)
-    return named
-
-
-def extra_memory_bytes(contestant: Contestant, operands: Operands) -> int:
-    """Peak of forward and backward above what was there, gradients included."""
-    torch.cuda.synchronize()
-    before = torch.cuda.memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
-    results_of(contestant, operands)
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() - before
-
-
-def time_once_ms(contestant: Contestant, operands: Operands) -> float:
-    """Forward and backward, with the launches of the host."""
-    start: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-    end: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-    torch.cuda.synchronize()
-    start.record()
-    results_of(contestant, operands)
-    end.record()
-    torch.cuda.synchronize()
-    return float(start.elapsed_time(end))
-
-
-def race(case: Case, rounds: int) -> list[dict[str, Any]]:
-    """Medians of interleaved runs in bf16; who runs out of memory is reported so."""
-    operands = operands_of(case, torch.bfloat16)
-    memory: dict[str, int | None] = {}
-    runners: dict[str, Contestant] = {}
-    for name, contestant in contestants(case).items():
-        try:
-            for _ in range(3):
-                results_of(contestant, operands)
-            memory[name] = extra_memory_bytes(contestant, operands)
-            runners[name] = contestant
-        except torch.OutOfMemoryError:
-            memory[name] = None
-            torch.cuda.empty_cache()
-    times: dict[str, list[float]] = {name: [] for name in runners}
-    for _ in range(rounds):
-        for name, contestant in runners.items():
-            times[name].append(time_once_ms(contestant, operands))
-    return [
-        {
-            "case": case.name,
-            "contestant": name,
-            "median_ms": statistics.median(times[name]) if name in times else None,
-            "extra_mib": None if peak is None else peak / 2**20,
-        }
-        for name, peak in memory.items()
-    ]
-
-
-def environment() -> dict[str, Any]:
-    """Card and versions, without which the numbers mean nothing."""
-    return {
-        "device": torch.cuda.get_device_name(),
-        "torch": torch.__version__,
-        "triton": triton.__version__,
-        "cuda": torch.version.cuda,
-        "cases": [asdict(case) for case in TIMED],
-    }
-
-
-def print_table(rows: list[dict[str, Any]]) -> None:
-    """Columns as wide as their widest cell."""
-    cells = [list(rows[0]), *([_cell(x) for x in row.values()] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    for line in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
-    print()
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}" if value < 0.1 else f"{value:.2f}"
-    return "out of memory" if value is None else str(value)
-
-
-def main() -> int:
-    """Print both tables, write them, and fail if a result is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--output", type=Path, help="JSON file to write")
-    parser.add_argument("--rounds", type=int, default=30, help="timed runs of each contestant")
-    arguments = parser.parse_args()
-    rejected_targets(CUDA).zero_()
-    checks = [row for case in CORRECTNESS for name in DTYPES for row in check(case, name)]
-    print_table(checks)
-    races = []
-    for case in TIMED:
-        races += race(case, arguments.rounds)
-        torch.cuda.empty_cache()
-    print_table(races)
-    if arguments.output is not None:
-        report = {"environment": environment(), "checks": checks, "races": races}
-        arguments.output.write_text(json.dumps(report, indent=1) + "\n")
-    num_rejected = int(rejected_targets(CUDA))
-    print(f"rejected targets: {num_rejected}")
-    is_right = all(row["accepted"] and row["deterministic"] for row in checks)
-    return 0 if is_right and num_rejected == 0 else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        first, second = (results_of(ours, operands, regime) for _ in range(2))
+        record(
+            session,
+            f"{case.name}, {regime}",
+            dtype,
+            zip(names, first, second, expected, strict=True),
+        )

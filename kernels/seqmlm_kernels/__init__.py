@@ -5,6 +5,10 @@ Every function takes ``backend``: "reference" (dense, slow, the definition of co
 elsewhere and logs once, with its reason, when it falls back. A named backend runs the call or
 raises `BackendUnavailableError`.
 
+``SEQMLM_AUTOTUNE=1`` in the environment makes the attention kernels of "triton" choose their tiles
+by time, once per kind of kernel and device; the choice is kept in ``~/.cache/seqmlm_kernels``, or
+where ``SEQMLM_KERNEL_CACHE`` says.
+
 Arguments are checked before anything is computed: wrong shapes, dtypes and devices everywhere;
 values out of range on CPU tensors only, since reading them from a GPU would make the host wait.
 Under ``torch.autocast`` floating inputs are cast as for a matrix product; log-probabilities,
@@ -18,6 +22,7 @@ from torch import Tensor
 from seqmlm_kernels import checks, dispatch
 from seqmlm_kernels.allowed import AllowedSets
 from seqmlm_kernels.dispatch import BackendUnavailableError, available_backends
+from seqmlm_kernels.rejected_targets import rejected_targets
 from seqmlm_kernels.rotary_table import rotary_table
 from seqmlm_kernels.visibility import Visibility
 
@@ -28,6 +33,7 @@ __all__ = [
     "available_backends",
     "masked_cross_entropy",
     "masked_softmax",
+    "rejected_targets",
     "rotary",
     "rotary_table",
     "token_log_likelihood",
@@ -89,7 +95,10 @@ def attention(
     if len(cu_seqlens) == 1:  # a rank may get no sequence of a small batch
         return q.clone()
     with dispatch.without_autocast(q.device):
-        return dispatch.select_backend(backend, q.device).attention(
+        selected = dispatch.select_backend(
+            backend, q.device, dtypes=(q.dtype,), head_dim=q.shape[-1]
+        )
+        return selected.attention(
             q,
             k,
             v,
@@ -138,7 +147,7 @@ def masked_cross_entropy(
     Raises:
         TypeError, ValueError: an argument cannot be used; the message names it. On the CPU this
             includes a target outside its allowed set; on a GPU such a target has loss 0 and no
-            gradient.
+            gradient, and `rejected_targets` counts it.
         BackendUnavailableError: the named backend cannot run this call.
     """
     checks.check_projection(hidden, weight, bias, rows=rows)
@@ -148,7 +157,7 @@ def masked_cross_entropy(
         checks.check_targets_allowed(targets, sets, size=len(weight))
     hidden, weight, bias = _projection_in_autocast_dtype(hidden, weight, bias)
     with dispatch.without_autocast(hidden.device):
-        selected = dispatch.select_backend(backend, hidden.device)
+        selected = dispatch.select_backend(backend, hidden.device, dtypes=(hidden.dtype,))
         return selected.masked_cross_entropy(hidden, weight, bias, rows, targets, sets)
 
 
@@ -180,7 +189,8 @@ def masked_softmax(
         allowed, allowed_index, predictions=len(scores), like=scores, size=scores.shape[1]
     )
     with dispatch.without_autocast(scores.device):
-        return dispatch.select_backend(backend, scores.device).masked_softmax(scores, sets)
+        selected = dispatch.select_backend(backend, scores.device, dtypes=(scores.dtype,))
+        return selected.masked_softmax(scores, sets)
 
 
 def token_log_likelihood(
@@ -215,7 +225,7 @@ def token_log_likelihood(
     sets = _sets(allowed, allowed_index, rows, weight)
     hidden, weight, bias = _projection_in_autocast_dtype(hidden, weight, bias)
     with dispatch.without_autocast(hidden.device):
-        selected = dispatch.select_backend(backend, hidden.device)
+        selected = dispatch.select_backend(backend, hidden.device, dtypes=(hidden.dtype,))
         ids = token_ids if token_ids.ndim == 2 else token_ids.unsqueeze(1)
         found = selected.token_log_likelihood(hidden, weight, bias, rows, ids, sets)
         return found.view(token_ids.shape)
@@ -256,7 +266,7 @@ def top_k(
     sets = _sets(allowed, allowed_index, rows, weight)
     hidden, weight, bias = _projection_in_autocast_dtype(hidden, weight, bias)
     with dispatch.without_autocast(hidden.device):
-        selected = dispatch.select_backend(backend, hidden.device)
+        selected = dispatch.select_backend(backend, hidden.device, dtypes=(hidden.dtype,))
         return selected.top_k(hidden, weight, bias, rows, k, sets)
 
 
@@ -297,7 +307,8 @@ def rotary(
         table = rotary_table(positions, q.shape[-1], base=base)
     else:
         checks.check_rotary_table(q, table)
-    return dispatch.select_backend(backend, q.device).rotary(q, k, table)
+    selected = dispatch.select_backend(backend, q.device, dtypes=(q.dtype, k.dtype))
+    return selected.rotary(q, k, table)
 
 
 def _sets(

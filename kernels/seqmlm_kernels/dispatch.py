@@ -23,11 +23,16 @@ _LOWEST_COMPUTE_CAPABILITY = (8, 0)
 # What Triton takes for true in an environment variable.
 _TRUE = ("1", "true", "yes", "on", "y")
 
-PROVEN_ON_GPU = False
-"""Whether "auto" may choose the Triton kernels on CUDA.
+# What the Triton kernels compute with.
+TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+TRITON_LARGEST_HEAD_DIM = 256
 
-They agree with the reference in Triton's interpreter and compile for four architectures, but
-neither shows a race or real bf16. True once the benchmarks have passed on a GPU.
+PROVEN_CAPABILITIES: frozenset[tuple[int, int]] = frozenset()
+"""Compute capabilities of the GPUs on which "auto" chooses the Triton kernels.
+
+The kernels agree with the reference in Triton's interpreter and compile for four architectures,
+but neither shows a race or real bf16. A capability is added once ``python -m benchmarks.gpu`` has
+found every kernel correct and deterministic on such a GPU; it prints the line to put here.
 """
 
 _logger = logging.getLogger("seqmlm_kernels")
@@ -119,21 +124,29 @@ def why_unavailable(name: str, device: torch.device | None = None) -> str | None
     return _why_triton_unavailable(device) if name == "triton" else None
 
 
-def select_backend(name: str, device: torch.device) -> Backend:
+def select_backend(
+    name: str,
+    device: torch.device,
+    *,
+    dtypes: tuple[torch.dtype, ...] = (),
+    head_dim: int = 1,
+) -> Backend:
     """Return the backend that runs a call on tensors of ``device``.
 
     Args:
-        name: "auto", or the one backend that may run it. "auto" is triton on CUDA, once it is
-            proven there, and torch elsewhere; where triton cannot run it is torch, and the
-            reason is logged once.
+        name: "auto", or the one backend that may run it. "auto" is triton on the GPUs of
+            PROVEN_CAPABILITIES and torch elsewhere; where triton cannot run the call it is torch,
+            and the reason is logged once.
         device: of the tensors.
+        dtypes: of the floating tensors, where the call is known.
+        head_dim: of the queries and keys, where there are some.
 
     Raises:
         BackendUnavailableError: the named backend cannot run here.
         ValueError: no backend has that name.
     """
     if name == "auto":
-        name = _automatic_backend(device)
+        name = _automatic_backend(device, dtypes, head_dim)
     reason = why_unavailable(name, device)
     if reason is not None:
         raise BackendUnavailableError(
@@ -174,14 +187,44 @@ def _module_of(name: str) -> Backend:
     return cast(Backend, triton_backend)
 
 
-def _automatic_backend(device: torch.device) -> str:
+def _automatic_backend(device: torch.device, dtypes: tuple[torch.dtype, ...], head_dim: int) -> str:
     if device.type != "cuda":
         return "torch"
-    reason = why_unavailable("triton", device)
-    if reason is None and PROVEN_ON_GPU:
+    reason = (
+        why_unavailable("triton", device)
+        or _why_call_unsuitable(dtypes, head_dim)
+        or _why_unproven(device)
+    )
+    if reason is None:
         return "triton"
-    _log_fallback(reason or "its kernels have not been measured on a GPU; ask for it by name")
+    if not torch.compiler.is_compiling():  # a log record would break the graph
+        _log_fallback(reason)
     return "torch"
+
+
+def _why_call_unsuitable(dtypes: tuple[torch.dtype, ...], head_dim: int) -> str | None:
+    for dtype in dtypes:
+        if dtype not in TRITON_DTYPES:
+            return f"its kernels have no {dtype}"
+    if head_dim > TRITON_LARGEST_HEAD_DIM:
+        return f"head_dim is {head_dim} and its kernels have at most {TRITON_LARGEST_HEAD_DIM}"
+    return None
+
+
+def _why_unproven(device: torch.device) -> str | None:
+    capability = _compute_capability(device)
+    if torch.version.hip is None and capability in PROVEN_CAPABILITIES:
+        return None
+    return (
+        f"its kernels have not been proven on {torch.cuda.get_device_properties(device).name}; "
+        "ask for it by name"
+    )
+
+
+def _compute_capability(device: torch.device | None) -> tuple[int, int]:
+    # Of the properties, which torch.compile treats as a constant, unlike get_device_capability.
+    properties = torch.cuda.get_device_properties(device)
+    return properties.major, properties.minor
 
 
 def _why_triton_unavailable(device: torch.device | None) -> str | None:
@@ -189,7 +232,9 @@ def _why_triton_unavailable(device: torch.device | None) -> str | None:
         return "the package triton is not installed (it exists for Linux on x86_64)"
     asked_to_interpret = os.environ.get("TRITON_INTERPRET", "0").lower() in _TRUE
     reason = None if asked_to_interpret else _why_device_unsuitable(device)
-    loaded = sys.modules.get("seqmlm_kernels.triton_backend")
+    # While a graph is traced the import that follows would break a guard on what is loaded.
+    is_traced = torch.compiler.is_compiling()
+    loaded = None if is_traced else sys.modules.get("seqmlm_kernels.triton_backend")
     if reason is None and loaded is not None and asked_to_interpret != loaded.INTERPRETED:
         reason = (
             f"its kernels were loaded with TRITON_INTERPRET={int(loaded.INTERPRETED)} and it is "
@@ -208,10 +253,10 @@ def _why_device_unsuitable(device: torch.device | None) -> str | None:
         return "torch finds no CUDA device"
     if torch.version.hip is not None:
         return None
-    capability = torch.cuda.get_device_capability(device)
+    capability = _compute_capability(device)
     if capability < _LOWEST_COMPUTE_CAPABILITY:
         return (
-            f"{torch.cuda.get_device_name(device)} has compute capability "
+            f"{torch.cuda.get_device_properties(device).name} has compute capability "
             f"{'.'.join(map(str, capability))} and the kernels need at least "
             f"{'.'.join(map(str, _LOWEST_COMPUTE_CAPABILITY))}"
         )

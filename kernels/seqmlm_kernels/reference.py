@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from seqmlm_kernels.allowed import AllowedSets
+from seqmlm_kernels.rejected_targets import count_rejected
 from seqmlm_kernels.visibility import Visibility, pairs_within_window, visible_pairs
 
 
@@ -67,7 +68,9 @@ def masked_cross_entropy(
     log_normaliser = torch.where(anything, log_sum, -torch.inf)
     target = targets.long().unsqueeze(-1)
     loss = log_sum - scores.gather(1, target).squeeze(-1)
-    return torch.where(mask.gather(1, target).squeeze(-1), loss, 0.0), log_normaliser
+    target_is_allowed = mask.gather(1, target).squeeze(-1)
+    count_rejected(anything & ~target_is_allowed)
+    return torch.where(target_is_allowed, loss, 0.0), log_normaliser
 
 
 def masked_softmax(scores: Tensor, allowed: AllowedSets) -> Tensor:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from seqmlm_kernels.checks import check_angles
 
 
-def rotary_table(positions: Tensor, head_dim: int, *, base: float = 10000.0) -> Tensor:
+def rotary_table(
+    positions: Tensor, head_dim: int, *, base: float = 10000.0, frequencies: Sequence[float] = ()
+) -> Tensor:
     """Cosine and sine of ``position * base ** (-2 d / head_dim)`` for each position.
 
     Compute it once per batch and pass it to `rotary` in every layer.
@@ -17,6 +21,7 @@ def rotary_table(positions: Tensor, head_dim: int, *, base: float = 10000.0) -> 
         positions: [T] int32 or int64, position of each token in its sequence.
         head_dim: D, even.
         base: the angle of pair d falls from 1 to 1 / base radians per position.
+        frequencies: D / 2 angles in radians per position, to be used instead of those of ``base``.
 
     Returns:
         [2, T, D] float32 on the device of ``positions``, in the form that rolls instead of
@@ -27,11 +32,16 @@ def rotary_table(positions: Tensor, head_dim: int, *, base: float = 10000.0) -> 
 
     Raises:
         TypeError, ValueError: ``positions`` are not [T] integers, ``head_dim`` is odd, or
-            ``base`` is not positive.
+            ``base`` is not positive, or there are not D / 2 ``frequencies``.
     """
     check_angles(positions, head_dim, base)
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device)
-    frequencies = 1.0 / base ** (exponents / head_dim)
-    angles = positions.to(torch.float32).unsqueeze(-1) * frequencies
+    if frequencies:
+        if len(frequencies) != head_dim // 2:
+            raise ValueError(f"frequencies: {len(frequencies)} for {head_dim // 2} pairs.")
+        turns = torch.tensor(frequencies, dtype=torch.float32, device=positions.device)
+    else:
+        exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device)
+        turns = 1.0 / base ** (exponents / head_dim)
+    angles = positions.to(torch.float32).unsqueeze(-1) * turns
     cos, sin = angles.cos(), angles.sin()
     return torch.stack((torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)))

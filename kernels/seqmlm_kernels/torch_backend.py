@@ -38,6 +38,7 @@ from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention
 
 from seqmlm_kernels.allowed import AllowedSets
+from seqmlm_kernels.rejected_targets import count_rejected
 from seqmlm_kernels.visibility import (
     Visibility,
     pairs_within_window,
@@ -100,6 +101,7 @@ def masked_cross_entropy(
     anchor = torch.where(target_is_allowed, targets, first_allowed)
     log_normaliser = _at(scores, anchor) - _at(log_probabilities, anchor)
     anything = allowed.per_prediction(membership.any(-1))
+    count_rejected(anything & ~target_is_allowed)
     return loss, torch.where(anything, log_normaliser, -torch.inf)
 
 

@@ -10,11 +10,16 @@ import typer
 
 from seqmlm import __version__
 from seqmlm.cli import (
+    analyse,
     doctor,
     domains,
     embed,
     evaluate,
     fill_mask,
+    finetune,
+    generate,
+    infill,
+    predict,
     prepare,
     score,
     train,
@@ -30,8 +35,22 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (train, evaluate, fill_mask, score, embed, prepare, domains, doctor):
+for command in (
+    train,
+    evaluate,
+    finetune,
+    predict,
+    fill_mask,
+    infill,
+    generate,
+    score,
+    embed,
+    prepare,
+    domains,
+    doctor,
+):
     app.command(name=command.NAME, epilog=command.EXAMPLES, short_help=command.SUMMARY)(command.run)
+app.add_typer(analyse.app, name=analyse.NAME, help=analyse.SUMMARY, epilog=analyse.EXAMPLES)
 
 
 def _print_version(asked: bool) -> None:

@@ -23,3 +23,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard out
 TokensPerBatch = Annotated[
     int, typer.Option(min=1, help="Bounds the memory; results do not depend on it.")
 ]
+
+Temperature = Annotated[
+    float, typer.Option(min=0.0, help="Of drawing tokens; 0 takes the most probable one.")
+]
+
+Samples = Annotated[int, typer.Option(min=1, help="How many to draw.")]
+
+Seed = Annotated[int, typer.Option(min=0, help="The same seed draws the same samples.")]

@@ -118,9 +118,11 @@ def _train(settings, folder: Path, *, resume: bool, allow_drift: list[str], as_j
     if not is_main_process():
         return
     if as_json:
-        print(json.dumps(None if result.report is None else result.report.to_json()))
+        print(json.dumps(result.evaluation))
     elif result.report is not None:
         print_evaluation(result.report, by_token=False)
+    for name, scores in () if as_json else result.objectives.items():
+        print(f"{name} on held-out records: {scores.describe()}")
     for path in result.plots:
         logging.getLogger("seqmlm").info("picture: %s", path)
     logging.getLogger("seqmlm").info(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seqmlm.masking.counts import MaskCounts
 from seqmlm.objectives.rows import Row, Targets
-from seqmlm.vocabulary import AllowedTokens
+from seqmlm.vocabulary import AllowedPerTarget, AllowedTokens
 from seqmlm_kernels import Visibility
 
 Batched = TypeVar("Batched", "PackedTargets", "PackedBatch", Visibility)
@@ -30,6 +30,9 @@ class PackedTargets:
         allowed: int32 ``[sets, ceil(vocabulary / 32)]`` bitsets, or absent where every token is.
         allowed_index: int32 ``[m]``, the set of each target; absent where there is one set.
         masking: what a masking policy did to the rows; absent where there is none.
+        draws: float64 ``[m]``, uniform in [0, 1); absent where nothing is sampled.
+        losses: float ``[m]``, nats, differentiable, if completing the batch has scored them.
+        values: float32 ``[m]``, the true numbers; absent where ids are predicted.
     """
 
     rows: Tensor
@@ -38,6 +41,9 @@ class PackedTargets:
     allowed: Tensor | None = None
     allowed_index: Tensor | None = None
     masking: MaskCounts | None = None
+    draws: Tensor | None = None
+    losses: Tensor | None = None
+    values: Tensor | None = None
 
     def to(self, device: torch.device) -> PackedTargets:
         """Return the same targets on another device."""
@@ -58,6 +64,7 @@ class PackedBatch:
             repeat positions.
         visibility: absent where every token of a row sees every other.
         targets: by objective name.
+        role_ids: int32 ``[tokens]``, 0 in rows without roles; absent where no row has any.
     """
 
     ids: Tensor
@@ -68,6 +75,7 @@ class PackedBatch:
     num_positions: int
     visibility: Visibility | None
     targets: Mapping[str, PackedTargets]
+    role_ids: Tensor | None = None
 
     @property
     def num_rows(self) -> int:
@@ -108,6 +116,7 @@ def pack(rows: Sequence[Row]) -> PackedBatch:
         num_positions=max((int(row.position_ids.max(initial=-1)) for row in rows), default=-1) + 1,
         visibility=_pack_visibility(rows),
         targets={name: _pack_targets(name, rows, starts) for name in names},
+        role_ids=_pack_roles(rows),
     )
 
 
@@ -130,7 +139,19 @@ def _pack_targets(name: str, rows: Sequence[Row], starts: npt.NDArray[np.int64])
         allowed=allowed,
         allowed_index=allowed_index,
         masking=_add_masking(parts),
+        draws=_pack_draws(parts),
+        values=_pack_values(parts),
     )
+
+
+def _pack_draws(parts: Sequence[Targets]) -> Tensor | None:
+    draws = [part.draws for part in parts if part.draws is not None]
+    return _join(draws, np.float64) if draws else None
+
+
+def _pack_values(parts: Sequence[Targets]) -> Tensor | None:
+    values = [part.values for part in parts if part.values is not None]
+    return _join(values, np.float32) if values else None
 
 
 def _add_masking(parts: Sequence[Targets]) -> MaskCounts | None:
@@ -142,7 +163,8 @@ def _pack_allowed(
     parts: Sequence[Targets], counts: Sequence[int]
 ) -> tuple[Tensor | None, Tensor | None]:
     """One table of the different sets; by identity, because objectives reuse their sets."""
-    sets = {id(part.allowed): part.allowed for part in parts}
+    of_parts = [_sets_of(part) for part in parts]
+    sets = {id(chosen): chosen for choices in of_parts for chosen in choices}
     if all(chosen is None for chosen in sets.values()):
         return None, None
     size = next(chosen.size for chosen in sets.values() if chosen is not None)
@@ -153,8 +175,20 @@ def _pack_allowed(
     if len(sets) == 1:
         return table, None
     number = {key: position for position, key in enumerate(sets)}
-    index = np.repeat([number[id(part.allowed)] for part in parts], counts)
-    return table, torch.from_numpy(index.astype(np.int32))
+    columns = []
+    for part, choices, count in zip(parts, of_parts, counts, strict=True):
+        places = np.array([number[id(chosen)] for chosen in choices], np.int32)
+        if isinstance(part.allowed, AllowedPerTarget):
+            columns.append(places[part.allowed.index])
+        else:
+            columns.append(np.repeat(places, count))
+    return table, _join(columns, np.int32)
+
+
+def _sets_of(part: Targets) -> tuple[AllowedTokens | None, ...]:
+    if isinstance(part.allowed, AllowedPerTarget):
+        return part.allowed.sets
+    return (part.allowed,)
 
 
 def _pack_visibility(rows: Sequence[Row]) -> Visibility | None:
@@ -173,6 +207,14 @@ def _pack_visibility(rows: Sequence[Row]) -> Visibility | None:
         )
 
     return Visibility(step=column("step", 0), reach=column("reach", 0), group=column("group", -1))
+
+
+def _pack_roles(rows: Sequence[Row]) -> Tensor | None:
+    if all(row.role_ids is None for row in rows):
+        return None
+    return _join(
+        [np.zeros_like(row.ids) if row.role_ids is None else row.role_ids for row in rows], np.int32
+    )
 
 
 def _weights(targets: Targets) -> npt.NDArray[np.float32]:

@@ -60,6 +60,9 @@ def split_records(
 ) -> Split:
     """Hold out part of a store; a pure function of its arguments.
 
+    Where the data itself holds records out (:meth:`Domain.held_out`), all of those are, and
+    nothing else.
+
     Args:
         domain: says which records are similar.
         store: the corpus.
@@ -78,6 +81,11 @@ def split_records(
     """
     usable = np.flatnonzero(store.lengths > 0)
     groups = domain.similarity_groups(store)
+    given = domain.held_out(store)
+    if given is not None:
+        train, validation = usable[~given[usable]], usable[given[usable]]
+        is_close = domain.close_neighbours(store, validation, train)
+        return Split(train, validation, groups, 0, leakage=float(is_close.mean()))
     if validation_fraction == 0:
         return Split(usable, np.empty(0, np.int64), groups, num_too_close=0, leakage=0.0)
     generator = stream(seed, Purpose.SPLIT)

@@ -89,13 +89,15 @@ def evaluate_masked(
                 targets.rows,
                 targets.labels,
                 allowed=targets.allowed,
+                allowed_index=targets.allowed_index,
                 backend=model.encoder.backend,
             )
             _, best = model.token_head.top_k(
                 hidden,
                 targets.rows,
                 1,
-                allowed=model.allowed_tokens,
+                allowed=targets.allowed,
+                allowed_index=targets.allowed_index,
                 backend=model.encoder.backend,
             )
             correct = best[:, 0] == targets.labels

@@ -10,7 +10,7 @@ import numpy as np
 
 from seqmlm.config import read_config_file, validate
 from seqmlm.data.prepare import open_store
-from seqmlm.data.samples import evaluation_direction, evaluation_samples
+from seqmlm.data.samples import evaluation_context, evaluation_direction, evaluation_samples
 from seqmlm.data.splits import Split
 from seqmlm.data.store import TokenStore
 from seqmlm.errors import ConfigError, DataError
@@ -53,7 +53,7 @@ def evaluate_run(
     model = Model.load(folder, device=choose_device(device), backend=backend)
     training = open_store(model.domain, config.data.sources)
     split = split_of_run(config, model.domain, training)
-    _require_same_data(folder, training, split)
+    require_same_data(folder, training, split)
     store, records, leakage = training, split.validation, split.leakage
     if data:
         store = open_store(model.domain, data)
@@ -63,9 +63,21 @@ def evaluate_run(
     if not len(records):
         raise ConfigError(f"{folder} held nothing out; say what to evaluate with --data.")
     max_length = config.data.max_length
-    direction = evaluation_direction(build_objectives(config, model.domain))
+    objectives = build_objectives(config, model.domain)
+    if not any(objective.predicts_tokens for objective in objectives):
+        raise ConfigError(
+            f"{folder}: {' and '.join(objective.name for objective in objectives)} predicts no "
+            "tokens, and what it was judged by is not part of the saved model. "
+            f"{folder / 'evaluation.json'} has what it reached on the run's held-out records."
+        )
+    direction = evaluation_direction(objectives)
     samples = evaluation_samples(
-        model.domain, store, records, max_length=max_length, direction=direction
+        model.domain,
+        store,
+        records,
+        max_length=max_length,
+        direction=direction,
+        context=evaluation_context(objectives),
     )
     scores = evaluate_masked(model, samples, tokens_per_batch=tokens_per_batch)
     if scores is None or not scores.targets:
@@ -91,7 +103,7 @@ def evaluate_run(
     )
 
 
-def _require_same_data(folder: Path, training: TokenStore, split: Split) -> None:
+def require_same_data(folder: Path, training: TokenStore, split: Split) -> None:
     """Refuse records that may have been trained on: those of changed data or of another split."""
     path = folder / "data.json"
     try:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from seqmlm.data.packing import pack
@@ -13,6 +14,7 @@ from seqmlm.errors import ConfigError, DataError
 from seqmlm.objectives.rows import Row
 
 if TYPE_CHECKING:
+    from seqmlm.encoding import Encoding
     from seqmlm.model.model import Model
 
 
@@ -31,14 +33,11 @@ class Filling:
 
 def fill_mask(model: Model, text: str, *, top_k: int) -> list[list[Filling]]:
     """See :meth:`seqmlm.model.model.Model.fill_mask`."""
+    model.require_token_head()
     low, high = model.vocabulary.ranges[model.domain.name]
     if not 1 <= top_k <= high - low:
         raise ConfigError(f"top_k = {top_k}: must be from 1 to {high - low}, the tokens there are.")
-    encoding = model.domain.parse(text)
-    masks = np.flatnonzero(encoding.ids == model.vocabulary.special.mask)
-    if not len(masks):
-        mask_token = model.vocabulary.tokens[model.vocabulary.special.mask]
-        raise DataError(f"There is no {mask_token} in {text!r}: write it where a token is missing.")
+    encoding, masks = encode_with_masks(model, text)
     with model.inference():
         hidden = model(pack([Row.of(encoding)]).to(model.device))
         log_probabilities, ids = model.token_head.top_k(
@@ -57,3 +56,17 @@ def fill_mask(model: Model, text: str, *, top_k: int) -> list[list[Filling]]:
             ids.tolist(), log_probabilities.exp().tolist(), strict=True
         )
     ]
+
+
+def encode_with_masks(model: Model, text: str) -> tuple[Encoding, npt.NDArray[np.int64]]:
+    """Return the encoding of a text and where its masks are, at least one.
+
+    Raises:
+        DataError: the text cannot be encoded or holds no mask.
+    """
+    encoding = model.domain.parse(text)
+    masks = np.flatnonzero(encoding.ids == model.vocabulary.special.mask)
+    if not len(masks):
+        mask_token = model.vocabulary.tokens[model.vocabulary.special.mask]
+        raise DataError(f"There is no {mask_token} in {text!r}: write it where a token is missing.")
+    return encoding, masks

@@ -60,6 +60,7 @@ def score_encoding(model: Model, encoding: Encoding, *, tokens_per_batch: int) -
 
     The rows of one batch exist at a time: memory does not grow with the square of the length.
     """
+    model.require_token_head()
     positions = np.flatnonzero(encoding.unit_ids >= 0).astype(np.int32)
     rows_per_batch = max(1, tokens_per_batch // len(encoding))
     scores: list[float] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
@@ -9,6 +10,23 @@ import numpy as np
 from seqmlm.encoding import IntArray
 from seqmlm.errors import ConfigError
 from seqmlm.masking.selectors import Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Corruption:
+    """A corrupted sequence.
+
+    Args:
+        ids: int32 ``[n]``, what the encoder sees.
+        selection: what may be predicted: the selection that was given, or a part of it if the
+            corruptor leaves the rest alone.
+        without_candidate: tokens of the selection that became random ones because a table had
+            nothing to put in their place.
+    """
+
+    ids: IntArray
+    selection: Selection
+    without_candidate: int = 0
 
 
 class Corruptor(Protocol):
@@ -25,8 +43,8 @@ class Corruptor(Protocol):
         mask_id: int,
         token_range: tuple[int, int],
         generator: np.random.Generator,
-    ) -> IntArray:
-        """Return a copy of ``ids`` (int32 ``[n]``) with the selected positions replaced.
+    ) -> Corruption:
+        """Replace the selected positions in a copy of ``ids`` (int32 ``[n]``).
 
         Args:
             ids: the true ids.
@@ -80,13 +98,13 @@ class MixedCorruptor:
         mask_id: int,
         token_range: tuple[int, int],
         generator: np.random.Generator,
-    ) -> IntArray:
+    ) -> Corruption:
         """See :meth:`Corruptor.corrupt`."""
         corrupted = ids.copy()
         positions = selection.positions
         if self.mask_share == 1:
             corrupted[positions] = mask_id
-            return corrupted
+            return Corruption(corrupted, selection)
         if self._per == "group":
             _, group = np.unique(selection.groups, return_inverse=True)
             fate = generator.random(int(group.max(initial=-1)) + 1)[group]
@@ -95,4 +113,4 @@ class MixedCorruptor:
         corrupted[positions[fate < self._random_from]] = mask_id
         drawn = positions[(fate >= self._random_from) & (fate < self._keep_from)]
         corrupted[drawn] = generator.integers(*token_range, size=len(drawn), dtype=np.int32)
-        return corrupted
+        return Corruption(corrupted, selection)

@@ -183,29 +183,33 @@ class MaskingPolicy:
             token_range: where random replacements are drawn from.
             generator: the only source of randomness.
         """
-        units = encoding.unit_ids[encoding.unit_ids >= 0]
-        sizes = np.bincount(units)
+        sizes = np.bincount(encoding.unit_ids + 1, minlength=1)[1:]  # of all units but -1
+        maskable = int(np.count_nonzero(encoding.unit_ids >= 0))
         costs = sizes if self.per == "token" else np.ones_like(sizes)
-        budget = int(self.rate * costs.sum() + generator.random())
+        total = maskable if self.per == "token" else len(sizes)
+        budget = int(self.rate * total + generator.random())
         selection = self.selector.select(encoding, costs, budget, generator)
-        positions = selection.positions
-        ids = self.corruptor.corrupt(
+        corruption = self.corruptor.corrupt(
             encoding.ids,
-            replace(selection, units=encoding.unit_ids[positions]),
+            replace(selection, units=encoding.unit_ids[selection.positions]),
             mask_id=vocabulary.special.mask,
             token_range=token_range,
             generator=generator,
         )
+        ids, selection = corruption.ids, corruption.selection
+        positions = selection.positions
         predicted = self._predicted(selection, generator)
-        masked = int((ids[positions] == vocabulary.special.mask).sum())
-        kept = int((ids[positions] == encoding.ids[positions]).sum())
+        seen = ids[positions]
+        masked = int(np.count_nonzero(seen == vocabulary.special.mask))
+        kept = int(np.count_nonzero(seen == encoding.ids[positions]))
         counts = MaskCounts(
-            maskable=len(units),
+            maskable=maskable,
             selected=len(positions),
             masked=masked,
             replaced=len(positions) - masked - kept,
             kept=kept,
-            predicted=int(predicted.sum()),
+            predicted=int(np.count_nonzero(predicted)),
+            without_candidate=corruption.without_candidate,
         )
         return Masked(ids, positions[predicted], selection.groups[predicted], counts)
 

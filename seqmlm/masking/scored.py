@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from seqmlm.encoding import Encoding
-from seqmlm.errors import ConfigError, DataError
+from seqmlm.errors import ConfigError
+from seqmlm.masking.model_scores import entropy, mean_model_scores, surprisal
+from seqmlm.masking.scores import (
+    mean_pointwise_mutual_information,
+    scores_of_file,
+    unigram_surprisal,
+)
 from seqmlm.masking.selectors import Selection, units_in_order
-from seqmlm.masking.table_file import positive_number, read_table
 
 if TYPE_CHECKING:
     from seqmlm.domain import Domain
 
-SURPRISAL = "surprisal"
+_OF_DATA: Final = {"surprisal": unigram_surprisal, "pmi": mean_pointwise_mutual_information}
+_OF_MODEL: Final = {"model_surprisal": surprisal, "model_entropy": entropy}
 
 
 class ScoredSelector:
@@ -30,28 +36,43 @@ class ScoredSelector:
 
     Args:
         scores: ``surprisal`` (minus the log of a token's frequency in the training data, nats,
-            with one added to every count), or the path of a table ``token TAB score`` that has
-            every token of the domain's range.
+            with one added to every count), ``pmi`` (see
+            :func:`~seqmlm.masking.scores.mean_pointwise_mutual_information`), ``model_surprisal``
+            or ``model_entropy`` (see :func:`~seqmlm.masking.model_scores.mean_model_scores`), or
+            the path of a table ``token TAB score`` that has every token of the domain's range.
         exponent: 0 chooses uniformly; larger values prefer high scores more strongly.
+        model: folder of the trained run whose surprisal or entropy is the score.
 
     Raises:
-        ConfigError: the exponent is negative or not finite.
+        ConfigError: the exponent is negative or not finite, or ``model`` is missing or unused.
     """
 
-    def __init__(self, scores: str = SURPRISAL, exponent: float = 1.0) -> None:
+    def __init__(
+        self, scores: str = "surprisal", exponent: float = 1.0, model: str | None = None
+    ) -> None:
         if not 0 <= exponent < np.inf:
             raise ConfigError(f"scored selector: exponent = {exponent}; it is 0 or more.")
-        self._source, self._exponent = scores, exponent
+        if (scores in _OF_MODEL) != (model is not None):
+            raise ConfigError(
+                f"scored selector: scores = {scores!r} with model = {model!r}; "
+                f"{' and '.join(_OF_MODEL)} need the folder of a trained run, such as "
+                "model = 'runs/first', and the others take none."
+            )
+        self._source, self._path, self._exponent = scores, Path(scores), exponent
+        self._model = None if model is None else Path(model)
         self._scores: npt.NDArray[np.float64] | None = None
 
     def fit(
         self, domain: Domain, sequences: Iterable[npt.NDArray[np.unsignedinteger[Any]]]
     ) -> None:
         """See :class:`~seqmlm.masking.fitting.Fitted`."""
-        if self._source == SURPRISAL:
-            self._scores = unigram_surprisal(domain, sequences)
+        if self._model is not None:
+            measure = _OF_MODEL[self._source]
+            self._scores = mean_model_scores(domain, sequences, model=self._model, measure=measure)
+        elif self._source in _OF_DATA:
+            self._scores = _OF_DATA[self._source](domain, sequences)
         else:
-            self._scores = _read_scores(domain, Path(self._source))
+            self._scores = scores_of_file(domain, self._path)
 
     def select(
         self,
@@ -78,44 +99,3 @@ class ScoredSelector:
             with np.errstate(divide="ignore"):
                 keys += self._exponent * np.log(scores)
         return units_in_order(encoding, np.argsort(-keys), costs, budget, generator)
-
-
-def unigram_surprisal(
-    domain: Domain, sequences: Iterable[npt.NDArray[np.unsignedinteger[Any]]]
-) -> npt.NDArray[np.float64]:
-    """Return -log frequency of every token of the domain's range, nats; 0 outside it.
-
-    Args:
-        domain: gives vocabulary and range.
-        sequences: stored tokens.
-
-    Returns:
-        float64 ``[vocabulary]``. One is added to every count.
-    """
-    size = len(domain.vocabulary)
-    counts = np.zeros(size)
-    for tokens in sequences:
-        counts += np.bincount(domain.token_ids(tokens), minlength=size)
-    low, high = domain.vocabulary.ranges[domain.name]
-    surprisal = np.zeros(size)
-    surprisal[low:high] = -np.log((counts[low:high] + 1) / (counts[low:high] + 1).sum())
-    return surprisal
-
-
-def _read_scores(domain: Domain, path: Path) -> npt.NDArray[np.float64]:
-    vocabulary = domain.vocabulary
-    scores = np.zeros(len(vocabulary))
-    for place, fields in read_table(path, columns="token TAB score"):
-        if len(fields) != 2:
-            raise DataError(f"{place}: {len(fields)} fields; a line is token TAB score.")
-        if fields[0] not in vocabulary:
-            raise DataError(f"{place}: {fields[0]!r} is no token of domain {domain.name!r}.")
-        scores[vocabulary.id_of(fields[0])] = positive_number(fields[1], place)
-    low, high = vocabulary.ranges[domain.name]
-    missing = low + np.flatnonzero(scores[low:high] == 0)
-    if len(missing):
-        raise DataError(
-            f"{path}: {len(missing):,} of {high - low:,} tokens have no score, the first is "
-            f"{vocabulary.tokens[missing[0]]!r}. Every token of the range needs one."
-        )
-    return scores

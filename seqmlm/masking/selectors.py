@@ -262,9 +262,11 @@ def units_in_order(
 
 def positions_of_units(encoding: Encoding, group_of_unit: npt.NDArray[np.int64]) -> Selection:
     """Select all tokens of the units that have a group; int64 ``[units]``, -1 for none."""
-    group_of_token = np.append(group_of_unit, -1)[encoding.unit_ids]
+    groups = np.empty(len(group_of_unit) + 1, np.int32)
+    groups[:-1], groups[-1] = group_of_unit, -1  # the last one is that of unit -1
+    group_of_token = groups[encoding.unit_ids]
     positions = np.flatnonzero(group_of_token >= 0).astype(np.int32)
-    return Selection(positions, group_of_token[positions].astype(np.int32))
+    return Selection(positions, group_of_token[positions])
 
 
 def _adjacent_runs(encoding: Encoding) -> npt.NDArray[np.int64]:

@@ -22,7 +22,9 @@ MINIMA = {
         "key_value_heads",
         "feed_forward_size",
         "max_positions",
+        "position_offset",
         "segments",
+        "roles",
         "window",
     ),
     1: ("vocabulary_size", "layers", "hidden_size", "heads", "global_every"),
@@ -47,15 +49,25 @@ class EncoderConfig:
         normalisation_epsilon: added to the variance.
         normalisation_placement: before each block (``pre``) or after each residual (``post``).
         embedding_normalisation: whether the embeddings are normalised first.
+        first_attention_normalisation: with ``pre``, whether the attention of the first layer gets
+            normalised states too; ModernBERT leaves it out after that of the embeddings.
         biases: whether linear layers and layer norms have them.
         positions: ``rotary`` (arXiv 2104.09864) or ``learned``.
         rotary_base: of the rotary frequencies.
-        max_positions: rows of the table of learned positions; also the longest sequence then.
-        segments: rows of the table of segment embeddings; 0 for none.
+        local_rotary_base: the same in layers with a window (ModernBERT); 0 means ``rotary_base``.
+        rotary_frequencies: radians per position of each pair of values, in place of those that
+            follow from ``rotary_base``: ESM-2 learned with frequencies rounded to half precision.
+        max_positions: rows of the table of learned positions.
+        position_offset: row of that table for the first token (RoBERTa: 2); the longest sequence
+            has ``max_positions - position_offset`` tokens.
+        segments: rows of the table of segment embeddings; 0 for none. With 1, all tokens share it.
+        roles: rows of the table of role embeddings, which say who speaks in a dialogue; 0 for
+            none.
         window: local layers attend to positions at most so far away; 0 for none.
         global_every: with a window, every so many layers, from the first, attends globally.
         dropout: after the embeddings and on every residual branch, in [0, 1).
         token_dropout: whether mask tokens are zeroed and the rest rescaled, as in ESM-2.
+        head_dense_bias: whether the dense layer of the token head, if any, has a bias.
         mask_token_rate: with token dropout, the share of mask tokens to expect; below 1 then.
 
     Raises:
@@ -74,15 +86,21 @@ class EncoderConfig:
     normalisation_epsilon: float = 1e-5
     normalisation_placement: Literal["pre", "post"] = "pre"
     embedding_normalisation: bool = False
+    first_attention_normalisation: bool = True
     biases: bool = False
     positions: Literal["rotary", "learned"] = "rotary"
     rotary_base: float = 10_000.0
+    local_rotary_base: float = 0.0
+    rotary_frequencies: tuple[float, ...] = ()
     max_positions: int = 0
+    position_offset: int = 0
     segments: int = 0
+    roles: int = 0
     window: int = 0
     global_every: int = 3
     dropout: float = 0.0
     token_dropout: bool = False
+    head_dense_bias: bool = True
     mask_token_rate: float = 0.0
 
     def __post_init__(self) -> None:
@@ -91,6 +109,7 @@ class EncoderConfig:
                 raise ConfigError(
                     f"model.{name} = {given!r}: it is {' or '.join(map(repr, choices))}."
                 )
+        object.__setattr__(self, "rotary_frequencies", tuple(self.rotary_frequencies))
         self._check_ranges()
         if not self.key_value_heads:
             object.__setattr__(self, "key_value_heads", self.heads)
@@ -112,6 +131,10 @@ class EncoderConfig:
         for name in ("normalisation_epsilon", "rotary_base"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"model.{name} = {getattr(self, name)}: must be above 0.")
+        if not 0 <= self.local_rotary_base < math.inf:
+            raise ConfigError(
+                f"model.local_rotary_base = {self.local_rotary_base}: must be at least 0."
+            )
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"model.dropout = {self.dropout}: must be in [0, 1).")
         if not 0 <= self.mask_token_rate <= 1:
@@ -138,13 +161,42 @@ class EncoderConfig:
                 f"model.hidden_size / model.heads = {self.head_size} is odd: rotary positions "
                 "turn pairs of values. Choose other sizes or model.positions = 'learned'."
             )
+        self._check_positions()
+
+    def _check_positions(self) -> None:
         if self.positions == "learned" and self.max_positions < 1:
             raise ConfigError("model.max_positions must be set with model.positions = 'learned'.")
-        if self.positions == "rotary" and self.max_positions:
+        if self.positions == "learned" and self.position_offset >= self.max_positions:
             raise ConfigError(
-                f"model.max_positions = {self.max_positions} has no effect with "
-                "model.positions = 'rotary': leave it out, or choose 'learned'."
+                f"model.position_offset = {self.position_offset} leaves no row of "
+                f"model.max_positions = {self.max_positions}."
             )
+        without_effect = {
+            "rotary": ("max_positions", "position_offset"),
+            "learned": ("local_rotary_base", "rotary_frequencies"),
+        }
+        for name in without_effect[self.positions]:
+            if getattr(self, name):
+                other = "learned" if self.positions == "rotary" else "rotary"
+                raise ConfigError(
+                    f"model.{name} = {getattr(self, name)} has no effect with "
+                    f"model.positions = {self.positions!r}: leave it out, or choose {other!r}."
+                )
+        if self.rotary_frequencies and len(self.rotary_frequencies) != self.head_size // 2:
+            raise ConfigError(
+                f"model.rotary_frequencies has {len(self.rotary_frequencies)} numbers; heads of "
+                f"size {self.head_size} turn {self.head_size // 2} pairs of values."
+            )
+        if self.rotary_frequencies and self.local_rotary_base:
+            raise ConfigError(
+                "model.rotary_frequencies and model.local_rotary_base cannot both be set: the "
+                "frequencies hold for all layers."
+            )
+
+    @property
+    def longest_sequence(self) -> int | None:
+        """Tokens of the longest sequence that has positions; None if there is no limit."""
+        return self.max_positions - self.position_offset if self.max_positions else None
 
     @property
     def head_size(self) -> int:

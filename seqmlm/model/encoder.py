@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import seqmlm_kernels
 from seqmlm.errors import DataError
 from seqmlm.model.configuration import EncoderConfig
+from seqmlm.model.key_value_cache import KeyValueCache
 from seqmlm.model.layers import (
     Attention,
     AttentionContext,
@@ -41,6 +42,7 @@ class Encoder(nn.Module):
         self.token_embedding = nn.Embedding(config.vocabulary_size, config.hidden_size)
         self.position_embedding = _table(config.max_positions, config.hidden_size)
         self.segment_embedding = _table(config.segments, config.hidden_size)
+        self.role_embedding = _table(config.roles, config.hidden_size)
         self.embedding_norm = (
             normalisation(config) if config.embedding_normalisation else nn.Identity()
         )
@@ -48,25 +50,23 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer(config, i) for i in range(config.layers))
         pre_norm = config.normalisation_placement == "pre"
         self.final_norm = normalisation(config) if pre_norm else nn.Identity()
-        self.apply(_initialise)
-        self._shrink_residual_outputs()
+        initialise(self, config)
 
-    def forward(self, batch: PackedBatch) -> Tensor:
+    def forward(self, batch: PackedBatch, *, cache: KeyValueCache | None = None) -> Tensor:
         """Return hidden states ``[tokens, hidden_size]`` of a packed batch.
 
         A row's result depends on no other row of the batch.
 
+        Args:
+            batch: whole rows; or, with a cache that holds rows, the next token of each.
+            cache: gets the keys and values of the batch.
+
         Raises:
             DataError: a row is longer than the table of learned positions.
         """
-        context = AttentionContext(
-            cu_seqlens=batch.cu_seqlens,
-            max_seqlen=batch.max_seqlen,
-            position_ids=batch.position_ids,
-            visibility=batch.visibility,
-            rotary_table=self._rotary_table(batch.position_ids),
-            backend=self.backend,
-        )
+        if cache is not None:
+            cache.begin_pass(batch)
+        context = attention_context(self.config, batch, backend=self.backend, cache=cache)
         hidden = self.embed(batch)
         for layer in self.layers:
             hidden = layer(hidden, context)
@@ -84,34 +84,69 @@ class Encoder(nn.Module):
             )
         if self.position_embedding is not None:
             self._check_length(batch.num_positions)
-            embedded = embedded + self.position_embedding(batch.position_ids)
+            rows = batch.position_ids + self.config.position_offset
+            embedded = embedded + self.position_embedding(rows)
         if self.segment_embedding is not None:
-            embedded = embedded + self.segment_embedding(batch.segment_ids)
+            segments = batch.segment_ids.clamp(max=self.config.segments - 1)
+            embedded = embedded + self.segment_embedding(segments)
+        if self.role_embedding is not None:
+            # As in a batch with other rows that have roles: without, a token's role is 0.
+            roles = batch.role_ids
+            if roles is None:
+                roles = torch.zeros_like(batch.segment_ids)
+            embedded = embedded + self.role_embedding(roles)
         return self.dropout(self.embedding_norm(embedded))  # type: ignore[no-any-return]
 
     def _check_length(self, tokens: int) -> None:
-        if tokens > self.config.max_positions:
+        longest = self.config.longest_sequence
+        if longest is not None and tokens > longest:
             raise DataError(
                 f"A sequence has {tokens} tokens, special tokens included; this model has learned "
-                f"{self.config.max_positions} positions (model.max_positions). Give it in parts."
+                f"{longest} positions (model.max_positions). Give it in parts."
             )
 
-    def _rotary_table(self, position_ids: Tensor) -> Tensor | None:
-        if self.config.positions != "rotary":
-            return None
-        return seqmlm_kernels.rotary_table(
-            position_ids, self.config.head_size, base=self.config.rotary_base
-        )
 
-    def _shrink_residual_outputs(self) -> None:
-        """Scale what is added to the residual stream by 1 / sqrt(2 layers), as GPT-2 does."""
-        factor = 1 / math.sqrt(2 * self.config.layers)
-        with torch.no_grad():
-            for module in self.modules():
-                if isinstance(module, Attention):
-                    module.output.weight.mul_(factor)
-                elif isinstance(module, FeedForward):
-                    module.contract.weight.mul_(factor)
+def attention_context(
+    config: EncoderConfig, batch: PackedBatch, *, backend: str, cache: KeyValueCache | None = None
+) -> AttentionContext:
+    """Return what all layers need to know of a batch."""
+    rotary_table = local_rotary_table = None
+    if config.positions == "rotary":
+        rotary_table = seqmlm_kernels.rotary_table(
+            batch.position_ids,
+            config.head_size,
+            base=config.rotary_base,
+            frequencies=config.rotary_frequencies,
+        )
+    if config.local_rotary_base:
+        local_rotary_table = seqmlm_kernels.rotary_table(
+            batch.position_ids, config.head_size, base=config.local_rotary_base
+        )
+    return AttentionContext(
+        cu_seqlens=batch.cu_seqlens,
+        max_seqlen=batch.max_seqlen,
+        position_ids=batch.position_ids,
+        visibility=batch.visibility,
+        rotary_table=rotary_table,
+        backend=backend,
+        cache=cache,
+        local_rotary_table=local_rotary_table,
+    )
+
+
+def initialise(module: nn.Module, config: EncoderConfig) -> None:
+    """Draw the weights of an encoder.
+
+    What is added to the residual stream is scaled by 1 / sqrt(2 layers), as in GPT-2.
+    """
+    module.apply(_initialise)
+    factor = 1 / math.sqrt(2 * config.layers)
+    with torch.no_grad():
+        for part in module.modules():
+            if isinstance(part, Attention):
+                part.output.weight.mul_(factor)
+            elif isinstance(part, FeedForward):
+                part.contract.weight.mul_(factor)
 
 
 def _table(rows: int, hidden_size: int) -> nn.Embedding | None:

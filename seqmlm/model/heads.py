@@ -12,6 +12,9 @@ import seqmlm_kernels
 from seqmlm.model.configuration import EncoderConfig
 from seqmlm.model.layers import normalisation
 
+SCORES_AT_ONCE = 2**24
+"""Scores that sampling holds at once, which is 128 MiB of sums; no kernel avoids them."""
+
 
 class TokenHead(nn.Module):
     """Scores every token of the vocabulary with the weights of the token embedding.
@@ -33,7 +36,8 @@ class TokenHead(nn.Module):
         super().__init__()
         self._embedding_weight = embedding_weight
         self.bias = nn.Parameter(torch.zeros(config.vocabulary_size))
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size) if transform else None
+        width = config.hidden_size
+        self.dense = nn.Linear(width, width, bias=config.head_dense_bias) if transform else None
         self.norm = normalisation(config) if transform else None
 
     def features(self, hidden: Tensor, rows: Tensor) -> Tensor:
@@ -80,13 +84,71 @@ class TokenHead(nn.Module):
         )
 
     def top_k(
-        self, hidden: Tensor, rows: Tensor, k: int, *, allowed: Tensor, backend: str
+        self,
+        hidden: Tensor,
+        rows: Tensor,
+        k: int,
+        *,
+        allowed: Tensor | None,
+        allowed_index: Tensor | None = None,
+        backend: str,
     ) -> tuple[Tensor, Tensor]:
         """Return log p float ``[m, k]`` and ids int64 ``[m, k]`` of the most probable tokens."""
         weight, rows, features = self._projection(hidden, rows)
         return seqmlm_kernels.top_k(
-            features, weight, self.bias, rows, k, allowed=allowed, backend=backend
+            features,
+            weight,
+            self.bias,
+            rows,
+            k,
+            allowed=allowed,
+            allowed_index=allowed_index,
+            backend=backend,
         )
+
+    @torch.no_grad()
+    def sample(
+        self,
+        hidden: Tensor,
+        rows: Tensor,
+        draws: Tensor,
+        *,
+        allowed: Tensor | None = None,
+        allowed_index: Tensor | None = None,
+        backend: str = "auto",
+    ) -> Tensor:
+        """Return a token for each row, int64 ``[m]``, drawn from the head's distribution.
+
+        By inversion of the cumulative distribution: the draw alone decides, whatever else is in
+        the batch. Sums run over integers, which give the same on any device in any order, so a
+        token of less than 2^-32 is never drawn. Without gradient.
+
+        Args:
+            hidden: float ``[tokens, hidden_size]``.
+            rows: int64 ``[m]`` into ``hidden``.
+            draws: float64 ``[m]``, uniform in [0, 1).
+            allowed: int32 bitsets as in :meth:`loss`; every token if absent.
+            allowed_index: int ``[m]`` into ``allowed``.
+            backend: of the kernels.
+        """
+        weight, rows, features = self._projection(hidden, rows)
+        if allowed is None:
+            allowed = torch.full((1, -(-len(weight) // 32)), -1, device=weight.device).int()
+        sampled = [rows.new_empty(0)]
+        at_once = max(1, SCORES_AT_ONCE // len(weight))
+        for start in range(0, len(rows), at_once):
+            part = slice(start, start + at_once)
+            scores = F.linear(features.index_select(0, rows[part]), weight, self.bias).float()
+            probabilities = seqmlm_kernels.masked_softmax(
+                scores,
+                allowed,
+                allowed_index=None if allowed_index is None else allowed_index[part],
+                backend=backend,
+            )
+            cumulative = (probabilities.double() * 2**32).long().cumsum(1)
+            threshold = (draws[part] * cumulative[:, -1]).long()
+            sampled.append(torch.searchsorted(cumulative, threshold[:, None], right=True)[:, 0])
+        return torch.cat(sampled)
 
     def _projection(self, hidden: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Weight, rows and states to project; without a transform the kernel gathers itself."""

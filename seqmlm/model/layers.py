@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import seqmlm_kernels
 from seqmlm.model.configuration import EncoderConfig
+from seqmlm.model.key_value_cache import KeyValueCache
 from seqmlm_kernels import Visibility
 
 
@@ -23,7 +24,9 @@ class AttentionContext:
         position_ids: int32 ``[T]``.
         visibility: absent where every token of a row sees every other.
         rotary_table: cosines and sines of the positions, or absent with learned positions.
+        local_rotary_table: the same for layers with a window, if it differs.
         backend: of the kernels.
+        cache: what the tokens see beside one another; absent where they see nothing else.
     """
 
     cu_seqlens: Tensor
@@ -32,6 +35,14 @@ class AttentionContext:
     visibility: Visibility | None
     rotary_table: Tensor | None
     backend: str
+    cache: KeyValueCache | None = None
+    local_rotary_table: Tensor | None = None
+
+    def rotary_table_for(self, window: int | None) -> Tensor | None:
+        """Return the table of a layer with this window."""
+        if window is not None and self.local_rotary_table is not None:
+            return self.local_rotary_table
+        return self.rotary_table
 
 
 def normalisation(config: EncoderConfig) -> nn.Module:
@@ -46,6 +57,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: EncoderConfig, layer: int) -> None:
         super().__init__()
+        self.layer = layer
         self.head_size = config.head_size
         self.sizes = [
             config.heads * config.head_size,
@@ -62,11 +74,20 @@ class Attention(nn.Module):
             part.unflatten(-1, (-1, self.head_size))
             for part in self.query_key_value(hidden).split(self.sizes, dim=-1)
         )
-        if context.rotary_table is not None:
+        table = context.rotary_table_for(self.window)
+        if table is not None:
             q, k = seqmlm_kernels.rotary(
-                q, k, context.position_ids, table=context.rotary_table, backend=context.backend
+                q, k, context.position_ids, table=table, backend=context.backend
             )
-        attended = seqmlm_kernels.attention(
+        return self.output(self._attend(q, k, v, context).flatten(-2))  # type: ignore[no-any-return]
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, context: AttentionContext) -> Tensor:
+        """Map queries ``[T, H, D]`` to what they attend to."""
+        if context.cache is not None:
+            context.cache.append(self.layer, k, v)
+            if not context.cache.is_first_pass:
+                return context.cache.attend(self.layer, q, window=self.window)
+        return seqmlm_kernels.attention(
             q,
             k,
             v,
@@ -77,7 +98,6 @@ class Attention(nn.Module):
             window=self.window,
             backend=context.backend,
         )
-        return self.output(attended.flatten(-2))  # type: ignore[no-any-return]
 
 
 class FeedForward(nn.Module):
@@ -105,7 +125,8 @@ class EncoderLayer(nn.Module):
     def __init__(self, config: EncoderConfig, layer: int) -> None:
         super().__init__()
         self.pre_norm = config.normalisation_placement == "pre"
-        self.attention_norm = normalisation(config)
+        skips_norm = self.pre_norm and layer == 0 and not config.first_attention_normalisation
+        self.attention_norm = nn.Identity() if skips_norm else normalisation(config)
         self.attention = Attention(config, layer)
         self.feed_forward_norm = normalisation(config)
         self.feed_forward = FeedForward(config)

@@ -6,9 +6,9 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,19 +19,22 @@ from seqmlm import __version__
 from seqmlm.atomic_files import new_directory, remove_directory
 from seqmlm.data.packing import PackedBatch, PackedTargets
 from seqmlm.domain import Domain, build_domain
+from seqmlm.encoding import Encoding
 from seqmlm.errors import CheckpointError, ConfigError
 from seqmlm.inference.embedding import Pooling, embed
 from seqmlm.inference.fill_mask import Filling, fill_mask
+from seqmlm.inference.generate import Continuation, generate
+from seqmlm.inference.infill import Infilling, Strategy, infill
 from seqmlm.inference.likelihood import pseudo_log_likelihood
+from seqmlm.inference.sampling import Sampling
 from seqmlm.model.configuration import EncoderConfig
 from seqmlm.model.encoder import Encoder
 from seqmlm.model.heads import TokenHead
+from seqmlm.model.model_folder import FORMAT_VERSION, find_model_folder, read_model_config
 from seqmlm.model.output_head import OutputHead, OutputHeadConfig
-from seqmlm.objectives.rows import LossSum, Objective
+from seqmlm.objectives.rows import LossSum, Objective, PrefixContext, TrainedObjective
 from seqmlm.vocabulary import AllowedTokens, Vocabulary
 from seqmlm_kernels.dispatch import BackendUnavailableError, select_backend
-
-FORMAT_VERSION = 1
 
 
 class Model(nn.Module):
@@ -42,6 +45,7 @@ class Model(nn.Module):
         config: of the encoder.
         head_transform: whether the token head has a dense layer before the projection.
         heads: output heads of the model by name, such as those of a fine-tuned one.
+        trained_objectives: what its token head has learned; generation must know.
         backend: of the kernels: ``auto``, ``reference``, ``torch`` or ``triton``.
     """
 
@@ -52,6 +56,7 @@ class Model(nn.Module):
         *,
         head_transform: bool = False,
         heads: Mapping[str, OutputHeadConfig] = MappingProxyType({}),
+        trained_objectives: Iterable[TrainedObjective] = (),
         backend: str = "auto",
     ) -> None:
         super().__init__()
@@ -61,6 +66,7 @@ class Model(nn.Module):
             config, lambda: self.encoder.token_embedding.weight, transform=head_transform
         )
         self.head_transform = head_transform
+        self.trained_objectives = tuple(trained_objectives)
         self.heads = nn.ModuleDict({name: OutputHead(config, head) for name, head in heads.items()})
         # What objectives train for themselves alone, by label: kept in checkpoints, not exported.
         self.objective_modules = nn.ModuleDict()
@@ -93,9 +99,9 @@ class Model(nn.Module):
         """Return hidden states ``[tokens, hidden_size]``; see :meth:`Encoder.forward`."""
         return self.encoder(batch)  # type: ignore[no-any-return]
 
-    def token_loss(self, hidden: Tensor, targets: PackedTargets) -> LossSum:
-        """Return the weighted sum of the token cross-entropy, nats, and the sum of weights."""
-        loss = self.token_head.loss(
+    def token_losses(self, hidden: Tensor, targets: PackedTargets) -> Tensor:
+        """Return the token cross-entropy of each target, float ``[m]``, nats."""
+        return self.token_head.loss(
             hidden,
             targets.rows,
             targets.labels,
@@ -103,9 +109,28 @@ class Model(nn.Module):
             allowed_index=targets.allowed_index,
             backend=self.encoder.backend,
         )
+
+    def token_loss(self, hidden: Tensor, targets: PackedTargets) -> LossSum:
+        """Return the weighted sum of the token cross-entropy, nats, and the sum of weights."""
+        loss = self.token_losses(hidden, targets)
         if targets.weights is None:
             return LossSum(loss.sum(), loss.new_tensor(float(len(loss))))
         return LossSum((loss * targets.weights).sum(), targets.weights.sum())
+
+    def require_token_head(self) -> None:
+        """Refuse to predict tokens with a head that was not trained on the encoder's states.
+
+        Raises:
+            ConfigError: none of the objectives that the model was trained with predicts tokens.
+        """
+        trained = self.trained_objectives
+        if trained and not any(objective.predicts_tokens for objective in trained):
+            raise ConfigError(
+                "This model was trained by "
+                f"{' and '.join(objective.name for objective in trained)} alone, which predicts no "
+                "tokens: its encoder can embed and be fine-tuned. Train it with mlm as well to "
+                "fill in or score tokens."
+            )
 
     @contextmanager
     def inference(self) -> Iterator[None]:
@@ -127,6 +152,85 @@ class Model(nn.Module):
             DataError: the text cannot be encoded or holds no mask.
         """
         return fill_mask(self, text, top_k=top_k)
+
+    def infill(
+        self,
+        texts: Sequence[str],
+        *,
+        strategy: Strategy = "sequential",
+        temperature: float = 1.0,
+        samples: int = 1,
+        sweeps: int = 10,
+        seed: int = 0,
+        tokens_per_batch: int = 8192,
+    ) -> list[list[Infilling]]:
+        """Return ``samples`` fillings of all masks of each text, jointly chosen.
+
+        Args:
+            texts: each with at least one mask; they may lie side by side.
+            strategy: in which order, given what; see :mod:`seqmlm.inference.infill`.
+            temperature: of drawing; 0 takes the most probable token.
+            samples: fillings of each text.
+            sweeps: of ``gibbs``.
+            seed: sample i of a text depends on the text, the seed and i alone.
+            tokens_per_batch: bounds the memory; results do not depend on it.
+
+        Raises:
+            ConfigError: an argument is out of range.
+            DataError: a text cannot be encoded or holds no mask.
+        """
+        return infill(
+            self,
+            texts,
+            strategy=strategy,
+            sampling=Sampling(temperature=temperature),
+            samples=samples,
+            sweeps=sweeps,
+            seed=seed,
+            tokens_per_batch=tokens_per_batch,
+        )
+
+    def generate(
+        self,
+        prefixes: Sequence[str | Encoding],
+        *,
+        max_tokens: int = 100,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        samples: int = 1,
+        seed: int = 0,
+        context: PrefixContext | None = None,
+    ) -> list[list[Continuation]]:
+        """Return ``samples`` continuations of each prefix, up to the end token or the limit.
+
+        Rows advance together; see :class:`~seqmlm.model.key_value_cache.KeyValueCache` for memory.
+
+        Args:
+            prefixes: texts, of which an empty one starts from nothing; or encodings, such as those
+                of dialogues to be answered.
+            max_tokens: most new tokens of each, the end token included.
+            temperature: of drawing; 0 takes the most probable token.
+            top_k: see :class:`~seqmlm.inference.sampling.Sampling`, as for ``top_p``.
+            samples: continuations of each prefix.
+            seed: sample i of a prefix depends on the prefix, the seed and i alone.
+            context: how prefixes are read, ``causal`` or ``bidirectional``; by default as in the
+                first of the model's objectives that continues texts.
+
+        Raises:
+            ConfigError: the model was not trained to continue texts from left to right, or an
+                argument is out of range.
+            DataError: a prefix cannot be encoded, or holds a mask.
+        """
+        return generate(
+            self,
+            prefixes,
+            max_tokens=max_tokens,
+            sampling=Sampling(temperature=temperature, top_k=top_k, top_p=top_p),
+            samples=samples,
+            seed=seed,
+            context=context,
+        )
 
     def pseudo_log_likelihood(
         self, texts: Sequence[str], *, tokens_per_batch: int = 8192
@@ -200,6 +304,7 @@ class Model(nn.Module):
                 "encoder": self.encoder.config.to_json(),
                 "token_head": {"transform": self.head_transform},
                 "heads": {name: head.config.to_json() for name, head in self._heads()},
+                "objectives": [asdict(objective) for objective in self.trained_objectives],
                 "vocabulary": self.vocabulary.to_json(),
                 "vocabulary_fingerprint": self.vocabulary.fingerprint(),
                 "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
@@ -221,8 +326,8 @@ class Model(nn.Module):
             ConfigError: the backend cannot run on the device.
         """
         require_backend(backend, torch.device(device))
-        folder = _model_folder(Path(path))
-        content = _read_config(folder)
+        folder = find_model_folder(Path(path))
+        content = read_model_config(folder)
         domain = build_domain(content["domain"], where=f"{folder / 'config.json'}: domain")
         domain.load_tokenizer(folder)
         if domain.vocabulary.fingerprint() != content["vocabulary_fingerprint"]:
@@ -239,6 +344,9 @@ class Model(nn.Module):
                 name: OutputHeadConfig.from_json(head)
                 for name, head in content.get("heads", {}).items()
             },
+            trained_objectives=[
+                TrainedObjective(**objective) for objective in content.get("objectives", [])
+            ],
             backend=backend,
         )
         model._load_weights(folder / "model.safetensors", content["weights_sha256"])
@@ -268,39 +376,3 @@ def require_backend(name: str, device: torch.device) -> None:
         select_backend(name, device)
     except (BackendUnavailableError, ValueError) as error:
         raise ConfigError(str(error)) from error
-
-
-def _model_folder(path: Path) -> Path:
-    for folder in (path / "model", path):
-        if (folder / "config.json").is_file():
-            return folder
-    if (path / "checkpoints").is_dir():
-        raise CheckpointError(
-            f"{path} is a run that has not finished: it has checkpoints but no model yet. "
-            f"Finish it with `seqmlm train --resume --output {path}`."
-        )
-    raise CheckpointError(
-        f"{path}: no model here. Give a run folder, or a folder with config.json and "
-        "model.safetensors."
-    )
-
-
-def _read_config(folder: Path) -> Mapping[str, Any]:
-    path = folder / "config.json"
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-        version = content["format_version"]
-        required = ("domain", "encoder", "token_head", "vocabulary_fingerprint", "weights_sha256")
-        missing = [key for key in required if key not in content]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} is not the config.json of a seqmlm model: {error}"
-        ) from error
-    if version > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path}: written by seqmlm {content.get('seqmlm_version')} in format {version}; "
-            f"this one reads up to {FORMAT_VERSION}."
-        )
-    if missing:
-        raise CheckpointError(f"{path}: {', '.join(missing)} missing.")
-    return content

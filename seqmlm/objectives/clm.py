@@ -11,7 +11,15 @@ from torch import Tensor
 from seqmlm.domain import Domain
 from seqmlm.encoding import Encoding, IntArray
 from seqmlm.errors import ConfigError
-from seqmlm.objectives.rows import Direction, LossSum, Objective, Row, RowVisibility, Targets
+from seqmlm.objectives.rows import (
+    Direction,
+    LossSum,
+    Objective,
+    PrefixContext,
+    Row,
+    RowVisibility,
+    Targets,
+)
 from seqmlm.vocabulary import AllowedTokens
 
 if TYPE_CHECKING:
@@ -22,8 +30,8 @@ if TYPE_CHECKING:
 class CausalLanguageModelling(Objective):
     """The objective of GPT, in either direction; nothing is corrupted.
 
-    Every maskable token with a neighbour to be predicted from is a target. Special tokens are
-    not: they lie outside the domain's range, so the end of a sequence is not modelled.
+    Every maskable token with a neighbour to be predicted from is a target, and so is the special
+    token at which reading ends, unless the sequence is cut from a longer record.
 
     Args:
         domain: gives vocabulary and range.
@@ -43,25 +51,68 @@ class CausalLanguageModelling(Objective):
                 "'right_to_left'."
             )
         self._direction = direction
-        low, high = domain.vocabulary.ranges[domain.name]
-        self._allowed = AllowedTokens.of(range(low, high), len(domain.vocabulary))
+        special = domain.vocabulary.special
+        self._last = special.end if direction == "left_to_right" else special.start
+        self._allowed = range_and(domain, self._last)
 
     @property
     def causal_direction(self) -> Direction:
         """See :attr:`Objective.causal_direction`."""
         return self._direction
 
+    @property
+    def prefix_context(self) -> PrefixContext:
+        """See :attr:`Objective.prefix_context`."""
+        return "causal"
+
     def rows(self, encoding: Encoding, generator: np.random.Generator) -> Sequence[Row]:
         """Return one row: the true sequence, each token with its successor as target."""
-        return [causal_row(encoding, self._direction, name=self.name, allowed=self._allowed)]
+        predicted = predictable(encoding, self._direction, last=self._last)
+        return [
+            causal_row(
+                encoding,
+                self._direction,
+                name=self.name,
+                predicted=predicted,
+                allowed=self._allowed,
+            )
+        ]
 
     def loss(self, model: Model, hidden: Tensor, batch: PackedBatch) -> LossSum:
         """Return the summed cross-entropy of the next tokens, nats, and their number."""
         return model.token_loss(hidden, batch.targets_for(self.name))
 
 
+def range_and(domain: Domain, special: int) -> AllowedTokens:
+    """Return the set of the tokens in a domain's range and one special token."""
+    low, high = domain.vocabulary.ranges[domain.name]
+    return AllowedTokens.of([*range(low, high), special], len(domain.vocabulary))
+
+
+def predictable(encoding: Encoding, direction: Direction, *, last: int | None = None) -> IntArray:
+    """Return the positions, int32 ``[m]``, of all tokens that a causal loss can predict.
+
+    Args:
+        encoding: the true sequence.
+        direction: in which it is read.
+        last: id of the special token at which reading ends, to be predicted too if it is there
+            and the sequence is a whole record.
+    """
+    is_target = encoding.unit_ids >= 0
+    end, first = (-1, 0) if direction == "left_to_right" else (0, -1)
+    if last is not None and not encoding.is_cut:
+        is_target[end] = encoding.ids[end] == last
+    is_target[first] = False  # nothing comes before it
+    return np.flatnonzero(is_target).astype(np.int32)
+
+
 def causal_row(
-    encoding: Encoding, direction: Direction, *, name: str, allowed: AllowedTokens
+    encoding: Encoding,
+    direction: Direction,
+    *,
+    name: str,
+    predicted: IntArray,
+    allowed: AllowedTokens,
 ) -> Row:
     """Make the row of a causal loss.
 
@@ -69,22 +120,14 @@ def causal_row(
         encoding: the true sequence.
         direction: in which it is read.
         name: key of the targets.
+        predicted: int32 ``[m]``, positions of the predicted tokens; not the first one read.
         allowed: what may be predicted.
     """
     order = np.arange(len(encoding), dtype=np.int32)
     step = order if direction == "left_to_right" else order[::-1].copy()
-    predicted, seen_from = causal_targets(encoding, direction)
+    back = np.int32(1 if direction == "left_to_right" else -1)
     return Row.of(
         encoding,
-        targets={name: Targets(seen_from, encoding.ids[predicted], allowed)},
+        targets={name: Targets(predicted - back, encoding.ids[predicted], allowed)},
         visibility=RowVisibility(step, step, np.full_like(step, -1)),
     )
-
-
-def causal_targets(encoding: Encoding, direction: Direction) -> tuple[IntArray, IntArray]:
-    """Return the predicted positions, and for each the last one that may be seen."""
-    back = 1 if direction == "left_to_right" else -1
-    predicted = np.flatnonzero(encoding.unit_ids >= 0).astype(np.int32)
-    seen_from = (predicted - back).astype(np.int32)
-    has_neighbour = (seen_from >= 0) & (seen_from < len(encoding))
-    return predicted[has_neighbour], seen_from[has_neighbour]

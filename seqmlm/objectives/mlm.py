@@ -36,7 +36,7 @@ class MaskedLanguageModelling(PolicyObjective):
         targets = Targets(
             masked.positions,
             encoding.ids[masked.positions],
-            self._allowed,
+            self._domain.allowed_at(encoding.ids[masked.positions]),
             masking=masked.counts,
         )
         return [Row.of(encoding, masked.ids, {self.name: targets})]

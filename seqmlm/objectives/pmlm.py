@@ -102,7 +102,7 @@ class PseudoMaskedLanguageModelling(PolicyObjective):
         targets = Targets(
             np.concatenate([masked.positions, pseudo]),
             encoding.ids[predicted],
-            self._allowed,
+            self._domain.allowed_at(encoding.ids[predicted]),
             weights=self._target_weights(len(masked.positions), len(pseudo)),
             masking=masked.counts,
         )
@@ -166,11 +166,13 @@ def pseudo_masked_row(
         reach=_after(np.zeros(n), step - is_pseudo),
         group=_after(np.full(n, -1), np.where(is_pseudo, step, -1)),
     )
+    roles = content.role_ids
     row = Row(
         _after(ids, np.where(is_pseudo, pseudo_id, encoding.ids[source])),
         _after(content.position_ids, content.position_ids[source]),
         _after(content.segment_ids, content.segment_ids[source]),
         visibility,
+        role_ids=None if roles is None else _after(roles, roles[source]),
     )
     return row, (n + np.flatnonzero(is_pseudo)).astype(np.int32)
 
@@ -189,4 +191,5 @@ def _first_tokens(row: Row, length: int, targets: Mapping[str, Targets]) -> Row:
         row.segment_ids[:length],
         RowVisibility(visible.step[:length], visible.reach[:length], visible.group[:length]),
         targets,
+        role_ids=None if row.role_ids is None else row.role_ids[:length],
     )

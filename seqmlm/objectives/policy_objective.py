@@ -14,7 +14,6 @@ from seqmlm.domain import Domain
 from seqmlm.encoding import Encoding
 from seqmlm.masking.policy import Masked, MaskingPolicy
 from seqmlm.objectives.rows import Objective
-from seqmlm.vocabulary import AllowedTokens
 
 
 class PolicyObjective(Objective):
@@ -28,14 +27,12 @@ class PolicyObjective(Objective):
     default_policy: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, domain: Domain, policy: Mapping[str, Any] = MappingProxyType({})) -> None:
-        where = f"objectives.{self.name}.policy"
         if isinstance(policy, Mapping):
             policy = {**self.default_policy, **policy}
-        self.policy = MaskingPolicy.from_settings(policy, where=where)
+        self.policy = MaskingPolicy.from_settings(policy, where="policy")
         self._domain = domain
         self._vocabulary = domain.vocabulary
         self._token_range = domain.vocabulary.ranges[domain.name]
-        self._allowed = AllowedTokens.of(range(*self._token_range), len(domain.vocabulary))
 
     @property
     def mask_token_rate(self) -> float:

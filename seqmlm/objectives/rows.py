@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,14 +13,18 @@ from torch import Tensor, nn
 
 from seqmlm.encoding import Encoding, IntArray
 from seqmlm.masking.counts import MaskCounts
-from seqmlm.vocabulary import AllowedTokens
+from seqmlm.vocabulary import AllowedPerTarget, AllowedTokens
 
 if TYPE_CHECKING:
+    from seqmlm.data.corpus import Corpus
     from seqmlm.data.packing import PackedBatch
     from seqmlm.model.configuration import EncoderConfig
     from seqmlm.model.model import Model
 
 Direction = Literal["left_to_right", "right_to_left"]
+
+PrefixContext = Literal["causal", "bidirectional"]
+"""How a text is read that is to be continued: each token sees those before it, or all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +34,22 @@ class Targets:
     Args:
         positions: int32 ``[m]``, positions in the row whose hidden state is scored.
         labels: int32 ``[m]``, the true ids.
-        allowed: what may be predicted there; the whole vocabulary where absent.
+        allowed: what may be predicted, everywhere or at each target; the whole vocabulary where
+            absent.
         weights: float32 ``[m]``; 1 where absent.
         masking: what a masking policy did to the row; absent where there is none.
+        draws: float64 ``[m]``, uniform in [0, 1), for an objective that samples at its targets;
+            drawn with the row, so that the sample depends on nothing else in the batch.
+        values: float32 ``[m]``, the true numbers, where a number is predicted and not an id.
     """
 
     positions: IntArray
     labels: IntArray
-    allowed: AllowedTokens | None = None
+    allowed: AllowedTokens | AllowedPerTarget | None = None
     weights: npt.NDArray[np.float32] | None = None
     masking: MaskCounts | None = None
+    draws: npt.NDArray[np.float64] | None = None
+    values: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,7 @@ class Row:
         segment_ids: int32 ``[n]``.
         visibility: absent where every token sees every other.
         targets: by objective name.
+        role_ids: int32 ``[n]``; absent where no one speaks, and for the encoder then all 0.
     """
 
     ids: IntArray
@@ -68,6 +79,7 @@ class Row:
     segment_ids: IntArray
     visibility: RowVisibility | None = None
     targets: Mapping[str, Targets] = field(default_factory=dict)
+    role_ids: IntArray | None = None
 
     @classmethod
     def of(
@@ -87,7 +99,29 @@ class Row:
             encoding.segment_ids,
             visibility,
             targets={} if targets is None else targets,
+            role_ids=encoding.role_ids,
         )
+
+
+def with_targets(rows: Sequence[Row], targets: Mapping[str, Targets]) -> list[Row]:
+    """Return rows with further targets; those that then have none are left out."""
+    if not targets:
+        return [row for row in rows if row.targets]
+    return [replace(row, targets={**row.targets, **targets}) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the rows of a sample are made from.
+
+    Args:
+        encoding: one sequence, or a pair.
+        targets: of the whole, whatever is hidden in it, such as the label of a pair; by
+            objective name.
+    """
+
+    encoding: Encoding
+    targets: Mapping[str, Targets] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +129,52 @@ class LossSum:
     """A loss as sum and count, so that any grouping of rows gives the same mean.
 
     Args:
-        total: float scalar, nats, differentiable.
-        count: float scalar, the weight of the targets in ``total``.
+        total: float scalar, nats, differentiable; ``[terms]`` of an objective with several.
+        count: float, shaped like ``total``: the weight of the targets in it.
     """
 
     total: Tensor
     count: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What an objective answers to yes-or-no questions.
+
+    Args:
+        scores: float ``[m]``, logits of yes.
+        labels: bool ``[m]``, the truth.
+    """
+
+    scores: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedObjective:
+    """What a saved model tells of an objective that it was trained with.
+
+    Args:
+        name: label of the objective in the run.
+        causal_direction: see :attr:`Objective.causal_direction`.
+        prefix_context: see :attr:`Objective.prefix_context`.
+        predicts_tokens: see :attr:`Objective.predicts_tokens`.
+    """
+
+    name: str
+    causal_direction: Direction | None
+    prefix_context: PrefixContext | None
+    predicts_tokens: bool = True
+
+    @classmethod
+    def of(cls, objective: Objective) -> TrainedObjective:
+        """Describe an objective."""
+        return cls(
+            objective.name,
+            objective.causal_direction,
+            objective.prefix_context,
+            objective.predicts_tokens,
+        )
 
 
 class Objective(ABC):
@@ -112,6 +186,9 @@ class Objective(ABC):
     name: str
     """Key of its targets in a batch: the registered name, or the label that a run gives it."""
 
+    rows_of: str = ""
+    """Name of the objective whose rows it hides tokens in; it makes its own if empty."""
+
     @property
     def causal_direction(self) -> Direction | None:
         """Which way it predicts without seeing what follows; None if it fills in hidden tokens.
@@ -120,6 +197,29 @@ class Objective(ABC):
         other by masked tokens.
         """
         return None
+
+    @property
+    def prefix_context(self) -> PrefixContext | None:
+        """How it reads what it continues token by token; None if it continues nothing."""
+        return None
+
+    @property
+    def predicts_tokens(self) -> bool:
+        """Whether it trains the token head on the encoder's states.
+
+        A run without such an objective is not evaluated by predicted tokens, and its model does
+        not fill in any.
+        """
+        return True
+
+    @property
+    def terms(self) -> Mapping[str, float]:
+        """Weights of the means that its loss adds up, by the key of their targets.
+
+        One of weight 1 by default. ELECTRA's loss is a mean over hidden tokens plus 50 times one
+        over all tokens.
+        """
+        return {self.name: 1.0}
 
     @property
     @abstractmethod
@@ -136,6 +236,26 @@ class Objective(ABC):
             sequences: stored tokens of each training record, without special tokens; can be
                 iterated any number of times.
         """
+
+    def check(self, corpus: Corpus) -> None:  # noqa: B027
+        """Refuse training data of which :meth:`prepare` can make nothing; none by default.
+
+        Raises:
+            ConfigError: says what the data lack.
+        """
+
+    def prepare(
+        self, corpus: Corpus, record: int, encoding: Encoding, generator: np.random.Generator
+    ) -> Prepared:
+        """Choose what the rows of a record are made from: by default its encoding.
+
+        Args:
+            corpus: what may be read beside the record; of training, or held out.
+            record: its number.
+            encoding: its own, cut to the longest that is allowed.
+            generator: the only source of randomness.
+        """
+        return Prepared(encoding)
 
     def build_module(self, encoder: EncoderConfig) -> nn.Module | None:
         """Return what the objective trains for itself alone, such as a head; None for nothing.
@@ -161,15 +281,31 @@ class Objective(ABC):
     def rows(self, encoding: Encoding, generator: np.random.Generator) -> Sequence[Row]:
         """Make the rows of one sample; the same generator state gives the same rows."""
 
-    def count(self, batch: PackedBatch) -> float:
+    def count(self, batch: PackedBatch, term: str | None = None) -> float:
         """Return the weight of this objective's targets in a batch, as :meth:`loss` counts it.
 
         Training needs it before the forward pass: a mean over all ranks and micro-batches
         divides by the sum of their counts.
+
+        Args:
+            batch: of any rows.
+            term: one of :attr:`terms`; that of the objective's own name if absent.
         """
-        targets = batch.targets_for(self.name)
+        targets = batch.targets_for(self.name if term is None else term)
         return float(len(targets.rows) if targets.weights is None else targets.weights.sum())
+
+    def complete(self, model: Model, batch: PackedBatch) -> PackedBatch:
+        """Return the batch as the encoder is to see it, where that takes a model to tell.
+
+        The batch itself, unless a model of the objective's own writes ids into its rows. What
+        :meth:`loss` needs of that goes with the targets: nothing is kept between calls.
+        """
+        return batch
 
     @abstractmethod
     def loss(self, model: Model, hidden: Tensor, batch: PackedBatch) -> LossSum:
         """Score hidden states float ``[tokens, hidden_size]`` of a batch, nats."""
+
+    def decisions(self, model: Model, hidden: Tensor, batch: PackedBatch) -> Decisions | None:
+        """Return the answers to judge on held-out records; None if it asks no such questions."""
+        return None

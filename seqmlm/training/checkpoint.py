@@ -42,6 +42,7 @@ _STATE_TYPES: dict[str, tuple[type, ...]] = {
     "config": (dict,),
     "identity": (dict,),
     "masking": (dict,),
+    "selection": (dict,),
 }
 _logger = logging.getLogger("seqmlm")
 
@@ -60,6 +61,8 @@ class TrainingState:
         identity: what decides the numbers a run computes, see :func:`check_identity`.
         masking: what the masking policy of each objective has done since the start of the run:
             the numbers of a :class:`~seqmlm.masking.counts.MaskCounts`.
+        selection: which evaluation was the best so far; see
+            :class:`~seqmlm.training.selection.Selection`.
     """
 
     step: int
@@ -70,6 +73,7 @@ class TrainingState:
     config: Mapping[str, Any]
     identity: Mapping[str, str | int | float]
     masking: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    selection: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,7 +306,8 @@ def _read_manifest(path: Path) -> dict[str, dict[str, Any]]:
 
 def _read_state(path: Path) -> TrainingState:
     fields = _read_json(path / _STATE)
-    fields.setdefault("masking", {})  # checkpoints of format 1 may lack it
+    for name in ("masking", "selection"):  # checkpoints of format 1 may lack them
+        fields.setdefault(name, {})
     if fields.keys() != _STATE_TYPES.keys() or not all(
         isinstance(fields[name], types) for name, types in _STATE_TYPES.items()
     ):

@@ -51,6 +51,22 @@ class Processes:
         dist.all_reduce(total)
         return total
 
+    def concatenate(self, values: Tensor) -> Tensor:
+        """Return what all processes hold, in their order, float32 ``[all]`` on the CPU.
+
+        Args:
+            values: float32 ``[n]`` of this process; n may differ.
+        """
+        if self.world_size == 1:
+            return values
+        sizes = torch.zeros(self.world_size, dtype=torch.int64, device=self.device)
+        sizes[self.rank] = len(values)
+        sizes = self.sum(sizes)
+        start = int(sizes[: self.rank].sum())
+        whole = torch.zeros(int(sizes.sum()), device=self.device)
+        whole[start : start + len(values)] = values.to(self.device)
+        return self.sum(whole).cpu()
+
     def any(self, value: int) -> int:
         """Return the largest of the processes' values: what one wants, all do."""
         if self.world_size == 1:

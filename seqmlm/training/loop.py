@@ -8,20 +8,14 @@ import logging
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from seqmlm.atomic_files import write_file
 from seqmlm.config import RunConfig
 from seqmlm.errors import RunFolderError, SeqmlmError, TrainingError
-from seqmlm.evaluation.bars import BarResult
-from seqmlm.evaluation.masked import MaskedScores, evaluate_masked
-from seqmlm.evaluation.report import EvaluationReport, fit_training_bars, score_bars
 from seqmlm.masking.counts import MaskCounts
 from seqmlm.training import checkpoint
 from seqmlm.training.checkpoint import TrainingState
@@ -35,10 +29,13 @@ from seqmlm.training.restore import (
     restore_model,
     restore_optimizer,
 )
+from seqmlm.training.result import TrainingResult
 from seqmlm.training.run_folder import RunFolder
 from seqmlm.training.run_log import log_file, log_level
+from seqmlm.training.selection import ModelSelection
 from seqmlm.training.signals import StopSignals
 from seqmlm.training.step import StepResult
+from seqmlm.training.validation import HeldOut, Validation
 from seqmlm.training.workload import (
     Batch,
     Workload,
@@ -56,21 +53,6 @@ class RunStopped(SeqmlmError):
     def __init__(self, exit_code: int, message: str) -> None:
         super().__init__(message)
         self.exit_code = exit_code
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a finished run leaves.
-
-    Args:
-        folder: of the run; ``seqmlm.load`` reads it.
-        report: the final evaluation; None without validation, and on ranks other than the first.
-        plots: PNG files written.
-    """
-
-    folder: Path
-    report: EvaluationReport | None
-    plots: list[Path]
 
 
 def train(
@@ -106,7 +88,7 @@ def train(
         signals = stack.enter_context(StopSignals())
         group = stack.enter_context(processes(config.training.device))
         stack.enter_context(log_level(logging.INFO if group.is_main else logging.WARNING))
-        folder = stack.enter_context(_open_folder(Path(output), resume=resume, processes=group))
+        folder = stack.enter_context(open_run_folder(Path(output), resume=resume, processes=group))
 
         def check_stop(records: int, tokens: int) -> None:
             if signals.stop_requested is not None:
@@ -151,6 +133,8 @@ class TrainingRun:
             config=work.config.model_dump(mode="json"),
             identity=work.identity(),
         )
+        self._held_out = HeldOut(work)
+        self._selection = ModelSelection(work, folder)
         self._saved_step = 0
         self._validated_step: int | None = None
         self._failures_in_a_row = 0
@@ -170,13 +154,18 @@ class TrainingRun:
         with display, closing(batches):
             self._evaluate_if_due()  # a stop may have cut this step's evaluation short
             self._stop_if_asked()
-            while self.state.step < settings.steps:
+            while self.state.step < settings.steps and not self._selection.is_spent:
                 self._step(next(batches), display)
                 self._evaluate_if_due()
                 step = self.state.step
                 if step % settings.checkpoint_every == 0 or self.signals.take_save_request():
                     self._save()
                 self._stop_if_asked()
+        if self.state.step < settings.steps:
+            logger.info(
+                "stopped after step %d: %d evaluations were no better than %s",
+                self.state.step, settings.patience, self._selection.describe(),
+            )  # fmt: skip
         self._save()
         return self._finish()
 
@@ -199,6 +188,7 @@ class TrainingRun:
         self.state = dataclasses.replace(
             found.state, config=self.state.config, identity=self.state.identity
         )
+        self._selection = ModelSelection(self.work, self.folder, found.state.selection)
         self._saved_step = self.state.step
         self._truncate_metrics()
         logger.info("resuming after step %d (%s)", self.state.step, found.path)
@@ -276,87 +266,51 @@ class TrainingRun:
         if 0 < step < settings.steps and step % settings.evaluate_every == 0:
             self._evaluate()
 
-    def _evaluate(self) -> MaskedScores | None:
-        """Score the held-out tokens, shared out over the ranks; None if stopped by a signal."""
-        if not self.work.samples:
+    def _evaluate(self) -> Validation | None:
+        """Measure the model on held-out records; None without any, or if stopped by a signal."""
+        found = self._held_out.measure(lambda: self.signals.stop_requested is not None)
+        if found is None:
             return None
-        group = self.work.processes
-        scores = evaluate_masked(
-            self.work.model,
-            self.work.samples[group.rank :: group.world_size],
-            tokens_per_batch=self.work.config.training.tokens_per_batch,
-            should_stop=lambda: self.signals.stop_requested is not None,
-        )
-        if group.any(int(scores is None)) or scores is None:
-            return None
-        sequence_nats = torch.zeros(len(self.work.samples), dtype=torch.float64)
-        sequence_nats[group.rank :: group.world_size] = scores.sequence_nats
-        scores = MaskedScores(
-            group.sum(scores.table.to(group.device)).cpu(),
-            group.sum(sequence_nats.to(group.device)).cpu(),
-        )
         if self.state.step != self._validated_step:
-            self._record("validation", loss=scores.loss, accuracy=scores.accuracy)
+            self._record("validation", **found.metrics())
             self._validated_step = self.state.step
-        if group.is_main:
-            name, bar = min(self._bars.items(), key=lambda item: item[1].loss)
-            logger.info(
-                "step %d: validation %.3f nats, accuracy %.3f (best bar: %s, %.3f)",
-                self.state.step, scores.loss, scores.accuracy, name, bar.loss,
-            )  # fmt: skip
-        return scores
+        self._selection.consider(self.state.step, found)
+        self.state = dataclasses.replace(self.state, selection=self._selection.state)
+        if self.work.processes.is_main:
+            logger.info("step %d: validation %s", self.state.step, self._held_out.describe(found))
+        return found
 
     def _finish(self) -> TrainingResult:
-        scores = self._evaluate()
+        found = self._evaluate()
         self._stop_if_asked()
+        if self._selection.restore_best(self.state.step):
+            found = self._held_out.measure(lambda: False)
         if not self.work.processes.is_main:
             return TrainingResult(self.folder.path, None, [])
         self.work.model.save(self.folder.model_path)
         for name, counts in self.state.masking.items():
             logger.info("%s: %s", name, MaskCounts(**counts).describe())
-        report = self._report(scores)
-        if report is not None:
-            write_file(
-                self.folder.path / "evaluation.json",
-                json.dumps(report.to_json(), indent=1) + "\n",
-                error=RunFolderError,
-            )
+        report = None
+        if found is not None and found.tokens is not None and found.tokens.targets:
+            report = self._held_out.report(found.tokens)
         plots = plot_run(
             self.folder.metrics_path,
             self.folder.plots_path,
             bars={} if report is None else {name: bar.loss for name, bar in report.bars.items()},
         )
+        result = TrainingResult(self.folder.path, report, plots)
+        if found is not None:
+            result = dataclasses.replace(
+                result, objectives=found.objectives, measures=found.measures
+            )
+        if result.evaluation is not None:
+            write_file(
+                self.folder.path / "evaluation.json",
+                json.dumps(result.evaluation, indent=1) + "\n",
+                error=RunFolderError,
+            )
         self.write_status("finished", exit_code=0)
-        return TrainingResult(self.folder.path, report, plots)
-
-    def _report(self, scores: MaskedScores | None) -> EvaluationReport | None:
-        if scores is None or not scores.targets:
-            return None
-        return EvaluationReport(
-            scores=scores,
-            bars=self._bars,
-            tokens=self.work.domain.vocabulary.tokens,
-            sequence_targets=[len(sample.positions) for sample in self.work.samples],
-            leakage=self.work.split.leakage,
-            neighbours=self.work.domain.neighbours,
-            num_too_close=self.work.split.num_too_close,
-            direction=self.work.direction,
-        )
-
-    @cached_property
-    def _bars(self) -> dict[str, BarResult]:
-        """The bars on the held-out tokens."""
-        work = self.work
-        bars = fit_training_bars(
-            work.domain,
-            work.store,
-            work.split.train,
-            sampling=work.config.data.sampling,
-            groups=work.split.groups,
-            max_length=work.config.data.max_length,
-            direction=work.direction,
-        )
-        return score_bars(bars, work.samples)
+        return result
 
     def _save(self) -> None:
         """Write a checkpoint of the current step, unless there is one."""
@@ -375,6 +329,7 @@ class TrainingRun:
         checkpoint.prune(
             self.folder.checkpoints_path, keep=self.work.config.training.keep_checkpoints
         )
+        self._selection.discard_older()
 
     def _stop_if_asked(self) -> None:
         code = self.work.processes.any(self.signals.stop_requested or 0)
@@ -420,7 +375,7 @@ def _add_masking(
 
 
 @contextmanager
-def _open_folder(path: Path, *, resume: bool, processes: Processes) -> Iterator[RunFolder]:
+def open_run_folder(path: Path, *, resume: bool, processes: Processes) -> Iterator[RunFolder]:
     """The main process opens and locks the folder; the others only know where it is."""
     if processes.is_main:
         with RunFolder.resume(path) if resume else RunFolder.create(path) as folder:

@@ -22,9 +22,10 @@ def rehearse(config: RunConfig) -> list[str]:
         batch = first.micro_batches[0].to(group.device)
         with work.model.inference():
             totals = work.stepper.module(batch).tolist()
+    terms = [(each, term) for each in work.stepper.objectives for term in each.terms]
     losses = [
-        f"{objective.name} {total / max(objective.count(batch), 1):.3f} nats"
-        for objective, total in zip(work.stepper.objectives, totals, strict=True)
+        f"{term} {total / max(objective.count(batch, term), 1):.3f} nats"
+        for (objective, term), total in zip(terms, totals, strict=True)
     ]
     return [
         *describe(work),

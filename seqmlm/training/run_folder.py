@@ -135,6 +135,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def best_path(self) -> Path:
+        """Folder of the best weights so far, where ``training.select`` asks for them."""
+        return self.path / "best"
+
+    @property
     def model_path(self) -> Path:
         """Folder of the exported model; does not exist before the export."""
         return self.path / "model"

@@ -31,11 +31,12 @@ class LossModule(nn.Module):
         self.objectives = objectives
 
     def forward(self, batch: PackedBatch) -> Tensor:
-        """Return the summed loss of each objective, float32 ``[objectives]``, nats."""
+        """Return the summed loss of each objective's terms, float32 ``[terms]``, nats."""
+        for objective in self.objectives:
+            batch = objective.complete(self.model, batch)
         hidden = self.model(batch)
-        return torch.stack(
-            [objective.loss(self.model, hidden, batch).total for objective in self.objectives]
-        ).float()
+        sums = [objective.loss(self.model, hidden, batch) for objective in self.objectives]
+        return torch.cat([loss.total.reshape(-1).float() for loss in sums])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +90,12 @@ class Stepper:
         tokens. A step whose loss or gradient is not finite leaves weights and optimizer untouched.
         """
         device = self.processes.device
-        totals = torch.zeros(len(self.objectives), device=device)
+        weights = self._term_weights()
+        totals = torch.zeros_like(weights)
         sizes = self._global_counts(micro_batches)
-        counts = sizes[: len(self.objectives)]
+        counts = sizes[: len(weights)]
         # Averaging over ranks divides by their number; the loss must be summed over them.
-        scale = self.weights * self.processes.world_size / counts.clamp(min=1e-9)
+        scale = weights * self.processes.world_size / counts.clamp(min=1e-9)
         self.optimizer.zero_grad()
         for index, batch in enumerate(micro_batches):
             is_last = index == len(micro_batches) - 1
@@ -104,9 +106,9 @@ class Stepper:
             totals += sums.detach()
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.clip_norm)
         means = self.processes.sum(totals) / counts.clamp(min=1e-9)
-        loss = (self.weights * means).sum()
+        loss = (weights * means).sum()
         global_loss, gradient_norm = torch.stack([loss, norm]).tolist()
-        tokens, masking = self._realised(sizes[len(self.objectives) :])
+        tokens, masking = self._realised(sizes[len(weights) :])
         result = StepResult(global_loss, gradient_norm, tokens, masking)
         if result.is_finite:
             for group in self.optimizer.param_groups:
@@ -114,13 +116,24 @@ class Stepper:
             self.optimizer.step()
         return result
 
+    def _term_weights(self) -> Tensor:
+        """Of all objectives' terms one after the other, float32."""
+        terms = [list(objective.terms.values()) for objective in self.objectives]
+        within = torch.tensor([weight for each in terms for weight in each])
+        sizes = torch.tensor([len(each) for each in terms])
+        return self.weights.repeat_interleave(sizes.to(self.weights.device)) * within.to(
+            self.weights
+        )
+
     def _global_counts(self, micro_batches: Sequence[PackedBatch]) -> Tensor:
-        """Targets of each objective, tokens, then mask counts of each objective, over all ranks.
+        """Targets of each term, tokens, then mask counts of each objective, over all ranks.
 
         One reduction; float64 holds the numbers exactly.
         """
         targets = [
-            sum(objective.count(batch) for batch in micro_batches) for objective in self.objectives
+            sum(objective.count(batch, term) for batch in micro_batches)
+            for objective in self.objectives
+            for term in objective.terms
         ]
         masking = [
             sum((_masking(objective, batch) for batch in micro_batches), start=MaskCounts())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
@@ -22,6 +22,7 @@ from seqmlm.data.samples import (
     EvaluationSample,
     SampleBuilder,
     TrainingSequences,
+    evaluation_context,
     evaluation_direction,
     evaluation_samples,
 )
@@ -31,13 +32,24 @@ from seqmlm.domain import Domain, build_domain
 from seqmlm.errors import ConfigError
 from seqmlm.model.configuration import EncoderConfig
 from seqmlm.model.model import Model, require_backend
-from seqmlm.objectives.rows import Direction, Objective
+from seqmlm.objectives.rows import Direction, Objective, TrainedObjective
 from seqmlm.objectives.schedule import Schedule, build_schedule
+from seqmlm.objectives.shared_rows import check_shared_rows
 from seqmlm.randomness import Purpose, stream
 from seqmlm.registry import OBJECTIVES
 from seqmlm.training.distributed import Processes
 from seqmlm.training.optimizer import build_optimizer
 from seqmlm.training.step import LossModule, Stepper
+
+OPTIONS_OF_LATER_VERSIONS: Mapping[str, object] = {
+    "roles": 0,
+    "first_attention_normalisation": True,
+    "local_rotary_base": 0.0,
+    "rotary_frequencies": [],
+    "position_offset": 0,
+    "head_dense_bias": True,
+}
+"""Not in the identity of a run when unused, so that runs begun without them can be resumed."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +112,18 @@ class Workload:
             "domain": _compact(settings.domain.model_dump()),
             "data_settings": _compact(settings.data.model_dump(exclude={"sources"})),
             "split": self.split.fingerprint,
-            "model": _compact(settings.model.model_dump()),
+            "model": _compact(
+                {
+                    k: v
+                    for k, v in settings.model.model_dump().items()
+                    if not (k in OPTIONS_OF_LATER_VERSIONS and v == OPTIONS_OF_LATER_VERSIONS[k])
+                }
+            ),
             "objectives": _compact(
-                [{k: v for k, v in item.items() if (k, v) != ("label", "")} for item in objectives]
+                [
+                    {k: v for k, v in item.items() if v or k not in ("label", "rows_of")}
+                    for item in objectives
+                ]
             ),
             "optimizer": _compact(settings.optimizer.model_dump()),
             "tokens_per_batch": settings.training.tokens_per_batch,
@@ -180,14 +201,23 @@ def prepare_workload(
     schedule = build_schedule(**config.schedule.model_dump(), labels=labels)
     data, training = config.data, config.training
     split = split_of_run(config, domain, store)
+    builder = SampleBuilder(
+        domain, store, objectives, data.max_length, training.seed, schedule, split.train
+    )
     for objective in objectives:
         objective.fit(TrainingSequences(store, split.train))
+        objective.check(builder.corpus)
     direction = evaluation_direction(objectives)
     lengths = store.lengths[split.train] + domain.special_tokens_per_sequence
     torch.manual_seed(training.seed)
     model = build_model(config, domain, objectives).to(processes.device)
     samples = evaluation_samples(
-        domain, store, split.validation, max_length=data.max_length, direction=direction
+        domain,
+        store,
+        split.validation,
+        max_length=data.max_length,
+        direction=direction,
+        context=evaluation_context(objectives),
     )
     if training.compile:
         model.encoder.compile(dynamic=True)
@@ -204,7 +234,7 @@ def prepare_workload(
             tokens_per_batch=training.tokens_per_batch,
             seed=training.seed,
         ),
-        builder=SampleBuilder(domain, store, objectives, data.max_length, training.seed, schedule),
+        builder=builder,
         # Held-out records may be so short that no token of any is hidden: nothing to evaluate.
         samples=samples if any(len(sample.positions) for sample in samples) else [],
         direction=direction,
@@ -300,7 +330,8 @@ def build_objectives(config: RunConfig, domain: Domain) -> list[Objective]:
     """Construct the objectives of a configuration.
 
     Raises:
-        ConfigError: an unknown name or option, or two objectives of one label.
+        ConfigError: an unknown name or option, two objectives of one label, or rows that cannot
+            be shared.
     """
     labels = [item.label or item.name for item in config.objectives]
     if len(set(labels)) < len(labels):
@@ -310,12 +341,15 @@ def build_objectives(config: RunConfig, domain: Domain) -> list[Objective]:
         )
     objectives: list[Objective] = [
         OBJECTIVES.build(
-            item.model_dump(exclude={"weight", "label"}), domain, where=f"objectives.{position}"
+            item.model_dump(exclude={"weight", "label", "rows_of"}),
+            domain,
+            where=f"objectives.{position}",
         )
         for position, item in enumerate(config.objectives)
     ]
-    for objective, label in zip(objectives, labels, strict=True):
-        objective.name = label
+    for objective, label, item in zip(objectives, labels, config.objectives, strict=True):
+        objective.name, objective.rows_of = label, item.rows_of
+    check_shared_rows(objectives, schedule=config.schedule.kind)
     return objectives
 
 
@@ -332,9 +366,17 @@ def encoder_config(config: RunConfig, domain: Domain, objectives: list[Objective
         mask_token_rate=max(objective.mask_token_rate for objective in objectives),
         **section.model_dump(exclude={"head_transform"}),
     )
-    if encoder.positions == "learned" and encoder.max_positions < config.data.max_length:
+    if encoder.roles not in (0, domain.num_roles):
         raise ConfigError(
-            f"model.max_positions = {encoder.max_positions} is less than "
+            f"model.roles = {encoder.roles}, but domain {domain.registered_name!r} tells "
+            f"{domain.num_roles} roles apart: make them equal, or set model.roles = 0 to leave out "
+            "who speaks."
+        )
+    longest = encoder.longest_sequence
+    if longest is not None and longest < config.data.max_length:
+        after = f" - model.position_offset = {longest}" if encoder.position_offset else ""
+        raise ConfigError(
+            f"model.max_positions = {encoder.max_positions}{after} is less than "
             f"data.max_length = {config.data.max_length}."
         )
     return encoder
@@ -346,6 +388,7 @@ def build_model(config: RunConfig, domain: Domain, objectives: list[Objective]) 
         domain,
         encoder_config(config, domain, objectives),
         head_transform=config.model.head_transform,
+        trained_objectives=map(TrainedObjective.of, objectives),
         backend=config.training.backend,
     )
     model.add_objective_modules(objectives)
@@ -376,13 +419,16 @@ def describe(work: Workload) -> list[str]:
     if num_long := int((work.store.lengths > room).sum()):
         lines.append(
             f"{num_long:,} records are longer than data.max_length = {settings.data.max_length}: "
-            "every epoch sees a new random window of each"
+            f"{work.domain.what_is_cut}"
         )
     if settings.optimizer.warmup_steps >= settings.training.steps:
         lines.append(
             f"optimizer.warmup_steps = {settings.optimizer.warmup_steps} is not less than "
             f"training.steps = {settings.training.steps}: the learning rate stays below its peak"
         )
+    training = settings.training
+    if not len(split.validation) and (training.select == "best" or training.patience):
+        lines.append("nothing held out: the last model is exported, and no step ends the run early")
     return lines
 
 

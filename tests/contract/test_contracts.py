@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from seqmlm.domain import Domain, Record, build_domain
+from seqmlm.objectives.pair import PairObjective
 from seqmlm.registry import DOMAINS, OBJECTIVES
-from seqmlm.testing import check_domain, check_objective
+from seqmlm.testing import check_domain, check_objective, check_pair_objective
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 
@@ -19,6 +20,10 @@ TEXTS = {
         "The quick brown fox\n\njumps over 13 lazy dogs.",
         "\u4f60\u597d\uff0c\u4e16\u754c! It's na\u00efve \u2014 [SEP] \U0001f600",
         "x",
+    ],
+    "dialogue": [
+        '[["ann", "It\'s 3 o\'clock."], ["bob", "\u4f60\u597d"], ["ann", "So late?"]]',
+        '[["cy", "x"], ["dee", "y"]]',
     ],
     "music": ["CDEFGAB-CCGGAAG-FFEEDDC-", "CEG-CEG", "C"],
 }
@@ -58,6 +63,18 @@ def test_objective_keeps_its_contract(name: str, domain_name: str) -> None:
     domain = built(domain_name)
     objective = OBJECTIVES.build({"name": name}, domain, where="objectives.0")
     check_objective(objective, domain, TEXTS[domain_name])
+
+
+@pytest.mark.usefixtures("plugins_installed")
+@pytest.mark.parametrize("domain_name", ["music", "protein", "text"])
+@pytest.mark.parametrize(
+    "name",
+    [name for name in OBJECTIVES.names() if issubclass(OBJECTIVES.load(name), PairObjective)],
+)
+def test_pair_objective_keeps_its_contract(name: str, domain_name: str) -> None:
+    domain = built(domain_name)
+    objective = OBJECTIVES.build({"name": name}, domain, where="objectives.0")
+    check_pair_objective(objective, domain, TEXTS[domain_name])
 
 
 @pytest.mark.usefixtures("plugins_installed")

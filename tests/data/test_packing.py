@@ -47,7 +47,8 @@ def rows(draw: st.DrawFn) -> Row:
     visibility = None
     if draw(st.booleans()):
         visibility = RowVisibility(column(0, 9), column(0, 9), column(-1, 3))
-    return Row(ids, column(0, 500), column(0, 2), visibility, targets)
+    roles = column(0, 3) if draw(st.booleans()) else None
+    return Row(ids, column(0, 500), column(0, 2), visibility, targets, roles)
 
 
 def cut(batch: PackedBatch, values: torch.Tensor) -> list[list[float]]:
@@ -62,6 +63,14 @@ def test_cutting_a_batch_at_its_boundaries_gives_the_rows_back(packed: list[Row]
     assert cut(batch, batch.ids) == [row.ids.tolist() for row in packed]
     assert cut(batch, batch.position_ids) == [row.position_ids.tolist() for row in packed]
     assert cut(batch, batch.segment_ids) == [row.segment_ids.tolist() for row in packed]
+    if any(row.role_ids is not None for row in packed):
+        assert batch.role_ids is not None
+        assert batch.role_ids.dtype == torch.int32
+        assert cut(batch, batch.role_ids) == [
+            [0] * len(row.ids) if row.role_ids is None else row.role_ids.tolist() for row in packed
+        ]
+    else:
+        assert batch.role_ids is None
     assert batch.num_rows == len(packed)
     assert batch.num_tokens == sum(len(row.ids) for row in packed)
     assert batch.max_seqlen == max((len(row.ids) for row in packed), default=0)

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from seqmlm.data.packing import PackedBatch
-from seqmlm.data.samples import EVALUATION, SampleBuilder, evaluation_samples
+from seqmlm.data.samples import (
+    EVALUATION,
+    SampleBuilder,
+    evaluation_context,
+    evaluation_samples,
+)
 from seqmlm.data.store import TokenStore
 from seqmlm.domain import Domain
+from seqmlm.objectives.clm import CausalLanguageModelling
 from seqmlm.objectives.mlm import MaskedLanguageModelling
+from seqmlm.objectives.prefix_lm import PrefixLanguageModelling
+from seqmlm.objectives.rows import PrefixContext
 
 TEXTS = ["the quick brown fox", "jumps. over the", "lazy dog", "and runs far. far away into the"]
 
@@ -100,9 +109,55 @@ def test_evaluation_hides_the_same_tokens_behind_masks_every_time(
         assert np.flatnonzero(targets.allowed.mask()).tolist() == list(range(7, 33))
 
 
+def test_only_windows_of_longer_records_are_cut(words: Domain, store: TokenStore) -> None:
+    """Their end is not predicted. The record has 19 tokens; start and end come to them."""
+    end = words.vocabulary.special.end
+    for max_length, has_end in ((21, True), (20, False)):
+        made = SampleBuilder(words, store, [CausalLanguageModelling(words)], max_length, seed=0)
+        labels = made.batch(0, np.array([0])).targets["clm"].labels
+        assert (labels == end).any() == has_end
+
+
+def test_causal_evaluation_leaves_the_end_out(words: Domain, store: TokenStore) -> None:
+    """The bars, which only count, do not predict it either."""
+    (sample,) = evaluation_samples(
+        words, store, np.array([0]), max_length=40, direction="left_to_right"
+    )
+    assert words.decode(sample.encoding.ids[sample.positions].tolist()) == "thequickbrownfox"
+
+
 def test_evaluation_takes_the_first_window(words: Domain, store: TokenStore) -> None:
     (sample,) = evaluation_samples(words, store, np.array([3]), max_length=10)
     assert words.decode(sample.encoding.ids.tolist()) == TEXTS[3][:8]
+
+
+@pytest.mark.parametrize("context", ["causal", "bidirectional"])
+def test_evaluation_predicts_the_response_alone_where_there_is_one(
+    words: Domain,
+    store: TokenStore,
+    context: PrefixContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The targets are the same, whichever way a run reads the context."""
+    (whole,) = evaluation_samples(words, store, np.array([0]), max_length=40,
+                                  direction="left_to_right")  # fmt: skip
+    answer = replace(whole.encoding, response_start=11)
+    monkeypatch.setattr(type(words), "assemble", lambda *_, **__: answer)
+    (sample,) = evaluation_samples(
+        words, store, np.array([0]), max_length=40, direction="left_to_right", context=context
+    )
+    assert words.decode(answer.ids[sample.positions].tolist()) == "brownfox"
+    assert sample.positions.tolist() == [position for position in whole.positions if position >= 11]
+    assert sample.row.targets[EVALUATION].positions.tolist() == (sample.positions - 1).tolist()
+    assert sample.row.visibility is not None
+    context_steps = sample.row.visibility.step[:11].tolist()
+    assert context_steps == ([0] * 11 if context == "bidirectional" else list(range(11)))
+
+
+def test_a_run_is_evaluated_on_contexts_as_its_first_objective_reads_them(words: Domain) -> None:
+    prefix, causal = PrefixLanguageModelling(words), CausalLanguageModelling(words)
+    assert evaluation_context([prefix, causal]) == "bidirectional"
+    assert evaluation_context([causal, prefix]) == "causal"
 
 
 def test_no_records_make_an_empty_batch(words: Domain, store: TokenStore) -> None:

@@ -152,5 +152,5 @@ def test_stores_of_a_later_format_are_refused(tmp_path: Path) -> None:
 
 def test_records_are_not_read_when_a_store_is_opened(tmp_path: Path) -> None:
     store = write(tmp_path / "s", RECORDS)
-    assert isinstance(store.tokens, np.memmap)
+    assert isinstance(store.tokens.base, np.memmap)
     assert not store.tokens.flags.writeable

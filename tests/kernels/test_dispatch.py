@@ -22,6 +22,74 @@ SCORES = torch.zeros(1, 2)
 ALLOWED = torch.tensor([[3]], dtype=torch.int32)
 
 
+CUDA = torch.device("cuda")
+
+
+def use_card(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int]) -> None:
+    """What torch says of a machine with one GPU, called Card."""
+    major, minor = capability
+    card = types.SimpleNamespace(name="Card", major=major, minor=minor)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: card)
+
+
+@pytest.fixture
+def proven_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU on which the kernels were proven."""
+    monkeypatch.delitem(sys.modules, "seqmlm_kernels.triton_backend", raising=False)
+    use_card(monkeypatch, (9, 0))
+    monkeypatch.setattr(dispatch, "PROVEN_CAPABILITIES", frozenset({(9, 0)}))
+    dispatch._log_fallback.cache_clear()
+
+
+@pytest.mark.usefixtures("proven_card")
+def test_automatic_backend_on_a_proven_gpu_is_triton() -> None:
+    assert dispatch._automatic_backend(CUDA, (torch.bfloat16,), 64) == "triton"
+
+
+@pytest.mark.usefixtures("proven_card")
+@pytest.mark.parametrize(
+    ("dtypes", "head_dim", "reason"),
+    [
+        ((torch.float16, torch.float64), 64, "its kernels have no torch.float64"),
+        ((torch.float16,), 288, "head_dim is 288 and its kernels have at most 256"),
+    ],
+    ids=["dtype", "head_dim"],
+)
+def test_automatic_backend_is_torch_where_triton_cannot_run_the_call(
+    caplog: pytest.LogCaptureFixture,
+    dtypes: tuple[torch.dtype, ...],
+    head_dim: int,
+    reason: str,
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="seqmlm_kernels"):
+        chosen = dispatch.select_backend("auto", CUDA, dtypes=dtypes, head_dim=head_dim)
+    assert chosen is torch_backend
+    prefix = "backend 'auto' runs torch instead of triton on CUDA: "
+    assert [record.message for record in caplog.records] == [prefix + reason]
+
+
+@pytest.mark.usefixtures("proven_card")
+@pytest.mark.parametrize(
+    ("capability", "reason"),
+    [
+        ((8, 9), "its kernels have not been proven on Card; ask for it by name"),
+        ((7, 5), "Card has compute capability 7.5 and the kernels need at least 8.0"),
+    ],
+    ids=["unproven", "old"],
+)
+def test_automatic_backend_is_torch_on_other_gpus(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capability: tuple[int, int],
+    reason: str,
+) -> None:
+    use_card(monkeypatch, capability)
+    with caplog.at_level(logging.WARNING, logger="seqmlm_kernels"):
+        assert dispatch.select_backend("auto", CUDA) is torch_backend
+    assert caplog.records[0].message.endswith(reason)
+
+
 def test_automatic_backend_on_cpu_is_torch() -> None:
     assert dispatch.select_backend("auto", torch.device("cpu")) is torch_backend
 
@@ -81,9 +149,7 @@ def test_old_device_is_the_reason(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], reason: str | None
 ) -> None:
     monkeypatch.delitem(sys.modules, "seqmlm_kernels.triton_backend", raising=False)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capability)
-    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "Card")
+    use_card(monkeypatch, capability)
     assert dispatch.why_unavailable("triton", torch.device("cuda")) == reason
 
 

@@ -26,7 +26,7 @@ def corrupt(
         mask_id=MASK_ID,
         token_range=TOKEN_RANGE,
         generator=np.random.default_rng(seed),
-    )
+    ).ids
     assert (ids == TRUE_ID).all(), "the true ids were changed"
     assert corrupted.dtype == np.int32
     return corrupted[positions], corrupted[1::2]
@@ -97,7 +97,7 @@ def test_nothing_selected_changes_nothing(per: str) -> None:
         mask_id=MASK_ID,
         token_range=TOKEN_RANGE,
         generator=np.random.default_rng(0),
-    )
+    ).ids
     assert corrupted.tolist() == [TRUE_ID]
 
 

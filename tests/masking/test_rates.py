@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from seqmlm.data.samples import SampleBuilder, TrainingSequences
+from seqmlm.data.store import TokenStore
 from seqmlm.domain import Domain
+from seqmlm.encoding import Encoding
 from seqmlm.errors import ConfigError
 from seqmlm.masking.counts import MaskCounts
 from seqmlm.masking.policy import Masked, MaskingPolicy
 from seqmlm.masking.rate import RateSchedule
 from seqmlm.objectives.mlm import MaskedLanguageModelling
+from seqmlm.registry import SELECTORS
 
 
 def policy(**settings: Any) -> MaskingPolicy:
@@ -106,6 +112,41 @@ def test_static_masks_repeat(copies: int, expected: list[int], words: Domain) ->
     assert [objective.mask_epoch(epoch) for epoch in range(4)] == expected
 
 
+@pytest.mark.parametrize("selector", SELECTORS.builtin)
+def test_every_selector_repeats_static_masks_and_renews_dynamic_ones(
+    selector: str, typed_words: Domain, word_store: Callable[[Sequence[str]], TokenStore]
+) -> None:
+    store = word_store(["static masks come back every time", "and dynamic ones do not"])
+
+    def masks_of_epochs(copies: int) -> list[bytes]:
+        options = {"types": [0, 1]} if selector in ("typed", "group") else {}
+        policy = {"rate": 0.4, "copies": copies, "selector": {"name": selector, **options}}
+        objective = MaskedLanguageModelling(typed_words, policy)
+        objective.fit(TrainingSequences(store, np.arange(2)))
+        builder = SampleBuilder(typed_words, store, [objective], max_length=64, seed=0)
+        return [builder.batch(epoch, np.arange(2)).ids.numpy().tobytes() for epoch in range(4)]
+
+    assert len(set(masks_of_epochs(1))) == 1
+    two = masks_of_epochs(2)
+    assert two[:2] == two[2:]
+    assert len(set(two)) == 2
+    assert len(set(masks_of_epochs(0))) > 2
+
+
+@pytest.fixture
+def typed_words(words: Domain) -> Domain:
+    """The domain of words, every second one of type 1."""
+
+    class TypedWords(type(words)):  # type: ignore[misc]
+        def assemble(self, *args: Any, **options: Any) -> Encoding:
+            encoding: Encoding = super().assemble(*args, **options)
+            types = np.arange(encoding.num_units, dtype=np.int32) % 2
+            return replace(encoding, unit_types=types)
+
+    domain: Domain = TypedWords()
+    return domain
+
+
 @pytest.mark.parametrize("copies", [-1, 1.5, True])
 def test_copies_are_a_whole_number(copies: Any) -> None:
     with pytest.raises(ConfigError, match="copies ="):
@@ -119,6 +160,12 @@ def test_counts_tell_what_the_encoder_sees(words: Domain) -> None:
     assert counts.masked + counts.replaced + counts.kept == counts.selected == counts.predicted
     assert counts.masked == (masked.ids == words.vocabulary.special.mask).sum()
     assert counts.masked + counts.replaced == (masked.ids != truth).sum()
+
+
+def test_counts_of_older_checkpoints_can_be_read(words: Domain) -> None:
+    """They do not have the tokens without a candidate."""
+    old = {"maskable": 10, "selected": 2, "masked": 2, "replaced": 0, "kept": 0, "predicted": 2}
+    assert MaskCounts(**old) + MaskCounts(10, 2, 0, 2, 0, 2, 1) == MaskCounts(20, 4, 2, 2, 0, 4, 1)
 
 
 def test_counts_add_up_and_describe_themselves() -> None:

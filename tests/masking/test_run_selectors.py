@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from seqmlm.encoding import Encoding
 from seqmlm.errors import ConfigError
+from seqmlm.masking.corruptors import Corruption
 from seqmlm.masking.policy import MaskingPolicy
 from seqmlm.masking.selectors import (
     BlockSelector,
@@ -63,8 +64,8 @@ def histogram(selector: RunSelector, *, units: int, sequences: int) -> tuple[Cou
 class _Nothing:
     mask_share = 0.0
 
-    def corrupt(self, ids: np.ndarray, selection: Selection, **options: object) -> np.ndarray:
-        return ids.copy()
+    def corrupt(self, ids: np.ndarray, selection: Selection, **options: object) -> Corruption:
+        return Corruption(ids.copy(), selection)
 
 
 def test_ngram_lengths_have_the_shares_of_macbert(chi_square_p: ChiSquare) -> None:

@@ -12,7 +12,8 @@ import pytest
 from seqmlm.domain import Domain
 from seqmlm.encoding import Encoding
 from seqmlm.errors import ConfigError, DataError
-from seqmlm.masking.scored import ScoredSelector, unigram_surprisal
+from seqmlm.masking.scored import ScoredSelector
+from seqmlm.masking.scores import unigram_surprisal
 from seqmlm.masking.typed import GroupSelector, TypedSelector
 
 ChiSquare = Callable[[npt.ArrayLike, npt.ArrayLike], float]

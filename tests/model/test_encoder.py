@@ -212,6 +212,27 @@ def test_segments_tell_equal_tokens_apart(words: Domain, build_model: Models) ->
     assert not torch.allclose(same, other, atol=1e-2)
 
 
+def test_roles_tell_equal_tokens_apart(words: Domain, build_model: Models) -> None:
+    model = build_model(words, roles=3)
+    (row,) = rows_of(words, ["aaaa"])
+    first, last = (
+        hidden_of(model, [replace(row, role_ids=np.full_like(row.ids, role))])[0] for role in (0, 2)
+    )
+    assert not torch.allclose(first, last, atol=1e-2)
+
+
+def test_a_row_without_roles_has_role_0_alone_and_beside_a_row_with_roles(
+    words: Domain, build_model: Models
+) -> None:
+    model = build_model(words, roles=2)
+    (row,) = rows_of(words, ["aaaa"])
+    (alone,) = hidden_of(model, [row])
+    others = [replace(row, role_ids=np.full_like(row.ids, role)) for role in (0, 1)]
+    beside, zero, _ = hidden_of(model, [row, *others])
+    torch.testing.assert_close(beside, alone, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(zero, alone, rtol=1e-5, atol=1e-5)
+
+
 def test_local_layers_see_no_further_than_their_window(words: Domain, build_model: Models) -> None:
     """Layer 0 is global: in a model of layer 1 alone a change two windows away is not seen."""
     model = build_model(words, layers=2, window=2, global_every=2)

@@ -27,11 +27,11 @@ def row_of(words: Domain, text: str, direction: Direction = "left_to_right") -> 
 
 
 def test_each_letter_is_predicted_where_the_token_before_it_stands(words: Domain) -> None:
-    """<start> a b . c <end>: blanks and dots are context, never targets."""
+    """<start> a b . c <end>: blanks and dots are context, never targets; the end is one."""
     row = row_of(words, "ab.c")
     targets, ids = row.targets["clm"], row.ids
-    assert targets.positions.tolist() == [0, 1, 3]
-    assert targets.labels.tolist() == [ids[1], ids[2], ids[4]]
+    assert targets.positions.tolist() == [0, 1, 3, 4]
+    assert targets.labels.tolist() == [ids[1], ids[2], ids[4], words.vocabulary.special.end]
     assert row.visibility is not None
     assert row.visibility.step.tolist() == row.visibility.reach.tolist() == [0, 1, 2, 3, 4, 5]
     assert set(row.visibility.group.tolist()) == {-1}
@@ -40,8 +40,8 @@ def test_each_letter_is_predicted_where_the_token_before_it_stands(words: Domain
 def test_right_to_left_is_the_mirror_image(words: Domain) -> None:
     row = row_of(words, "ab.c", "right_to_left")
     targets, ids = row.targets["clm"], row.ids
-    assert targets.positions.tolist() == [2, 3, 5]
-    assert targets.labels.tolist() == [ids[1], ids[2], ids[4]]
+    assert targets.positions.tolist() == [1, 2, 3, 5]
+    assert targets.labels.tolist() == [words.vocabulary.special.start, ids[1], ids[2], ids[4]]
     assert row.visibility is not None
     assert row.visibility.step.tolist() == row.visibility.reach.tolist() == [5, 4, 3, 2, 1, 0]
 
@@ -103,11 +103,32 @@ def test_the_loss_is_the_sum_of_stepwise_runs(words: Domain, build_model: Models
             )
         )
     torch.testing.assert_close(whole.total, torch.cat(steps).sum(), rtol=1e-5, atol=1e-5)
-    assert float(whole.count) == 9
+    assert float(whole.count) == 9 + 1  # letters and the end
 
 
-def test_a_sequence_without_letters_has_no_targets(words: Domain) -> None:
-    assert not len(row_of(words, ". .").targets["clm"].positions)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_where_a_window_is_cut_no_end_is_predicted(words: Domain, direction: Direction) -> None:
+    """The model would learn to stop in mid-sentence."""
+    objective = CausalLanguageModelling(words, direction)
+    cut = replace(words.parse("ab.c"), is_cut=True)
+    (row,) = objective.rows(cut, np.random.default_rng(0))
+    assert sorted(row.targets["clm"].labels) == sorted(row.ids[[1, 2, 4]])
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_letters_and_the_end_may_be_predicted_and_nothing_else(
+    words: Domain, direction: Direction
+) -> None:
+    allowed = row_of(words, "ab", direction).targets["clm"].allowed
+    assert allowed is not None
+    special = words.vocabulary.special
+    last = special.end if direction == "left_to_right" else special.start
+    assert np.flatnonzero(allowed.mask()).tolist() == [last, *range(7, 33)]
+
+
+def test_of_a_sequence_without_letters_only_the_end_is_predicted(words: Domain) -> None:
+    targets = row_of(words, ". .").targets["clm"]
+    assert targets.labels.tolist() == [words.vocabulary.special.end]
 
 
 def test_unknown_directions_are_refused(words: Domain) -> None:

@@ -132,6 +132,6 @@ def test_mask_token_rate_comes_from_the_policy(words: Domain) -> None:
     assert MaskedLanguageModelling(words, {"rate": 0.4}).mask_token_rate == pytest.approx(0.32)
 
 
-def test_faults_in_the_policy_name_the_objective(words: Domain) -> None:
-    with pytest.raises(ConfigError, match=r"objectives\.mlm\.policy\.rte: unknown key"):
+def test_faults_in_the_policy_name_its_place_in_the_configuration(words: Domain) -> None:
+    with pytest.raises(ConfigError, match=r"^objectives\.0\.policy\.rte: unknown key"):
         OBJECTIVES.build({"name": "mlm", "policy": {"rte": 1}}, words, where="objectives.0")

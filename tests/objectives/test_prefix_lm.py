@@ -34,8 +34,18 @@ def test_the_context_has_step_0_and_the_response_counts_from_1(words: Domain) ->
     expected = [0] * prefix + list(range(1, len(row.ids) - prefix + 1))
     assert row.visibility.step.tolist() == row.visibility.reach.tolist() == expected
     targets = row.targets["prefix_lm"]
-    assert targets.positions.tolist() == list(range(prefix - 1, 6))
-    assert targets.labels.tolist() == row.ids[prefix:7].tolist()
+    assert targets.positions.tolist() == list(range(prefix - 1, 7))
+    assert targets.labels.tolist() == row.ids[prefix:].tolist()
+    assert row.ids[-1] == words.vocabulary.special.end
+
+
+def test_where_a_window_is_cut_no_end_is_predicted(words: Domain) -> None:
+    cut = replace(words.parse("abcdef"), is_cut=True)
+    (row,) = PrefixLanguageModelling(words).rows(cut, np.random.default_rng(0))
+    whole, _ = row_of(words, "abcdef")
+    assert (
+        row.targets["prefix_lm"].labels.tolist() == whole.targets["prefix_lm"].labels.tolist()[:-1]
+    )
 
 
 def test_every_split_is_drawn_equally_often(
@@ -45,6 +55,17 @@ def test_every_split_is_drawn_equally_often(
     counts = np.bincount(prefixes, minlength=7)[1:]
     assert counts.sum() == 1_200
     assert chi_square_p(counts, [200] * 6) > 1e-3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_response_that_the_encoding_gives_is_the_one_predicted(words: Domain, seed: int) -> None:
+    encoding = replace(words.parse("abc def"), response_start=4)
+    (row,) = PrefixLanguageModelling(words).rows(encoding, np.random.default_rng(seed))
+    assert row.visibility is not None
+    assert row.visibility.step.tolist() == [0, 0, 0, 0, 1, 2, 3, 4, 5]
+    targets = row.targets["prefix_lm"]
+    assert targets.positions.tolist() == [4, 5, 6, 7], "the blank is never predicted"
+    assert targets.labels.tolist() == row.ids[5:].tolist()
 
 
 @pytest.mark.parametrize("backend", ["torch", "reference"])

@@ -8,9 +8,13 @@ from typing import Final
 
 from seqmlm.errors import DataError
 
-_IRI: Final = r"<((?:[^\x00-\x20<>\"{}|^`\\]|\\u[0-9A-Fa-f]{4}|\\U[0-9A-Fa-f]{8})+)>"
-_BLANK: Final = r"(_:\w(?:[\w.\-\xb7]*[\w\-\xb7])?)"
-_LITERAL: Final = r"\"([^\"\\\n\r]*(?:\\.[^\"\\\n\r]*)*)\"(?:\^\^<[^<>\"\s]*>|@([A-Za-z][A-Za-z0-9-]*))?"
+# Possessive, so that a line of any length and content is refused in linear time.
+_IRI: Final = r"<((?:[^\x00-\x20<>\"{}|^`\\]++|\\u[0-9A-Fa-f]{4}|\\U[0-9A-Fa-f]{8})++)>"
+_BLANK: Final = r"(_:[\w:](?:[\w:.\-\xb7]*[\w:\-\xb7])?)"
+_LITERAL: Final = (
+    r"\"([^\"\\\n\r]*+(?:\\.[^\"\\\n\r]*+)*+)\""
+    r"(?:\^\^<[^<>\"\s]*+>|@([A-Za-z][A-Za-z0-9-]*+))?"
+)
 _STATEMENT: Final = re.compile(
     rf"(?:{_IRI}|{_BLANK})[ \t]*{_IRI}[ \t]*(?:{_IRI}|{_BLANK}|{_LITERAL})[ \t]*\.[ \t]*(?:#.*)?"
 )

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from seqmlm.data.report import ReadReport
 from seqmlm.data.text_source import open_text, source_name
-from seqmlm.errors import DataError, suggestion
-from seqmlm_domains.kg.n_triples import parse_n_triple
+from seqmlm.errors import DataError
+from seqmlm_domains.kg.rdf import RDF_SUFFIXES, TEXT_IRIS, LiteralTexts, is_rdf, read_statements
 
-TRIPLE_SUFFIXES: Final = (".tsv", ".txt", ".csv", ".nt")
+TRIPLE_SUFFIXES: Final = (".tsv", ".txt", ".csv", *RDF_SUFFIXES)
 """Formats of triples, each also with ``.gz``; a file of another suffix is read as TSV."""
 
-HEADER: Final = {("head", "relation", "tail"), ("subject", "predicate", "object"), ("h", "r", "t")}
+HEADERS: Final = {("head", "relation", "tail"), ("subject", "predicate", "object"), ("h", "r", "t")}
 """First lines of a CSV or TSV file that are no triple."""
 
 IDENTIFIER_COLUMNS: Final = ("id", "identifier", "entity", "relation")
 NAME_COLUMNS: Final = ("name", "label", "synset")
 DESCRIPTION_COLUMNS: Final = ("description", "text", "definition")
+
+StatedTriple = tuple[str, str, str]
+"""Identifiers of head, relation and tail."""
+
+_BREAKS: Final = re.compile(r"[\t\n\r]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +40,17 @@ class Triple:
         relation: identifier of the predicate.
         tail: identifier of the object.
         place: file and line.
+        number: of the line, from 1.
     """
 
     head: str
     relation: str
     tail: str
     place: str = "<memory>"
+    number: int = 0
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> StatedTriple:
         """Head, relation and tail."""
         return self.head, self.relation, self.tail
 
@@ -60,40 +68,38 @@ class NameAndDescription:
     description: str = ""
 
 
-def read_triples(path: str | Path, report: ReadReport) -> Iterator[Triple]:
-    """Yield the triples of a TSV, CSV or N-Triples file, plain or gzip-compressed.
+class StatedTexts(NamedTuple):
+    """Texts that an RDF file gives beside its triples, by identifier."""
 
-    A triple that the file has had already, or with an empty field, is dropped and counted. Memory
-    grows with the number of different triples.
+    entities: dict[str, NameAndDescription]
+    relations: dict[str, NameAndDescription]
+
+
+def read_triples(
+    path: str | Path, report: ReadReport, *, seen: set[StatedTriple] | None = None
+) -> Iterator[Triple]:
+    """Yield the triples of a TSV, CSV or RDF file, plain or gzip-compressed.
+
+    A triple that was seen already, or with an empty field, is dropped and counted, as are the
+    literals of RDF but for those that :func:`read_stated_texts` takes. Memory grows with the
+    number of different triples.
 
     Args:
         path: file, or ``-`` for standard input, which is TSV.
         report: counts what is read and dropped.
+        seen: triples of other files, which are duplicates here; grows. Only this file's if None.
 
     Raises:
-        DataError: a line has not three columns; names file and line. The file cannot be read.
+        DataError: a line has not three columns, or a line break within a field; names file and
+            line. The file cannot be read.
     """
-    seen: set[tuple[str, str, str]] = set()
-    for number, fields in _rows(path):
-        place = f"{source_name(path)}, line {number}"
-        if fields is None:  # a literal value, in N-Triples
-            report.read += 1
-            report.drop("object is a literal, not an entity", place)
-            continue
-        if len(fields) != 3:
-            raise DataError(
-                f"{place}: {len(fields)} columns; a triple has 3: head, relation and tail, "
-                "parted by tabs (.tsv, .txt) or commas (.csv)."
-            )
-        head, relation, tail = (value.strip() for value in fields)
-        if number == 1 and (head.lower(), relation.lower(), tail.lower()) in HEADER:
-            continue
+    seen = set() if seen is None else seen
+    for triple in _rdf_triples(path, report) if is_rdf(path) else _tabular_triples(path, report):
         report.read += 1
-        triple = Triple(head, relation, tail, place)
-        if not (head and relation and tail):
-            report.drop("empty field", place)
+        if not all(triple.key):
+            report.drop("empty field", triple.place)
         elif triple.key in seen:
-            report.drop("duplicate triple", place)
+            report.drop("duplicate triple", triple.place)
         else:
             seen.add(triple.key)
             yield triple
@@ -105,17 +111,20 @@ def read_texts(path: str | Path) -> dict[str, NameAndDescription]:
     A TSV or CSV file with a header names its columns (:data:`NAME_COLUMNS`,
     :data:`DESCRIPTION_COLUMNS`); without one the columns are identifier, name and, if there is a
     third, description. A JSON file maps identifiers to objects with ``label`` and
-    ``description``.
+    ``description``. Of an RDF file the labels and comments of all subjects are taken.
 
     Raises:
-        DataError: a line has one column, an identifier comes twice with different texts, or the
-            file cannot be read.
+        DataError: a line has one column or no identifier, an identifier comes twice with
+            different texts, or the file cannot be read.
     """
-    if str(path).removesuffix(".gz").endswith(".json"):
+    if is_rdf(path):
+        stated = read_stated_texts(path)
+        return stated.relations | stated.entities
+    if is_json(path):
         return _read_json_texts(Path(path))
     columns: tuple[int, int, int] | None = None
     texts: dict[str, NameAndDescription] = {}
-    for number, fields in _delimited_rows(path):
+    for number, fields in delimited_rows(path):
         place = f"{source_name(path)}, line {number}"
         if columns is None:
             columns = _header_columns([field.strip().lower() for field in fields])
@@ -127,24 +136,54 @@ def read_texts(path: str | Path) -> dict[str, NameAndDescription]:
         identifier, name, description = (
             fields[column].strip() if 0 <= column < len(fields) else "" for column in columns
         )
+        if not identifier:
+            raise DataError(f"{place}: no identifier; a line is identifier TAB name.")
         text = NameAndDescription(name, description)
-        if texts.setdefault(identifier, text) != text:
+        if texts.setdefault(_unbroken(identifier, place), text) != text:
             raise DataError(f"{place}: {identifier!r} has a text already, and it is another one.")
     return texts
 
 
-def _rows(path: str | Path) -> Iterator[tuple[int, list[str] | None]]:
-    """Line numbers and fields; None for an N-Triples line whose object is a literal."""
-    if not str(path).removesuffix(".gz").endswith(".nt"):
-        yield from _delimited_rows(path)
-        return
-    with open_text(path) as file:
-        for number, line in enumerate(file, start=1):
-            if (text := line.strip()) and not text.startswith("#"):
-                yield number, parse_n_triple(text, f"{source_name(path)}, line {number}")
+def read_stated_texts(path: str | Path) -> StatedTexts:
+    """Return the texts that ``rdfs:label``, ``skos:prefLabel`` and ``rdfs:comment`` give.
+
+    A subject that the file uses as a predicate, and in no other place of a triple, is a relation;
+    every other one is an entity. One pass over the file.
+
+    Raises:
+        DataError: as for :func:`~seqmlm_domains.kg.rdf.read_statements`, also ConfigError.
+    """
+    literals = LiteralTexts()
+    predicates: set[str] = set()
+    nodes: set[str] = set()
+    for placed in read_statements(path):
+        statement = placed.statement
+        if not literals.add(statement) and not statement.is_literal:
+            predicates.add(statement.relation)
+            nodes |= {statement.head, statement.tail}
+    texts = StatedTexts({}, {})
+    for identifier in dict.fromkeys([*literals.names, *literals.descriptions]):
+        text = NameAndDescription(
+            literals.names.get(identifier, ""), literals.descriptions.get(identifier, "")
+        )
+        if identifier in predicates:
+            texts.relations[identifier] = text
+        if identifier in nodes or identifier not in predicates:
+            texts.entities[identifier] = text
+    return texts
 
 
-def _delimited_rows(path: str | Path) -> Iterator[tuple[int, list[str]]]:
+def is_json(path: str | Path) -> bool:
+    """Say whether a file's suffix is that of JSON, perhaps with ``.gz``."""
+    return str(path).removesuffix(".gz").endswith(".json")
+
+
+def delimited_rows(path: str | Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield line numbers and fields of a CSV file, or of a file with tabs; empty lines left out.
+
+    Raises:
+        DataError: the CSV is malformed, or the file cannot be read.
+    """
     with open_text(path) as file:
         if str(path).removesuffix(".gz").endswith(".csv"):
             rows = csv.reader(file, strict=True)
@@ -161,6 +200,45 @@ def _delimited_rows(path: str | Path) -> Iterator[tuple[int, list[str]]]:
                 yield number, line.rstrip("\n").split("\t")
 
 
+def _rdf_triples(path: str | Path, report: ReadReport) -> Iterator[Triple]:
+    for placed in read_statements(path):
+        statement = placed.statement
+        if not statement.is_literal:
+            yield Triple(
+                statement.head, statement.relation, statement.tail, placed.place, placed.number
+            )
+        elif statement.relation in TEXT_IRIS:
+            report.note("label or comment taken as a text", placed.place)
+        else:
+            report.read += 1
+            report.drop("object is a literal, not an entity", placed.place)
+
+
+def _tabular_triples(path: str | Path, report: ReadReport) -> Iterator[Triple]:
+    is_first = True
+    for number, fields in delimited_rows(path):
+        place = f"{source_name(path)}, line {number}"
+        if len(fields) != 3:
+            columns = "1 column" if len(fields) == 1 else f"{len(fields)} columns"
+            raise DataError(
+                f"{place}: {columns}; a triple has 3: head, relation and tail, "
+                "parted by tabs (.tsv, .txt) or commas (.csv)."
+            )
+        head, relation, tail = (_unbroken(field.strip(), place) for field in fields)
+        if is_first and (head.lower(), relation.lower(), tail.lower()) in HEADERS:
+            report.note("first line is a header, not a triple", place)
+        else:
+            yield Triple(head, relation, tail, place, number)
+        is_first = False
+
+
+def _unbroken(identifier: str, place: str) -> str:
+    """The identifier, if it can be written into a line of tab-separated fields."""
+    if _BREAKS.search(identifier):
+        raise DataError(f"{place}: {identifier!r} holds a tab or line break; no identifier may.")
+    return identifier
+
+
 def _header_columns(fields: list[str]) -> tuple[int, int, int] | None:
     """Columns of identifier, name and description, -1 where absent; None if it is no header."""
 
@@ -175,95 +253,18 @@ def _header_columns(fields: list[str]) -> tuple[int, int, int] | None:
 
 def _read_json_texts(path: Path) -> dict[str, NameAndDescription]:
     with open_text(path) as file:
-        try:
-            content = json.load(file)
-        except ValueError as error:
-            raise DataError(f"{path}: not valid JSON ({error}).") from error
+        text = "".join(file)
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not valid JSON ({error}).") from error
     if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
         raise DataError(f"{path}: it must map identifiers to objects with label and description.")
+    if "" in content:
+        raise DataError(f"{path}: one identifier is empty.")
     return {
-        identifier: NameAndDescription(
+        _unbroken(identifier, str(path)): NameAndDescription(
             str(entry.get("label") or ""), str(entry.get("description") or "")
         )
         for identifier, entry in content.items()
     }
-
-
-@dataclass(frozen=True)
-class GraphFolder:
-    """Where the parts of a graph lie.
-
-    Args:
-        train: file of the training triples.
-        validation: of those that choose between models; None if there is none.
-        test: of those that are kept for the end; None if there is none.
-        entity_texts: of names and descriptions; None if there is none.
-        entity_descriptions: of longer descriptions alone; None if there is none.
-        relation_texts: as for entities.
-    """
-
-    train: Path
-    validation: Path | None = None
-    test: Path | None = None
-    entity_texts: Path | None = None
-    entity_descriptions: Path | None = None
-    relation_texts: Path | None = None
-
-    @classmethod
-    def find(cls, folder: Path) -> GraphFolder:
-        """Recognise the files of a folder by name.
-
-        Triples: ``train``, ``valid``, ``validation`` or ``dev``, and ``test``, each ``.tsv``,
-        ``.txt``, ``.csv`` or ``.nt``. Texts: ``entities.tsv`` with a header, or
-        ``entity2text.txt``, ``entity2textlong.txt`` and ``relation2text.txt`` (KG-BERT), or
-        ``relations.tsv``; ``entities.json`` and ``relations.json``. Each also with ``.gz``.
-
-        Raises:
-            DataError: there are no training triples, or two files of one kind.
-        """
-        names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
-
-        def one(
-            stems: tuple[str, ...], suffixes: tuple[str, ...], fits: Callable[[Path], bool]
-        ) -> Path | None:
-            wanted = {
-                stem + suffix + packed
-                for stem in stems
-                for suffix in suffixes
-                for packed in ("", ".gz")
-            }
-            found = [folder / name for name in names if name in wanted and fits(folder / name)]
-            if len(found) > 1:
-                both = " and ".join(path.name for path in found)
-                raise DataError(f"{folder}: {both} are two files for one purpose. Keep one.")
-            return found[0] if found else None
-
-        def anything(path: Path) -> bool:
-            return True
-
-        train = one(("train",), TRIPLE_SUFFIXES, anything)
-        if train is None:
-            hint = suggestion("train.tsv", names)
-            raise DataError(
-                f"{folder}: no training triples; looked for train.tsv, train.txt, train.csv and "
-                f"train.nt.{hint} Name the file itself to read a graph without a split."
-            )
-        texts = ("entities", "entity2text")
-        return cls(
-            train=train,
-            validation=one(("valid", "validation", "dev"), TRIPLE_SUFFIXES, anything),
-            test=one(("test",), TRIPLE_SUFFIXES, anything),
-            entity_texts=one(texts, (".tsv", ".txt", ".csv", ".json"), _has_texts),
-            entity_descriptions=one(("entity2textlong",), (".txt", ".tsv"), anything),
-            relation_texts=one(
-                ("relations", "relation2text"), (".tsv", ".txt", ".csv", ".json"), _has_texts
-            ),
-        )
-
-
-def _has_texts(path: Path) -> bool:
-    """Whether a file has more than a column of identifiers."""
-    if str(path).removesuffix(".gz").endswith(".json"):
-        return True
-    first = next(_delimited_rows(path), None)
-    return first is not None and len(first[1]) > 1

@@ -21,6 +21,7 @@ from seqmlm_domains.text.reader import (
     TextReader,
     is_later_passage,
 )
+from seqmlm_domains.text.spelling import spelled_units
 from seqmlm_domains.text.tokenizer import TextTokenizer, load_tokenizer
 from seqmlm_domains.text.training import (
     ChineseUnits,
@@ -92,10 +93,7 @@ class TextDomain(Domain):
             text_field=text_field,
             passage_characters=passage_characters,
         )
-        # The highest bit of a stored token says that it begins a word: where Chinese words begin
-        # cannot be told from the ids.
-        self.token_dtype = np.uint16 if vocabulary_size <= 2**15 else np.uint32
-        self._word_mark = 1 << (8 * np.dtype(self.token_dtype).itemsize - 1)
+        self._choose_token_dtype(vocabulary_size)
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -241,17 +239,31 @@ class TextDomain(Domain):
         """Return normalised text, special tokens left out, unknown ones as U+FFFD."""
         return self._tokenizer.decode(ids)
 
+    def documents(self, store: TokenStore) -> npt.NDArray[np.int64]:
+        """Return the document of each passage."""
+        is_later = [is_later_passage(name) for name in store.names()]
+        is_later[:1] = [False]  # whatever its title looks like
+        return np.cumsum(np.logical_not(is_later), dtype=np.int64) - 1
+
+    def segment_starts(self, tokens: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.bool_]:
+        """Say where sentences and lines begin."""
+        starts_word = (tokens & self._word_mark) != 0
+        return self._tokenizer.sentence_starts.find(self.token_ids(tokens), starts_word)
+
+    def spelled_units(self, words: Sequence[str]) -> list[tuple[tuple[int, ...] | None, ...]]:
+        """Return four spellings: with and without a blank before it, and a capital letter."""
+        return spelled_units(self._tokenizer, words)
+
     def similarity_groups(self, store: TokenStore) -> npt.NDArray[np.int64]:
         """Keep the passages of a document together.
 
         A document of more than a twentieth of the corpus, which no split could hold out, is
         parted into consecutive stretches of a hundredth.
         """
-        is_first = [not is_later_passage(name) for name in store.names()]
-        document = np.cumsum(is_first) - 1
+        document = self.documents(store)
         sizes = np.bincount(document, weights=store.lengths)
         starts = store.offsets[:-1]
-        position = starts - starts[np.flatnonzero(is_first)][document]
+        position = starts - starts[np.flatnonzero(np.diff(document, prepend=-1))][document]
         stretch = position * _STRETCHES // max(1, len(store.tokens))
         stretch[sizes[document] * _DOCUMENTS_AT_LEAST <= len(store.tokens)] = 0
         return np.unique(document * _STRETCHES + stretch, return_inverse=True)[1].astype(np.int64)
@@ -269,6 +281,15 @@ class TextDomain(Domain):
         """
         self._use(load_tokenizer(folder, self._settings))
 
+    def _choose_token_dtype(self, num_values: int) -> None:
+        """Leave room for a mark above the values of stored tokens.
+
+        The highest bit of a stored token says that it begins a word: where Chinese words begin
+        cannot be told from the ids.
+        """
+        self.token_dtype = np.uint16 if num_values <= 2**15 else np.uint32
+        self._word_mark = 1 << (8 * np.dtype(self.token_dtype).itemsize - 1)
+
     def _use(self, tokenizer: TextTokenizer) -> None:
         self._tokenizer = tokenizer
         self.vocabulary = tokenizer.vocabulary
@@ -277,6 +298,19 @@ class TextDomain(Domain):
         low, high = self.vocabulary.ranges[self.name]
         maskable: npt.NDArray[np.bool_] = (ids >= low) & (ids < high)
         return maskable
+
+    def _unit_ids(self, content: IntArray, starts_word: npt.NDArray[np.bool_]) -> IntArray:
+        """Number the words.
+
+        One with an unknown token inside is one unit; one with nothing else gets no number.
+        """
+        positions = np.flatnonzero(self._is_maskable(content))
+        words = np.cumsum(starts_word)[positions]
+        begins = np.ones(len(words), np.bool_)
+        begins[1:] = words[1:] != words[:-1]
+        unit_ids = np.full(len(content), NOT_MASKABLE, np.int32)
+        unit_ids[positions] = np.cumsum(begins) - 1
+        return unit_ids
 
     def _encoding(
         self,
@@ -289,11 +323,8 @@ class TextDomain(Domain):
         ids = np.empty(len(content) + 2, np.int32)
         ids[0], ids[-1] = special.start, special.end
         ids[1:-1] = content
-        # A word with an unknown token inside is one unit; one with nothing else gets no number.
-        positions = np.flatnonzero(self._is_maskable(content))
-        words = np.cumsum(starts_word)[positions]
         unit_ids = np.full(len(ids), NOT_MASKABLE, np.int32)
-        unit_ids[positions + 1] = np.cumsum(np.diff(words, prepend=-1) != 0) - 1
+        unit_ids[1:-1] = self._unit_ids(content, starts_word)
         return Encoding(
             ids=ids, unit_ids=unit_ids, segment_ids=np.zeros(len(ids), np.int32), offsets=offsets
         )

@@ -131,7 +131,7 @@ class TextReader:
                 yield name, map(itemgetter(1), group)
             return
         rows: dict[str, Callable[[], Iterator[tuple[int, Any]]]] = {
-            "jsonl": lambda: _json_values(text, self.text_field, place),
+            "jsonl": lambda: json_values(text, self.text_field, place, option="domain.text_field"),
             "csv": lambda: _csv_values(text, self.text_field, ",", place),
             "tsv": lambda: _csv_values(text, self.text_field, "\t", place),
         }
@@ -220,7 +220,18 @@ def _bounded_lines(text: TextIO, place: str) -> Iterator[str]:
         yield line
 
 
-def _json_values(text: TextIO, text_field: str, place: str) -> Iterator[tuple[int, Any]]:
+def json_values(text: TextIO, name: str, place: str, *, option: str) -> Iterator[tuple[int, Any]]:
+    """Yield line number and value of one field of JSON Lines; blank lines are skipped.
+
+    Args:
+        text: the open file.
+        name: of the field.
+        place: the file's name, for messages.
+        option: setting that names the field, for messages.
+
+    Raises:
+        DataError: a line is not an object with this field; names file and line.
+    """
     for number, line in enumerate(_bounded_lines(text, place), start=1):
         if line.isspace():
             continue
@@ -235,14 +246,14 @@ def _json_values(text: TextIO, text_field: str, place: str) -> Iterator[tuple[in
         if not isinstance(row, dict):
             raise DataError(
                 f"{place}, line {number}: {type(row).__name__} instead of an object such as "
-                f'{{"{text_field}": "..."}}.'
+                f'{{"{name}": ...}}.'
             )
-        if text_field not in row:
+        if name not in row:
             raise DataError(
-                f"{place}, line {number}: no field {text_field!r}; it has "
-                f"{', '.join(map(repr, row)) or 'none'}. Name the field with domain.text_field."
+                f"{place}, line {number}: no field {name!r}; it has "
+                f"{', '.join(map(repr, row)) or 'none'}. Name the field with {option}."
             )
-        yield number, row[text_field]
+        yield number, row[name]
 
 
 def _csv_values(text: TextIO, column: str, delimiter: str, place: str) -> Iterator[tuple[int, Any]]:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ from tokenizers import Tokenizer
 from seqmlm.errors import CheckpointError, ConfigError, DataError
 from seqmlm.vocabulary import SpecialTokens, Vocabulary
 from seqmlm_domains.text.chinese import HAN, continues_word
+from seqmlm_domains.text.sentences import SentenceStarts
 from seqmlm_domains.text.training import (
     CONTINUATION,
     END,
@@ -148,6 +150,12 @@ class TextTokenizer:
                 offsets.append(np.array([[position, position + len(MASK)]], np.int32))
                 position += len(MASK)
         return np.concatenate(ids), np.concatenate(starts), np.concatenate(offsets)
+
+    @cached_property
+    def sentence_starts(self) -> SentenceStarts:
+        """What finds the beginnings of sentences among tokens."""
+        texts = (self.decode([id]) for id in range(len(self.vocabulary)))
+        return SentenceStarts(texts, has_blanks=self._settings.kind != "wordpiece")
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ``ids``: special tokens left out, unknown ones as U+FFFD."""

@@ -8,51 +8,37 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from seqmlm_kernels.triton.attention_forward import load_rows, store_rows
-from seqmlm_kernels.triton.tiles import (
-    CHUNK,
-    ROW_LENGTH,
-    as_bits,
-    classify_tiles,
-    index_of_lowest_bit,
-    pairs_are_visible,
+from seqmlm_kernels.triton.attention_parts import (
+    LOG2_E,
+    load_fields,
+    load_rows,
+    over_visible_tiles,
+    store_rows,
 )
-
-LOG2_E = tl.constexpr(1.4426950408889634)
+from seqmlm_kernels.triton.tiles import ROW_LENGTH, pairs_are_visible
 
 
 @triton.jit
 def add_key_gradients_of_tile(
-    k_gradient,
-    v_gradient,
-    k,
-    v,
-    q_ptr,
-    output_gradient_ptr,
-    log_sum_ptr,
-    delta_ptr,
-    q_stride,
-    gradient_stride,
+    results,
+    operands,
     first_query,
     queries_left,
-    scale_log2,
-    step,
-    key_group,
-    key_position,
-    reach_ptr,
-    group_ptr,
-    position_ptr,
     window,
+    PARTIAL: tl.constexpr,
     INNER: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     PADDED: tl.constexpr,
-    PARTIAL: tl.constexpr,
     HAS_VISIBILITY: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
     UPCAST: tl.constexpr,
     INPUT_PRECISION: tl.constexpr,
 ):
     """Add what one tile of queries contributes to the gradients of a tile of keys and values."""
+    k_gradient, v_gradient = results
+    k, v, query_pointers, query_strides, scale_log2, keys, queries = operands
+    q_ptr, output_gradient_ptr, log_sum_ptr, delta_ptr = query_pointers
+    q_stride, gradient_stride = query_strides
     first_query = tl.cast(first_query, tl.int64)
     q = load_rows(
         q_ptr + first_query * q_stride,
@@ -88,14 +74,17 @@ def add_key_gradients_of_tile(
     if PARTIAL:
         visible = inside[None, :]
         if HAS_VISIBILITY or HAS_WINDOW:
-            reach = offsets
-            query_group = offsets
-            query_position = offsets
-            if HAS_VISIBILITY:
-                reach = tl.load(reach_ptr + first_query + offsets, mask=inside, other=0)
-                query_group = tl.load(group_ptr + first_query + offsets, mask=inside, other=-1)
-            if HAS_WINDOW:
-                query_position = tl.load(position_ptr + first_query + offsets, mask=inside, other=0)
+            step, key_group, key_position = keys
+            reach_ptr, group_ptr, position_ptr = queries
+            reach, query_group, query_position = load_fields(
+                reach_ptr + first_query,
+                group_ptr + first_query,
+                position_ptr + first_query,
+                offsets,
+                inside,
+                HAS_VISIBILITY=HAS_VISIBILITY,
+                HAS_WINDOW=HAS_WINDOW,
+            )
             visible = visible & pairs_are_visible(
                 reach[None, :],
                 query_group[None, :],
@@ -173,9 +162,6 @@ def attention_backward_keys_kernel(
     sequence_start = tl.load(row_ptr + 2)
     num_queries = tl.load(row_ptr + 3) - sequence_start
     first_token = sequence_start.to(tl.int64)
-    reach_ptr += sequence_start
-    query_group_ptr = group_ptr + sequence_start
-    query_position_ptr = position_ptr + sequence_start
 
     offsets = tl.arange(0, OUTER)
     inside = offsets < stop - start
@@ -199,95 +185,60 @@ def attention_backward_keys_kernel(
         CHECK_ROWS=True,
         UPCAST=UPCAST,
     )
-    step = offsets
-    group = offsets
-    position = offsets
-    if HAS_VISIBILITY:
-        step = tl.load(step_ptr + start + offsets, mask=inside, other=0)
-        group = tl.load(group_ptr + start + offsets, mask=inside, other=0)
-    if HAS_WINDOW:
-        position = tl.load(position_ptr + start + offsets, mask=inside, other=0)
+    keys = load_fields(
+        step_ptr + start,
+        group_ptr + start,
+        position_ptr + start,
+        offsets,
+        inside,
+        HAS_VISIBILITY=HAS_VISIBILITY,
+        HAS_WINDOW=HAS_WINDOW,
+    )
+    queries = (
+        reach_ptr + sequence_start,
+        group_ptr + sequence_start,
+        position_ptr + sequence_start,
+    )
     scale_log2 = scale * LOG2_E
-    k_gradient = tl.zeros([OUTER, PADDED], tl.float32)
-    v_gradient = tl.zeros([OUTER, PADDED], tl.float32)
-
+    results = (
+        tl.zeros([OUTER, PADDED], tl.float32),
+        tl.zeros([OUTER, PADDED], tl.float32),
+    )
     for head in range(kv_head * HEADS_PER_KV_HEAD, (kv_head + 1) * HEADS_PER_KV_HEAD):
-        q_head_ptr = q_ptr + first_token * q_stride + head * q_head_stride
-        gradient_head_ptr = (
-            output_gradient_ptr + first_token * gradient_stride + head * gradient_head_stride
+        operands = (
+            k,
+            v,
+            (
+                q_ptr + first_token * q_stride + head * q_head_stride,
+                output_gradient_ptr + first_token * gradient_stride + head * gradient_head_stride,
+                log_sum_ptr + head * tokens + first_token,
+                delta_ptr + head * tokens + first_token,
+            ),
+            (q_stride, gradient_stride),
+            scale_log2,
+            keys,
+            queries,
         )
-        log_sum_head_ptr = log_sum_ptr + head * tokens + first_token
-        delta_head_ptr = delta_ptr + head * tokens + first_token
-        if HAS_VISIBILITY or HAS_WINDOW:
-            num_tiles = tl.cdiv(num_queries, INNER)
-            outer_ptr = (
-                outer_summary_ptr
-                + tl.load(row_ptr + OUTER_COLUMN)
-                + (start - sequence_start) // OUTER
-            )
-            inner_ptr = inner_summary_ptr + tl.load(row_ptr + INNER_COLUMN)
-            for chunk in range(0, num_tiles, CHUNK):
-                lanes = chunk + tl.arange(0, CHUNK)
-                some, full = classify_tiles(
-                    inner_ptr + tl.minimum(lanes, num_tiles - 1),
-                    inner_capacity,
-                    outer_ptr,
-                    outer_capacity,
-                    window,
-                    lanes < num_tiles,
-                    HAS_VISIBILITY=HAS_VISIBILITY,
-                    HAS_WINDOW=HAS_WINDOW,
-                )
-                full = full & ((lanes + 1) * INNER <= num_queries)
-                some = some & (full == 0)
-                full_bits = as_bits(full)
-                some_bits = as_bits(some)
-                for _ in range(0, tl.sum(full.to(tl.int32), 0)):
-                    first_query = (chunk + index_of_lowest_bit(full_bits)) * INNER
-                    full_bits = full_bits & (full_bits - 1)
-                    k_gradient, v_gradient = add_key_gradients_of_tile(
-                        k_gradient, v_gradient, k, v, q_head_ptr, gradient_head_ptr,
-                        log_sum_head_ptr, delta_head_ptr, q_stride, gradient_stride, first_query,
-                        num_queries - first_query, scale_log2, step, group, position, reach_ptr,
-                        query_group_ptr, query_position_ptr, window,
-                        INNER=INNER, HEAD_DIM=HEAD_DIM, PADDED=PADDED, PARTIAL=False,
-                        HAS_VISIBILITY=HAS_VISIBILITY, HAS_WINDOW=HAS_WINDOW,
-                        UPCAST=UPCAST, INPUT_PRECISION=INPUT_PRECISION,
-                    )  # fmt: skip
-                for _ in range(0, tl.sum(some.to(tl.int32), 0)):
-                    first_query = (chunk + index_of_lowest_bit(some_bits)) * INNER
-                    some_bits = some_bits & (some_bits - 1)
-                    k_gradient, v_gradient = add_key_gradients_of_tile(
-                        k_gradient, v_gradient, k, v, q_head_ptr, gradient_head_ptr,
-                        log_sum_head_ptr, delta_head_ptr, q_stride, gradient_stride, first_query,
-                        num_queries - first_query, scale_log2, step, group, position, reach_ptr,
-                        query_group_ptr, query_position_ptr, window,
-                        INNER=INNER, HEAD_DIM=HEAD_DIM, PADDED=PADDED, PARTIAL=True,
-                        HAS_VISIBILITY=HAS_VISIBILITY, HAS_WINDOW=HAS_WINDOW,
-                        UPCAST=UPCAST, INPUT_PRECISION=INPUT_PRECISION,
-                    )  # fmt: skip
-        else:
-            full_end = num_queries // INNER * INNER
-            for first_query in range(0, full_end, INNER):
-                k_gradient, v_gradient = add_key_gradients_of_tile(
-                    k_gradient, v_gradient, k, v, q_head_ptr, gradient_head_ptr,
-                    log_sum_head_ptr, delta_head_ptr, q_stride, gradient_stride, first_query,
-                    num_queries - first_query, scale_log2, step, group, position, reach_ptr,
-                    query_group_ptr, query_position_ptr, window,
-                    INNER=INNER, HEAD_DIM=HEAD_DIM, PADDED=PADDED, PARTIAL=False,
-                    HAS_VISIBILITY=False, HAS_WINDOW=False,
-                    UPCAST=UPCAST, INPUT_PRECISION=INPUT_PRECISION,
-                )  # fmt: skip
-            if full_end < num_queries:
-                k_gradient, v_gradient = add_key_gradients_of_tile(
-                    k_gradient, v_gradient, k, v, q_head_ptr, gradient_head_ptr,
-                    log_sum_head_ptr, delta_head_ptr, q_stride, gradient_stride, full_end,
-                    num_queries - full_end, scale_log2, step, group, position, reach_ptr,
-                    query_group_ptr, query_position_ptr, window,
-                    INNER=INNER, HEAD_DIM=HEAD_DIM, PADDED=PADDED, PARTIAL=True,
-                    HAS_VISIBILITY=False, HAS_WINDOW=False,
-                    UPCAST=UPCAST, INPUT_PRECISION=INPUT_PRECISION,
-                )  # fmt: skip
+        results = over_visible_tiles(
+            add_key_gradients_of_tile,
+            results,
+            operands,
+            num_queries,
+            window,
+            outer_summary_ptr + tl.load(row_ptr + OUTER_COLUMN) + (start - sequence_start) // OUTER,
+            outer_capacity,
+            inner_summary_ptr + tl.load(row_ptr + INNER_COLUMN),
+            inner_capacity,
+            OUTER_IS_QUERIES=False,
+            INNER=INNER,
+            HEAD_DIM=HEAD_DIM,
+            PADDED=PADDED,
+            HAS_VISIBILITY=HAS_VISIBILITY,
+            HAS_WINDOW=HAS_WINDOW,
+            UPCAST=UPCAST,
+            INPUT_PRECISION=INPUT_PRECISION,
+        )
+    k_gradient, v_gradient = results
 
     KV_HEADS_STRIDE: tl.constexpr = KV_HEADS * HEAD_DIM
     contiguous_offset = (start.to(tl.int64) * KV_HEADS + kv_head) * HEAD_DIM

@@ -11,50 +11,40 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from seqmlm_kernels.triton.attention_forward import load_rows, store_rows
-from seqmlm_kernels.triton.tiles import (
-    CHUNK,
-    ROW_LENGTH,
-    as_bits,
-    classify_tiles,
-    index_of_lowest_bit,
-    pairs_are_visible,
+from seqmlm_kernels.triton.attention_parts import (
+    LOG2_E,
+    keys_are_visible,
+    load_fields,
+    load_rows,
+    over_visible_tiles,
+    store_rows,
 )
-
-LOG2_E = tl.constexpr(1.4426950408889634)
+from seqmlm_kernels.triton.tiles import ROW_LENGTH
 
 
 @triton.jit
 def add_query_gradient_of_tile(
-    q_gradient,
-    q,
-    output_gradient,
-    log_sum,
-    delta,
-    k_ptr,
-    v_ptr,
-    k_stride,
-    v_stride,
+    results,
+    operands,
     first_key,
     keys_left,
-    scale_log2,
-    query_reach,
-    query_group,
-    query_position,
-    step_ptr,
-    group_ptr,
-    position_ptr,
     window,
+    PARTIAL: tl.constexpr,
     INNER: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     PADDED: tl.constexpr,
-    PARTIAL: tl.constexpr,
     HAS_VISIBILITY: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
     UPCAST: tl.constexpr,
     INPUT_PRECISION: tl.constexpr,
 ):
     """Add what one tile of keys contributes to the gradient of a tile of queries."""
+    (q_gradient,) = results
+    q, output_gradient, log_sum, delta, key_pointers, key_strides, scale_log2, queries, keys = (
+        operands
+    )
+    k_ptr, v_ptr = key_pointers
+    k_stride, v_stride = key_strides
     first_key = tl.cast(first_key, tl.int64)
     k = load_rows(
         k_ptr + first_key * k_stride,
@@ -81,31 +71,19 @@ def add_query_gradient_of_tile(
     weight_gradient = tl.dot(output_gradient, tl.trans(v), input_precision=INPUT_PRECISION)
     score_gradient = weights * (weight_gradient - delta[:, None])
     if PARTIAL:
-        offsets = tl.arange(0, INNER)
-        inside = offsets < keys_left
-        visible = inside[None, :]
-        if HAS_VISIBILITY or HAS_WINDOW:
-            step = offsets
-            key_group = offsets
-            key_position = offsets
-            if HAS_VISIBILITY:
-                step = tl.load(step_ptr + first_key + offsets, mask=inside, other=0)
-                key_group = tl.load(group_ptr + first_key + offsets, mask=inside, other=0)
-            if HAS_WINDOW:
-                key_position = tl.load(position_ptr + first_key + offsets, mask=inside, other=0)
-            visible = visible & pairs_are_visible(
-                query_reach[:, None],
-                query_group[:, None],
-                query_position[:, None],
-                step[None, :],
-                key_group[None, :],
-                key_position[None, :],
-                window,
-                HAS_VISIBILITY=HAS_VISIBILITY,
-                HAS_WINDOW=HAS_WINDOW,
-            )
+        visible = keys_are_visible(
+            queries,
+            keys,
+            first_key,
+            keys_left,
+            window,
+            INNER=INNER,
+            HAS_VISIBILITY=HAS_VISIBILITY,
+            HAS_WINDOW=HAS_WINDOW,
+        )
         score_gradient = tl.where(visible, score_gradient, 0.0)
-    return tl.dot(score_gradient.to(k.dtype), k, q_gradient, input_precision=INPUT_PRECISION)
+    q_gradient = tl.dot(score_gradient.to(k.dtype), k, q_gradient, input_precision=INPUT_PRECISION)
+    return (q_gradient,)
 
 
 @triton.jit(do_not_specialize=["tokens", "window", "outer_capacity", "inner_capacity"])
@@ -166,9 +144,6 @@ def attention_backward_queries_kernel(
     num_keys = tl.load(row_ptr + 3) - sequence_start
     k_ptr += sequence_start.to(tl.int64) * k_stride + kv_head * k_head_stride
     v_ptr += sequence_start.to(tl.int64) * v_stride + kv_head * v_head_stride
-    step_ptr += sequence_start
-    key_group_ptr = group_ptr + sequence_start
-    key_position_ptr = position_ptr + sequence_start
 
     offsets = tl.arange(0, OUTER)
     inside = offsets < stop - start
@@ -209,82 +184,52 @@ def attention_backward_queries_kernel(
         CHECK_ROWS=True,
         UPCAST=UPCAST,
     )
-    reach = offsets
-    group = offsets
-    position = offsets
-    if HAS_VISIBILITY:
-        reach = tl.load(reach_ptr + start + offsets, mask=inside, other=0)
-        group = tl.load(group_ptr + start + offsets, mask=inside, other=-1)
-    if HAS_WINDOW:
-        position = tl.load(position_ptr + start + offsets, mask=inside, other=0)
+    queries = load_fields(
+        reach_ptr + start,
+        group_ptr + start,
+        position_ptr + start,
+        offsets,
+        inside,
+        HAS_VISIBILITY=HAS_VISIBILITY,
+        HAS_WINDOW=HAS_WINDOW,
+    )
+    keys = (
+        step_ptr + sequence_start,
+        group_ptr + sequence_start,
+        position_ptr + sequence_start,
+    )
     scale_log2 = scale * LOG2_E
-    q_gradient = tl.zeros([OUTER, PADDED], tl.float32)
-
-    if HAS_VISIBILITY or HAS_WINDOW:
-        num_tiles = tl.cdiv(num_keys, INNER)
-        outer_ptr = (
-            outer_summary_ptr + tl.load(row_ptr + OUTER_COLUMN) + (start - sequence_start) // OUTER
-        )
-        inner_ptr = inner_summary_ptr + tl.load(row_ptr + INNER_COLUMN)
-        for chunk in range(0, num_tiles, CHUNK):
-            lanes = chunk + tl.arange(0, CHUNK)
-            some, full = classify_tiles(
-                outer_ptr,
-                outer_capacity,
-                inner_ptr + tl.minimum(lanes, num_tiles - 1),
-                inner_capacity,
-                window,
-                lanes < num_tiles,
-                HAS_VISIBILITY=HAS_VISIBILITY,
-                HAS_WINDOW=HAS_WINDOW,
-            )
-            full = full & ((lanes + 1) * INNER <= num_keys)
-            some = some & (full == 0)
-            full_bits = as_bits(full)
-            some_bits = as_bits(some)
-            for _ in range(0, tl.sum(full.to(tl.int32), 0)):
-                first_key = (chunk + index_of_lowest_bit(full_bits)) * INNER
-                full_bits = full_bits & (full_bits - 1)
-                q_gradient = add_query_gradient_of_tile(
-                    q_gradient, q, output_gradient, log_sum, delta, k_ptr, v_ptr, k_stride,
-                    v_stride, first_key, num_keys - first_key, scale_log2, reach, group, position,
-                    step_ptr, key_group_ptr, key_position_ptr, window,
-                    INNER=INNER, HEAD_DIM=HEAD_DIM, PADDED=PADDED, PARTIAL=False,
-                    HAS_VISIBILITY=HAS_VISIBILITY, HAS_WINDOW=HAS_WINDOW,
-                    UPCAST=UPCAST, INPUT_PRECISION=INPUT_PRECISION,
-                )  # fmt: skip
-            for _ in range(0, tl.sum(some.to(tl.int32), 0)):
-                first_key = (chunk + index_of_lowest_bit(some_bits)) * INNER
-                some_bits = some_bits & (some_bits - 1)
-                q_gradient = add_query_gradient_of_tile(
-                    q_gradient, q, output_gradient, log_sum, delta, k_ptr, v_ptr, k_stride,
-                    v_stride, first_key, num_keys - first_key, scale_log2, reach, group, position,
-                    step_ptr, key_group_ptr, key_position_ptr, window,
-                    INNER=INNER, HEAD_DIM=HEAD_DIM, PADDED=PADDED, PARTIAL=True,
-                    HAS_VISIBILITY=HAS_VISIBILITY, HAS_WINDOW=HAS_WINDOW,
-                    UPCAST=UPCAST, INPUT_PRECISION=INPUT_PRECISION,
-                )  # fmt: skip
-    else:
-        full_end = num_keys // INNER * INNER
-        for first_key in range(0, full_end, INNER):
-            q_gradient = add_query_gradient_of_tile(
-                q_gradient, q, output_gradient, log_sum, delta, k_ptr, v_ptr, k_stride,
-                v_stride, first_key, num_keys - first_key, scale_log2, reach, group, position,
-                step_ptr, key_group_ptr, key_position_ptr, window,
-                INNER=INNER, HEAD_DIM=HEAD_DIM, PADDED=PADDED, PARTIAL=False,
-                HAS_VISIBILITY=False, HAS_WINDOW=False,
-                UPCAST=UPCAST, INPUT_PRECISION=INPUT_PRECISION,
-            )  # fmt: skip
-        if full_end < num_keys:
-            q_gradient = add_query_gradient_of_tile(
-                q_gradient, q, output_gradient, log_sum, delta, k_ptr, v_ptr, k_stride,
-                v_stride, full_end, num_keys - full_end, scale_log2, reach, group, position,
-                step_ptr, key_group_ptr, key_position_ptr, window,
-                INNER=INNER, HEAD_DIM=HEAD_DIM, PADDED=PADDED, PARTIAL=True,
-                HAS_VISIBILITY=False, HAS_WINDOW=False,
-                UPCAST=UPCAST, INPUT_PRECISION=INPUT_PRECISION,
-            )  # fmt: skip
-
+    operands = (
+        q,
+        output_gradient,
+        log_sum,
+        delta,
+        (k_ptr, v_ptr),
+        (k_stride, v_stride),
+        scale_log2,
+        queries,
+        keys,
+    )
+    results = over_visible_tiles(
+        add_query_gradient_of_tile,
+        (tl.zeros([OUTER, PADDED], tl.float32),),
+        operands,
+        num_keys,
+        window,
+        outer_summary_ptr + tl.load(row_ptr + OUTER_COLUMN) + (start - sequence_start) // OUTER,
+        outer_capacity,
+        inner_summary_ptr + tl.load(row_ptr + INNER_COLUMN),
+        inner_capacity,
+        OUTER_IS_QUERIES=True,
+        INNER=INNER,
+        HEAD_DIM=HEAD_DIM,
+        PADDED=PADDED,
+        HAS_VISIBILITY=HAS_VISIBILITY,
+        HAS_WINDOW=HAS_WINDOW,
+        UPCAST=UPCAST,
+        INPUT_PRECISION=INPUT_PRECISION,
+    )
+    (q_gradient,) = results
     store_rows(
         q_gradient_ptr + contiguous_offset,
         HEADS * HEAD_DIM,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqmlm_kernels.triton.launch import INTERPRETED
+from seqmlm_kernels.triton.launch import INTERPRETED, on_device
 from seqmlm_kernels.triton.repeated_rows import link_rows, sum_chains
 
 
@@ -34,8 +34,9 @@ def _sum_rows(gradient: Tensor, rows: Tensor, num_tokens: int) -> Tensor:
     output = gradient.new_zeros((num_tokens, gradient.shape[1]))
     if len(rows) > 0:
         rows = rows.contiguous()
-        chains = link_rows(rows)
-        sum_chains(gradient.contiguous(), rows, chains, output, only_repeated=False)
+        with on_device(rows.device):
+            chains = link_rows(rows)
+            sum_chains(gradient.contiguous(), rows, chains, output, only_repeated=False)
     return output
 
 

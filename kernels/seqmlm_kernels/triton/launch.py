@@ -1,13 +1,15 @@
 """How kernels are launched: what the device can do, and tiles, warps and stages for it.
 
-Configurations come from a small table keyed by the architecture, the head dimension, the dtype
-and the kind of kernel. They never depend on the number of tokens, so that a training run of
-varying lengths compiles each kernel once.
+Configurations come from a small table keyed by `LaunchKey`: Triton's version, the architecture,
+the head dimension, the dtype and the kind of kernel. They never depend on the number of tokens, so
+that a training run of varying lengths compiles each kernel once.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,6 +52,11 @@ def input_precision_of(dtype: torch.dtype) -> InputPrecision:
     return "ieee"
 
 
+def on_device(device: torch.device) -> AbstractContextManager[object]:
+    """Inside, Triton launches on ``device``, which need not be the current one of several GPUs."""
+    return nullcontext() if device.type == "cpu" else torch.cuda.device(device)
+
+
 def must_upcast(dtype: torch.dtype) -> bool:
     """Whether kernels cast to fp32 after loading: the interpreter has no bfloat16 arithmetic."""
     return INTERPRETED and dtype == torch.bfloat16
@@ -75,6 +82,54 @@ class AttentionLaunch:
     num_stages: int
 
 
+@dataclass(frozen=True)
+class LaunchKey:
+    """What a launch depends on, and the number of tokens is not among it.
+
+    Args:
+        triton: its version without the patch level; the best launch of one is not that of another.
+        head_dim: padded to a power of two, at least 64.
+        is_restricted: whether there is a visibility or a window.
+    """
+
+    triton: str
+    architecture: Architecture
+    head_dim: int
+    dtype: torch.dtype
+    input_precision: InputPrecision
+    kind: Kind
+    is_restricted: bool
+
+    @classmethod
+    def of(
+        cls,
+        kind: Kind,
+        *,
+        architecture: Architecture,
+        padded_head_dim: int,
+        dtype: torch.dtype,
+        is_restricted: bool,
+    ) -> LaunchKey:
+        """The key under the Triton that is installed and torch's present precision."""
+        return cls(
+            triton=".".join(triton.__version__.split(".")[:2]),
+            architecture=architecture,
+            head_dim=max(padded_head_dim, 64),
+            dtype=dtype,
+            input_precision=input_precision_of(dtype),
+            kind=kind,
+            is_restricted=is_restricted,
+        )
+
+    def __str__(self) -> str:
+        dtype = str(self.dtype).removeprefix("torch.")
+        pairs = "restricted" if self.is_restricted else "all_pairs"
+        parts = (self.triton, self.architecture, self.head_dim, dtype, self.input_precision)
+        return "-".join(map(str, ("triton", *parts, self.kind, pairs)))
+
+
+# Rows that were measured on a GPU, which `benchmarks.gpu` prints; they precede the tables below.
+_MEASURED: Mapping[LaunchKey, AttentionLaunch] = {}
 # By (kind, padded head dimension), for 16-bit inputs. Chosen by what the compiler says of
 # registers, stack and shared memory, and not yet by time on a GPU.
 _TILES_16_BIT: dict[Architecture, dict[tuple[Kind, int], AttentionLaunch]] = {
@@ -97,7 +152,7 @@ _TILES_16_BIT: dict[Architecture, dict[tuple[Kind, int], AttentionLaunch]] = {
         ("backward_queries", 128): AttentionLaunch(128, 64, 8, 2),
         ("backward_queries", 256): AttentionLaunch(64, 32, 8, 1),
         ("backward_keys", 64): AttentionLaunch(128, 64, 8, 2),
-        ("backward_keys", 128): AttentionLaunch(128, 64, 8, 2),
+        ("backward_keys", 128): AttentionLaunch(128, 32, 8, 2),
         ("backward_keys", 256): AttentionLaunch(64, 32, 8, 1),
     },
 }
@@ -132,24 +187,20 @@ _SHORT = {
 }
 
 
-def attention_launch(
-    kind: Kind,
-    *,
-    architecture: Architecture,
-    padded_head_dim: int,
-    dtype: torch.dtype,
-    max_seqlen: int,
-) -> AttentionLaunch:
-    """Tiles for a kernel.
+def table_launch(key: LaunchKey) -> AttentionLaunch:
+    """Tiles for sequences of any length, from the tables."""
+    if key in _MEASURED:
+        return _MEASURED[key]
+    if key.dtype == torch.float32:
+        return _TILES_FP32[key.input_precision][key.head_dim]
+    return _TILES_16_BIT[key.architecture][key.kind, key.head_dim]
 
-    ``max_seqlen`` chooses among four sets of tiles, one for sequences of any length and three
-    for batches of sequences no longer than 16, 32 or 64 tokens; it decides nothing else.
+
+def shortened(general: AttentionLaunch, max_seqlen: int) -> AttentionLaunch:
+    """One of three smaller launches where all sequences have at most 16, 32 or 64 tokens.
+
+    This is all that ``max_seqlen`` ever decides.
     """
-    row = max(padded_head_dim, 64)
-    if dtype == torch.float32:
-        general = _TILES_FP32[input_precision_of(dtype)][row]
-    else:
-        general = _TILES_16_BIT[architecture][kind, row]
     for length, launch in _SHORT.items():
         if max_seqlen <= length <= general.outer:
             return launch

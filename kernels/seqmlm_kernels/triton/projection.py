@@ -13,7 +13,7 @@ from torch.nn.functional import linear
 
 from seqmlm_kernels import torch_backend
 from seqmlm_kernels.allowed import AllowedSets
-from seqmlm_kernels.dispatch import BackendUnavailableError
+from seqmlm_kernels.dispatch import TRITON_DTYPES, BackendUnavailableError
 from seqmlm_kernels.triton.gathered_rows import gather_rows
 from seqmlm_kernels.triton.projection_operators import (
     projected_cross_entropy,
@@ -24,7 +24,6 @@ from seqmlm_kernels.triton.projection_plan import choose_regime
 from seqmlm_kernels.triton.score_rows import cross_entropy_of_scores, softmax_of_scores
 from seqmlm_kernels.triton.top_k import MAX_K
 
-_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _logger = logging.getLogger("seqmlm_kernels")
 
 
@@ -82,7 +81,8 @@ def top_k(
     """Log-probabilities in fp32 and ids in int64, [M, k]."""
     _check_dtype("hidden", hidden)
     if k > MAX_K:
-        _log_wide_top_k(k)
+        if not torch.compiler.is_compiling():  # a log record would break the graph
+            _log_wide_top_k(k)
         return torch_backend.top_k(hidden, weight, bias, rows, k, allowed)
     return projected_top_k(hidden, weight, bias, rows, k, *_tensors(allowed))
 
@@ -92,7 +92,7 @@ def _tensors(allowed: AllowedSets | None) -> tuple[Tensor | None, Tensor | None]
 
 
 def _check_dtype(name: str, tensor: Tensor) -> None:
-    if tensor.dtype not in _DTYPES:
+    if tensor.dtype not in TRITON_DTYPES:
         raise BackendUnavailableError(
             f"backend='triton' cannot run: {name} is {tensor.dtype}; it computes in fp32 and takes "
             "torch.float32, torch.float16 and torch.bfloat16. Pass backend='torch'."

@@ -7,7 +7,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqmlm_kernels.triton.launch import INTERPRETED, architecture_of
+from seqmlm_kernels.rejected_targets import rejected_targets
+from seqmlm_kernels.triton.launch import INTERPRETED, architecture_of, on_device
 from seqmlm_kernels.triton.projection_backward import Needs, Upstream, backward
 from seqmlm_kernels.triton.projection_forward import Projection, forward
 from seqmlm_kernels.triton.projection_plan import (
@@ -15,7 +16,6 @@ from seqmlm_kernels.triton.projection_plan import (
     multiprocessors_of,
     plan_projection,
 )
-from seqmlm_kernels.triton.rejected_targets import rejected_targets
 from seqmlm_kernels.triton.token_scores import token_scores
 from seqmlm_kernels.triton.top_k import best_ids
 
@@ -57,8 +57,10 @@ def loss(projection: Projection, targets: Tensor) -> tuple[Tensor, Tensor]:
     if len(projection.rows) == 0:
         nothing = projection.hidden.new_empty(0, dtype=torch.float32)
         return nothing, nothing.clone()
-    rejected = rejected_targets(projection.hidden.device)
-    return forward(plan_of(projection), projection, targets.contiguous(), rejected)
+    device = projection.hidden.device
+    rejected = rejected_targets(device)
+    with on_device(device):
+        return forward(plan_of(projection), projection, targets.contiguous(), rejected)
 
 
 def gradients(
@@ -84,7 +86,8 @@ def gradients(
         loss_gradient.contiguous(),
         log_normaliser_gradient.contiguous(),
     )
-    found = backward(plan_of(projection), projection, upstream, Needs(*needs))
+    with on_device(hidden.device):
+        found = backward(plan_of(projection), projection, upstream, Needs(*needs))
     return (
         absent if found.hidden is None else found.hidden,
         absent.clone() if found.weight is None else found.weight,
@@ -98,8 +101,9 @@ def log_likelihood(projection: Projection, token_ids: Tensor) -> Tensor:
         return projection.hidden.new_empty(token_ids.shape, dtype=torch.float32)
     # Only the normaliser is used: there is no target to reject.
     nobody = torch.zeros(1, dtype=torch.int64, device=token_ids.device)
-    _, log_normaliser = forward(plan_of(projection), projection, projection.rows, nobody)
-    return token_scores(projection, token_ids, log_normaliser)
+    with on_device(token_ids.device):
+        _, log_normaliser = forward(plan_of(projection), projection, projection.rows, nobody)
+        return token_scores(projection, token_ids, log_normaliser)
 
 
 def top_k(projection: Projection, k: int) -> tuple[Tensor, Tensor]:
@@ -110,4 +114,5 @@ def top_k(projection: Projection, k: int) -> tuple[Tensor, Tensor]:
         return hidden.new_empty(shape, dtype=torch.float32), hidden.new_empty(
             shape, dtype=torch.int64
         )
-    return best_ids(projection, k)
+    with on_device(projection.hidden.device):
+        return best_ids(projection, k)

@@ -15,9 +15,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from seqmlm_kernels.dispatch import BackendUnavailableError
+from seqmlm_kernels.dispatch import TRITON_DTYPES, BackendUnavailableError
+from seqmlm_kernels.triton.launch import on_device
 
-DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 # Pairs that a program turns: 4 warps x 32 threads x 8 elements, 16 bytes of each half at 16 bits.
 _PAIRS_PER_PROGRAM = 1024
 
@@ -29,7 +29,7 @@ def rotary(q: Tensor, k: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
         BackendUnavailableError: the kernel does not have a dtype.
     """
     for name, x in (("q", q), ("k", k)):
-        if x.dtype not in DTYPES:
+        if x.dtype not in TRITON_DTYPES:
             raise BackendUnavailableError(
                 f"backend='triton' cannot run rotary on {name} of {x.dtype}: its kernel has "
                 "float16, bfloat16 and float32. Pass backend='torch'."
@@ -45,7 +45,8 @@ def rotary(q: Tensor, k: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
 def rotate(q: Tensor, k: Tensor, table: Tensor, direction: int) -> tuple[Tensor, Tensor]:
     """Both operands turned by the angles of the table times ``direction``, 1 or -1."""
     table = table.float().contiguous()
-    return _rotated(q, table, direction), _rotated(k, table, direction)
+    with on_device(q.device):
+        return _rotated(q, table, direction), _rotated(k, table, direction)
 
 
 def _rotated(x: Tensor, table: Tensor, direction: int) -> Tensor:

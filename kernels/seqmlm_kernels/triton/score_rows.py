@@ -12,9 +12,9 @@ from torch import Tensor
 
 from seqmlm_kernels import torch_backend
 from seqmlm_kernels.allowed import AllowedSets
+from seqmlm_kernels.rejected_targets import rejected_targets
 from seqmlm_kernels.triton import closed_form, row_kernels
-from seqmlm_kernels.triton.launch import INTERPRETED
-from seqmlm_kernels.triton.rejected_targets import rejected_targets
+from seqmlm_kernels.triton.launch import INTERPRETED, on_device
 
 # Elements that a program holds at a time: one long row in parts, or several short rows.
 TILE_ELEMENTS = 4096
@@ -182,16 +182,17 @@ def _cross_entropy(
     if len(scores) > 0:
         scores = scores.contiguous()
         block_m, block_v = blocks_of(scores)
-        row_kernels.cross_entropy_kernel[(triton.cdiv(len(scores), block_m),)](
-            scores_ptr=scores,
-            **_sets(scores, words, set_index),
-            targets_ptr=targets.contiguous(),
-            loss_ptr=loss,
-            log_normaliser_ptr=log_normaliser,
-            rejected_ptr=rejected_targets(scores.device),
-            BLOCK_M=block_m,
-            BLOCK_V=block_v,
-        )
+        with on_device(scores.device):
+            row_kernels.cross_entropy_kernel[(triton.cdiv(len(scores), block_m),)](
+                scores_ptr=scores,
+                **_sets(scores, words, set_index),
+                targets_ptr=targets.contiguous(),
+                loss_ptr=loss,
+                log_normaliser_ptr=log_normaliser,
+                rejected_ptr=rejected_targets(scores.device),
+                BLOCK_M=block_m,
+                BLOCK_V=block_v,
+            )
     return loss, log_normaliser
 
 
@@ -209,17 +210,18 @@ def _cross_entropy_gradient(
     if len(scores) > 0:
         block_m, block_v = blocks_of(scores)
         grid = triton.cdiv(len(scores), block_m), triton.cdiv(scores.shape[1], block_v)
-        row_kernels.cross_entropy_gradient_kernel[grid](
-            scores_ptr=scores,
-            **_sets(scores, words, set_index),
-            targets_ptr=targets.contiguous(),
-            log_normaliser_ptr=log_normaliser.contiguous(),
-            loss_gradient_ptr=loss_gradient.contiguous(),
-            log_normaliser_gradient_ptr=log_normaliser_gradient.contiguous(),
-            output_ptr=output,
-            BLOCK_M=block_m,
-            BLOCK_V=block_v,
-        )
+        with on_device(scores.device):
+            row_kernels.cross_entropy_gradient_kernel[grid](
+                scores_ptr=scores,
+                **_sets(scores, words, set_index),
+                targets_ptr=targets.contiguous(),
+                log_normaliser_ptr=log_normaliser.contiguous(),
+                loss_gradient_ptr=loss_gradient.contiguous(),
+                log_normaliser_gradient_ptr=log_normaliser_gradient.contiguous(),
+                output_ptr=output,
+                BLOCK_M=block_m,
+                BLOCK_V=block_v,
+            )
     return output
 
 
@@ -228,13 +230,14 @@ def _softmax(scores: Tensor, words: Tensor, set_index: Tensor | None) -> Tensor:
     output = torch.empty_like(scores)
     if len(scores) > 0:
         block_m, block_v = blocks_of(scores)
-        row_kernels.softmax_kernel[(triton.cdiv(len(scores), block_m),)](
-            scores_ptr=scores,
-            **_sets(scores, words, set_index),
-            output_ptr=output,
-            BLOCK_M=block_m,
-            BLOCK_V=block_v,
-        )
+        with on_device(scores.device):
+            row_kernels.softmax_kernel[(triton.cdiv(len(scores), block_m),)](
+                scores_ptr=scores,
+                **_sets(scores, words, set_index),
+                output_ptr=output,
+                BLOCK_M=block_m,
+                BLOCK_V=block_v,
+            )
     return output
 
 
@@ -244,14 +247,15 @@ def _softmax_gradient(
     output = torch.empty_like(probabilities)
     if len(probabilities) > 0:
         block_m, block_v = blocks_of(probabilities)
-        row_kernels.softmax_gradient_kernel[(triton.cdiv(len(probabilities), block_m),)](
-            probabilities_ptr=probabilities,
-            gradient_ptr=gradient.contiguous(),
-            **_sets(probabilities, words, set_index),
-            output_ptr=output,
-            BLOCK_M=block_m,
-            BLOCK_V=block_v,
-        )
+        with on_device(probabilities.device):
+            row_kernels.softmax_gradient_kernel[(triton.cdiv(len(probabilities), block_m),)](
+                probabilities_ptr=probabilities,
+                gradient_ptr=gradient.contiguous(),
+                **_sets(probabilities, words, set_index),
+                output_ptr=output,
+                BLOCK_M=block_m,
+                BLOCK_V=block_v,
+            )
     return output
 
 

@@ -39,17 +39,18 @@ def attention_variant(
 ) -> Variant:
     import torch
 
-    from seqmlm_kernels.triton.launch import attention_launch
+    from seqmlm_kernels.triton.launch import LaunchKey, shortened, table_launch
     from seqmlm_kernels.triton.tiles import SIZES
 
     padded = 1 << (head_dim - 1).bit_length()
-    launch = attention_launch(
+    key = LaunchKey.of(
         kind,
         architecture=architecture,
         padded_head_dim=padded,
         dtype=torch.float32 if dtype == "fp32" else torch.bfloat16,
-        max_seqlen=max_seqlen,
+        is_restricted=rule != "all_pairs",
     )
+    launch = shortened(table_launch(key), max_seqlen)
     strides = ["q_stride", "q_head_stride", "k_stride", "k_head_stride", "v_stride"]
     strides += ["v_head_stride"]
     if kind != "forward":

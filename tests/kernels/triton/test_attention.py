@@ -14,6 +14,7 @@ from torch import Tensor
 
 from seqmlm_kernels import BackendUnavailableError, Visibility, attention
 from seqmlm_kernels.triton import attention as launcher
+from seqmlm_kernels.triton import attention_plan
 from seqmlm_kernels.triton.launch import AttentionLaunch
 from tests.kernels.test_attention import (
     VISIBILITIES,
@@ -36,7 +37,8 @@ def use_tiles(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
 
     def use(outer: int, inner: int) -> None:
         launch = replace(TINY, outer=outer, inner=inner)
-        monkeypatch.setattr(launcher, "attention_launch", lambda kind, **_: launch)
+        monkeypatch.setattr(attention_plan, "table_launch", lambda key: launch)
+        monkeypatch.setattr(attention_plan, "shortened", lambda general, max_seqlen: general)
 
     return use
 

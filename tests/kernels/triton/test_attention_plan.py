@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 
 from seqmlm_kernels import Visibility
-from seqmlm_kernels.triton.attention import AttentionPlan, plan_attention
-from seqmlm_kernels.triton.launch import attention_launch
+from seqmlm_kernels.triton.attention_plan import AttentionPlan, plan_attention
+from seqmlm_kernels.triton.launch import LaunchKey, on_device, table_launch
 
 KINDS: Any = ("forward", "backward_queries", "backward_keys")
 ARCHITECTURES: Any = ("sm_80", "sm_90", "sm_100", "gfx942", "small_shared_memory")
@@ -105,11 +106,20 @@ def test_fp32_uses_tf32_where_torch_allows_it() -> None:
 def test_every_architecture_has_every_launch(architecture: Any) -> None:
     for kind in KINDS:
         for padded_head_dim in (16, 32, 64, 128, 256):
-            launch = attention_launch(
-                kind,
-                architecture=architecture,
-                padded_head_dim=padded_head_dim,
-                dtype=torch.float16,
-                max_seqlen=1000,
+            launch = table_launch(
+                LaunchKey.of(
+                    kind,
+                    architecture=architecture,
+                    padded_head_dim=padded_head_dim,
+                    dtype=torch.float16,
+                    is_restricted=False,
+                )
             )
             assert launch.inner <= launch.outer
+
+
+def test_kernels_are_launched_on_the_device_of_their_tensors() -> None:
+    assert isinstance(on_device(torch.device("cpu")), nullcontext)
+    second = on_device(torch.device("cuda:1"))
+    assert isinstance(second, torch.cuda.device)
+    assert second.idx == 1

@@ -224,7 +224,7 @@ def test_predictions_that_cannot_be_scored_are_counted(
     regime: str, use_regime: Callable[[str], None]
 ) -> None:
     """Targets 1 and 5 are not in {0, 3}, -100 is no id; an empty set has no target to miss."""
-    from seqmlm_kernels.triton.rejected_targets import rejected_targets
+    from seqmlm_kernels.rejected_targets import rejected_targets
 
     use_regime(regime)
     rejected = rejected_targets(torch.device("cpu")).zero_()
@@ -253,7 +253,7 @@ def test_predictions_that_cannot_be_scored_are_counted(
 
 
 def test_row_that_does_not_exist_is_counted_and_not_read() -> None:
-    from seqmlm_kernels.triton.rejected_targets import rejected_targets
+    from seqmlm_kernels.rejected_targets import rejected_targets
 
     rejected = rejected_targets(torch.device("cpu")).zero_()
     hidden = torch.ones(2, 16, requires_grad=True)

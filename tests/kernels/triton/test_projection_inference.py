@@ -54,8 +54,8 @@ def test_no_ids_have_no_likelihoods() -> None:
 
 
 def test_likelihoods_reject_no_target() -> None:
+    from seqmlm_kernels.rejected_targets import rejected_targets
     from seqmlm_kernels.triton import projection
-    from seqmlm_kernels.triton.rejected_targets import rejected_targets
 
     rejected = rejected_targets(torch.device("cpu")).zero_()
     operands = operands_of(Case(5, 33, 16, sets=1, has_bias=False))

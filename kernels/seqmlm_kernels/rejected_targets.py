@@ -1,7 +1,7 @@
 """Count of predictions that could not be scored, kept on the device so that nobody waits for it.
 
 A target outside its allowed set, or a row or set that does not exist, has loss 0 and no gradient.
-On the CPU it is an error; on a GPU finding out would make the host wait, so the kernels add to
+On the CPU it is an error; on a GPU finding out would make the host wait, so the backends add to
 one integer per device and whoever waits anyway, as a training loop does when it logs, reads it.
 """
 
@@ -17,10 +17,17 @@ def rejected_targets(device: torch.device) -> Tensor:
     """The counter of a device: [1] int64, on that device.
 
     Reading it waits for the device; ``zero_()`` starts it anew. The first call on a device
-    allocates, so it must not fall within the capture of a CUDA graph.
+    allocates, so it must not fall within the capture of a CUDA graph. What torch.compile traces
+    of the backend "torch" is not counted.
     """
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())
     if device not in _counters:
         _counters[device] = torch.zeros(1, dtype=torch.int64, device=device)
     return _counters[device]
+
+
+def count_rejected(rejected: Tensor) -> None:
+    """Add how many of ``rejected``, [M] bool, are true to the counter of its device."""
+    if not torch.compiler.is_compiling():
+        rejected_targets(rejected.device).add_(rejected.sum())

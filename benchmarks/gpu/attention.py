@@ -1,0 +1,247 @@
+"""Attention beside what torch has: forward, backward, packed rows, windows and pseudo-masks.
+
+Operations are counted for visible pairs only. In packed cases a peer that cannot pack is given the
+rows padded to the longest, with a mask, which is what it would get in training.
+"""
+
+# T tokens, H heads, D head dimension, B rows, L tokens of the longest row
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+
+from benchmarks.gpu import flex, lengths
+from benchmarks.gpu.packed import Packed
+from benchmarks.gpu.pseudo_masking import pseudo_masked
+from benchmarks.gpu.race import Contestant, race
+from benchmarks.gpu.session import Session
+from seqmlm_kernels import Visibility, attention
+
+TOKENS = 32_768
+HIDDEN_SIZE = 1024
+FORWARD, BACKWARD, BOTH = "forward", "backward", "forward and backward"
+WINDOW_CASE, ALL_CASE = "window of 64, S 8,192", "no window, S 8,192"
+PSEUDO_MASKED = f"pseudo-masked rows, D 64, {BOTH}"
+EQUAL = (
+    (2048, BACKWARD),
+    (2048, FORWARD),
+    (8192, FORWARD),
+    (8192, BACKWARD),
+    (512, FORWARD),
+)
+GRAPHED = ("seqmlm", "seqmlm, tuned", "torch varlen")
+PACKED = {
+    "text": lengths.text,
+    "proteins": lengths.protein,
+    "identifiers": lengths.identifier,
+    "triples": lengths.triple,
+}
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to compute attention of `Packed` operands: (q, k, v) to an output of one shape."""
+
+    name: str
+    make: Callable[[], Callable[..., Tensor]]
+    prepare: Callable[[Tensor], Tensor]
+    is_tuned: bool = False
+
+
+def equal_case(head_dim: int, length: int, mode: str) -> str:
+    """Name of a case with rows of equal length."""
+    return f"D {head_dim}, S {length:,}, {mode}"
+
+
+def packed_case(data: str, mode: str) -> str:
+    """Name of a case with packed rows."""
+    return f"packed {data}, D 64, {mode}"
+
+
+def run(session: Session) -> None:
+    """Run every race."""
+    equal = EQUAL[:1] if session.is_rehearsal else EQUAL
+    for length, mode in equal:
+        for head_dim in (64,) if session.is_rehearsal else (64, 128):
+            name = equal_case(head_dim, length, mode)
+            session.attempt(name, partial(equal_rows, session, head_dim, length, mode))
+    for data in ("text",) if session.is_rehearsal else PACKED:
+        for mode in (FORWARD, BOTH):
+            session.attempt(packed_case(data, mode), partial(packed_rows, session, data, mode))
+    session.attempt(WINDOW_CASE, partial(windows, session))
+    session.attempt(PSEUDO_MASKED, partial(pseudo_masked_rows, session))
+
+
+def equal_rows(session: Session, head_dim: int, length: int, mode: str) -> None:
+    """Full attention over rows of equal length, against the dense kernels."""
+    rows = [16] if session.is_rehearsal else [length] * (TOKENS // length)
+    packed = _packed(session, rows, head_dim)
+    ways = [
+        *_ours(packed),
+        _dense("SDPA flash", packed, SDPBackend.FLASH_ATTENTION),
+        _dense("SDPA cuDNN", packed, SDPBackend.CUDNN_ATTENTION),
+    ]
+    name = equal_case(head_dim, length, mode)
+    race(session, name, _contestants(packed, ways, mode), flop=packed.flop(mode))
+
+
+def packed_rows(session: Session, data: str, mode: str) -> None:
+    """Rows of many lengths, every token seeing all of its own row."""
+    rows = lengths.fill(PACKED[data], 24 if session.is_rehearsal else TOKENS)
+    packed = _packed(session, rows, 64)
+    ways = [*_ours(packed), _varlen(packed), _padded(packed, None)]
+    if data == "text":
+        ways += [
+            Way("FlexAttention", lambda: flex.documents(session, packed, is_rebuilt=False), _rows),
+            Way(
+                "FlexAttention, mask rebuilt",
+                lambda: flex.documents(session, packed, is_rebuilt=True),
+                _rows,
+            ),
+        ]
+    contestants = _contestants(packed, ways, mode)
+    race(
+        session, packed_case(data, mode), contestants, flop=packed.flop(mode), graphed=GRAPHED,
+        tokens=packed.tokens,
+    )  # fmt: skip
+
+
+def windows(session: Session) -> None:
+    """A window of 64 to both sides in long rows against no window."""
+    rows = [40] if session.is_rehearsal else [8192] * 4
+    packed = _packed(session, rows, 64)
+    race(session, ALL_CASE, _contestants(packed, _ours(packed), FORWARD))
+    window = 8 if session.is_rehearsal else 64
+    ways = [*_ours(packed, window=window), _varlen(packed, window=window)]
+    race(session, WINDOW_CASE, _contestants(packed, ways, FORWARD))
+
+
+def pseudo_masked_rows(session: Session) -> None:
+    """UniLM-v2 rows: the rule from three integers per token, or as a mask."""
+    contexts = [40] if session.is_rehearsal else [820] * 32
+    visibility, cu_seqlens = pseudo_masked(contexts, session.device)
+    packed = _packed(session, cu_seqlens.diff().tolist(), 64)
+    ways = [
+        *_ours(packed, visibility=visibility),
+        Way(
+            "FlexAttention, mask rebuilt",
+            lambda: flex.visibility(session, packed, visibility),
+            _rows,
+        ),
+        _padded(packed, visibility),
+    ]
+    # On a CPU FlexAttention has no backward.
+    mode = FORWARD if session.is_rehearsal else BOTH
+    race(session, PSEUDO_MASKED, _contestants(packed, ways, mode), tokens=packed.tokens)
+
+
+def _packed(session: Session, rows: list[int], head_dim: int) -> Packed:
+    heads = 1 if session.is_rehearsal else HIDDEN_SIZE // head_dim
+    return Packed.random(rows, heads=heads, head_dim=head_dim, device=session.device)
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x
+
+
+def _ours(
+    packed: Packed, *, visibility: Visibility | None = None, window: int | None = None
+) -> list[Way]:
+    def run_ours(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return attention(
+            q, k, v, cu_seqlens=packed.cu_seqlens, max_seqlen=packed.longest,
+            visibility=visibility, window=window, backend="triton",
+        )  # fmt: skip
+
+    return [
+        Way("seqmlm", lambda: run_ours, _rows),
+        Way("seqmlm, tuned", lambda: run_ours, _rows, is_tuned=True),
+    ]
+
+
+def _dense(name: str, packed: Packed, backend: Any) -> Way:
+    """SDPA held to one kernel: it raises where that kernel cannot run."""
+
+    def run_dense(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        with sdpa_kernel([backend]):
+            return scaled_dot_product_attention(q, k, v)
+
+    return Way(name, lambda: run_dense, packed.padded)
+
+
+def _padded(packed: Packed, visibility: Visibility | None) -> Way:
+    """SDPA over padded rows with a dense mask, made in every call as training does."""
+
+    def run_padded(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        mask = packed.key_mask() if visibility is None else packed.pair_mask(visibility)
+        return scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+    return Way("SDPA, padded", lambda: run_padded, packed.padded)
+
+
+def _varlen(packed: Packed, *, window: int | None = None) -> Way:
+    boundaries, longest = packed.cu_seqlens, packed.longest
+
+    def make() -> Callable[..., Tensor]:
+        varlen_attn: Any = importlib.import_module("torch.nn.attention.varlen").varlen_attn
+        # Only given where it is needed: torch 2.10 does not have it.
+        options = {} if window is None else {"window_size": (window, window)}
+        layout = (boundaries, boundaries, longest, longest)
+        return lambda q, k, v: varlen_attn(q, k, v, *layout, **options)
+
+    return Way("torch varlen", make, _rows)
+
+
+def _contestants(packed: Packed, ways: list[Way], mode: str) -> list[Contestant]:
+    return [Contestant(way.name, partial(_turn, packed, way, mode)) for way in ways]
+
+
+def _turn(packed: Packed, way: Way, mode: str) -> Callable[[], object]:
+    """What is timed: only the backward if the mode says so, from a graph that is kept."""
+    function = way.make()
+    q, k, v, above = (way.prepare(x).detach() for x in packed.operands())
+    turn: Callable[[], object]
+    if mode == FORWARD:
+        turn = partial(_without_gradients, function, q, k, v)
+    else:
+        leaves = [x.requires_grad_() for x in (q, k, v)]
+        if mode == BACKWARD:
+            output = function(*leaves)
+            turn = partial(_backward, output, leaves, above)
+        else:
+            turn = partial(_forward_and_backward, function, leaves, above)
+    return partial(_tuned, turn) if way.is_tuned else turn
+
+
+def _without_gradients(function: Callable[..., Tensor], *operands: Tensor) -> Tensor:
+    with torch.no_grad():
+        return function(*operands)
+
+
+def _backward(output: Tensor, leaves: list[Tensor], above: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(output, leaves, above, retain_graph=True)
+
+
+def _forward_and_backward(
+    function: Callable[..., Tensor], leaves: list[Tensor], above: Tensor
+) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(function(*leaves), leaves, above)
+
+
+def _tuned(turn: Callable[[], object]) -> object:
+    """Launches are those that the section "tuning" kept, not the table's."""
+    os.environ["SEQMLM_AUTOTUNE"] = "1"
+    try:
+        return turn()
+    finally:
+        os.environ["SEQMLM_AUTOTUNE"] = "0"

@@ -1,0 +1,97 @@
+"""What the kernels are to reach, as ratios of medians of one run, and what a run says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.gpu import attention, cross_entropy, training_step
+from benchmarks.gpu.attention import BACKWARD, BOTH, FORWARD, equal_case, packed_case
+
+
+@dataclass(frozen=True)
+class Goal:
+    """``ours`` is to be at least so many times as fast as ``peer`` in a case.
+
+    Args:
+        quantity: "median_ms"; or "extra_mib", of which ours may have at most 1 / ``factor``.
+    """
+
+    case: str
+    peer: str
+    factor: float
+    ours: str = "seqmlm"
+    quantity: str = "median_ms"
+    peer_case: str | None = None
+
+
+def _equal_goals() -> Iterable[Goal]:
+    for head_dim, flash, cudnn in ((64, 1.2, 0.95), (128, 1.1, 0.7)):
+        for length in (2048, 8192):
+            yield Goal(equal_case(head_dim, length, FORWARD), "SDPA flash", flash)
+            yield Goal(equal_case(head_dim, length, FORWARD), "SDPA cuDNN", cudnn)
+    yield Goal(equal_case(64, 512, FORWARD), "SDPA flash", 1.15)
+    for head_dim, flash, cudnn in ((64, 1.0, 0.7), (128, 0.95, 0.6)):
+        for length in (2048, 8192):
+            yield Goal(equal_case(head_dim, length, BACKWARD), "SDPA flash", flash)
+            yield Goal(equal_case(head_dim, length, BACKWARD), "SDPA cuDNN", cudnn)
+
+
+_STEP = "Hugging Face, SDPA + compile"
+_PLAIN = "plain torch, padded, SDPA + compile"
+GOALS: Sequence[Goal] = (
+    *_equal_goals(),
+    *(Goal(packed_case(data, FORWARD), "torch varlen", 1.15) for data in ("text", "proteins")),
+    *(Goal(packed_case(data, BOTH), "torch varlen", 1.05) for data in ("text", "proteins")),
+    *(
+        Goal(packed_case(data, mode), "torch varlen", 2.0)
+        for data in ("identifiers", "triples")
+        for mode in (FORWARD, BOTH)
+    ),
+    Goal(packed_case("text", FORWARD), "FlexAttention", 1.05),
+    Goal(packed_case("text", FORWARD), "FlexAttention, mask rebuilt", 2.0),
+    Goal(packed_case("text", BOTH), "SDPA, padded", 2.0),
+    Goal(attention.WINDOW_CASE, "seqmlm", 12.0, peer_case=attention.ALL_CASE),
+    Goal(attention.PSEUDO_MASKED, "FlexAttention, mask rebuilt", 2.0),
+    Goal(attention.PSEUDO_MASKED, "SDPA, padded", 4.0),
+    Goal(attention.PSEUDO_MASKED, "SDPA, padded", 1.0, quantity="extra_mib"),
+    Goal(cross_entropy.TEXT, "eager", 1.3),
+    Goal(cross_entropy.TEXT, "eager", 10.0, quantity="extra_mib"),
+    Goal(cross_entropy.TEXT, "torch.compile", 0.85),
+    Goal(cross_entropy.TEXT, "Liger", 1.5),
+    Goal(cross_entropy.TEXT, "cut cross-entropy", 1.0),
+    Goal(cross_entropy.PROTEIN, "torch.compile", 1.5),
+    Goal(cross_entropy.ENTITIES, "eager", 4.0),
+    *(
+        Goal(case, peer, 1.8)
+        for case in (training_step.TEXT_CASE, training_step.PROTEIN_CASE)
+        for peer in (_STEP, _PLAIN)
+    ),
+)
+
+
+def outcomes(times: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row per goal: ratio and verdict, or why there is none."""
+    found = {(row["case"], row["contestant"]): row for row in times}
+    return [_outcome(goal, found) for goal in GOALS]
+
+
+def _outcome(goal: Goal, found: Mapping[tuple[str, str], Mapping[str, Any]]) -> dict[str, Any]:
+    ours = found.get((goal.case, goal.ours), {})
+    peer = found.get((goal.peer_case or goal.case, goal.peer), {})
+    row: dict[str, Any] = {
+        "case": goal.case,
+        "peer": goal.peer_case or goal.peer,
+        "quantity": "memory" if goal.quantity == "extra_mib" else "time",
+        "goal": goal.factor,
+        "ratio": None,
+        "verdict": "not measured",
+    }
+    mine, theirs = ours.get(goal.quantity), peer.get(goal.quantity)
+    if mine is None or theirs is None:
+        row["reason"] = ours.get("failure") or peer.get("failure")
+        return row
+    row["ratio"] = theirs / max(mine, 1e-9)
+    row["verdict"] = "reached" if row["ratio"] >= goal.factor else "missed"
+    return row

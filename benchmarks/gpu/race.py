@@ -1,0 +1,169 @@
+"""Interleaved medians: everyone takes a turn in each round, so that a change of clock hits all.
+
+Before every turn the level 2 cache is overwritten. Times are of CUDA events and hold the launches
+of the host; where a CUDA graph can be made, its time, which does not, stands beside it. Memory is
+the peak above what was allocated before.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from benchmarks.gpu.session import Session, failures, reason_of
+
+_WARM_UP_RUNS = 3
+_FLUSHED_BYTES = 256 << 20
+_MOST_ROUNDS = 50
+_FEWEST_ROUNDS = 12
+_TARGET_S = 2.0
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """Someone who takes part.
+
+    Args:
+        name: under which results are compared.
+        make: prepares what is not timed, and returns what is.
+    """
+
+    name: str
+    make: Callable[[], Callable[[], object]]
+
+
+def race(
+    session: Session,
+    case: str,
+    contestants: Sequence[Contestant],
+    *,
+    flop: float | None = None,
+    tokens: int | None = None,
+    graphed: Collection[str] = (),
+) -> None:
+    """Record one row per contestant in the table "times"; who cannot run is recorded as such.
+
+    Args:
+        case: names the rows.
+        flop: useful floating-point operations of a run, for a rate.
+        tokens: of a run, for a rate.
+        graphed: contestants of whom a CUDA graph is timed as well.
+    """
+    # Or the many shapes of the peers' functions would reach torch.compile's limit per function.
+    torch.compiler.reset()
+    if session.is_warm_up:
+        for contestant in session.mine(list(contestants)):
+            session.attempt(f"{case}, {contestant.name}", partial(_run_once, contestant))
+            _free(session)
+        return
+    clock = _Clock(session)
+    times: dict[str, list[float]] = {}
+    turns: dict[str, Callable[[], object]] = {}
+    memory: dict[str, float | None] = {}
+    runs = 1 if session.is_rehearsal else _WARM_UP_RUNS
+    for contestant in contestants:
+        try:
+            turn = contestant.make()
+            warm_up = [clock.time_ms(turn) for _ in range(runs)]
+            memory[contestant.name] = _extra_mib(session, turn)
+            turns[contestant.name] = turn
+            # A rehearsal takes as long as it must, and no longer.
+            times[contestant.name] = warm_up if session.is_rehearsal else []
+        except failures() as error:
+            session.record("times", case=case, contestant=contestant.name, failure=reason_of(error))
+            _free(session)
+    for _ in range(_rounds(session, clock, turns)):
+        for name, turn in turns.items():
+            times[name].append(clock.time_ms(turn))
+    for name, turn in turns.items():
+        median = statistics.median(times[name])
+        session.record(
+            "times",
+            case=case,
+            contestant=name,
+            median_ms=median,
+            lowest_ms=min(times[name]),
+            highest_ms=max(times[name]),
+            rounds=len(times[name]),
+            graph_ms=_graph_ms(session, clock, turn) if name in graphed else None,
+            extra_mib=memory[name],
+            tflops=None if flop is None else flop / median / 1e9,
+            tokens_per_s=None if tokens is None else tokens / median * 1e3,
+        )
+    turns.clear()
+    _free(session)
+
+
+def _run_once(contestant: Contestant) -> None:
+    contestant.make()()
+
+
+class _Clock:
+    """Times one run on the device of the session, the cache flushed before."""
+
+    def __init__(self, session: Session) -> None:
+        self._is_rehearsal = session.is_rehearsal
+        self._cache = torch.empty(
+            1 if session.is_rehearsal else _FLUSHED_BYTES, dtype=torch.int8, device=session.device
+        )
+
+    def time_ms(self, run: Callable[[], object]) -> float:
+        self._cache.zero_()
+        if self._is_rehearsal:
+            started_s = time.perf_counter()
+            run()
+            return (time.perf_counter() - started_s) * 1e3
+        start: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        end: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize()
+        start.record()
+        run()
+        end.record()
+        torch.cuda.synchronize()
+        return float(start.elapsed_time(end))
+
+
+def _rounds(session: Session, clock: _Clock, turns: dict[str, Callable[[], object]]) -> int:
+    """As many as take about _TARGET_S, within bounds."""
+    if session.is_rehearsal or not turns:
+        return 0
+    one_round_s = sum(clock.time_ms(turn) for turn in turns.values()) / 1e3
+    return max(_FEWEST_ROUNDS, min(_MOST_ROUNDS, int(_TARGET_S / max(one_round_s, 1e-6))))
+
+
+def _graph_ms(session: Session, clock: _Clock, run: Callable[[], object]) -> float | None:
+    """Median time of a CUDA graph of the run, or None where none can be captured."""
+    if session.is_rehearsal:
+        return None
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            run()
+    except failures():
+        torch.cuda.synchronize()
+        return None
+    return statistics.median(clock.time_ms(graph.replay) for _ in range(_FEWEST_ROUNDS))
+
+
+def _extra_mib(session: Session, run: Callable[[], object]) -> float | None:
+    if session.is_rehearsal:
+        return None
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    result = run()
+    torch.cuda.synchronize()
+    peak = torch.cuda.max_memory_allocated() - before
+    del result
+    return peak / 2**20
+
+
+def _free(session: Session) -> None:
+    if not session.is_rehearsal:
+        torch.cuda.empty_cache()

@@ -1,0 +1,160 @@
+"""Statements of RDF files: N-Triples line by line, Turtle and RDF/XML through rdflib."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from seqmlm.data.text_source import open_text, source_name
+from seqmlm.errors import ConfigError, DataError
+from seqmlm_domains.kg.n_triples import Statement, parse_n_triple
+
+if TYPE_CHECKING:
+    import rdflib
+
+N_TRIPLES_SUFFIX: Final = ".nt"
+RDFLIB_FORMATS: Final = {".ttl": "turtle", ".rdf": "xml", ".owl": "xml", ".xml": "xml"}
+RDF_SUFFIXES: Final = (N_TRIPLES_SUFFIX, *RDFLIB_FORMATS)
+"""Formats of RDF, each also with ``.gz``."""
+
+NAME_IRIS: Final = (
+    "http://www.w3.org/2004/02/skos/core#prefLabel",
+    "http://www.w3.org/2000/01/rdf-schema#label",
+)
+DESCRIPTION_IRIS: Final = ("http://www.w3.org/2000/01/rdf-schema#comment",)
+TEXT_IRIS: Final = (*NAME_IRIS, *DESCRIPTION_IRIS)
+"""Properties whose literals are names and descriptions; the first of a kind wins."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedStatement:
+    """A statement and where it was read.
+
+    Args:
+        statement: subject, predicate and object.
+        number: of the line, or of the statement where the format has no lines; from 1.
+        place: file and number, for messages.
+    """
+
+    statement: Statement
+    number: int
+    place: str
+
+
+def is_rdf(path: str | Path) -> bool:
+    """Say whether a file's suffix is one of RDF."""
+    return _suffix(path) in RDF_SUFFIXES
+
+
+def read_statements(path: str | Path) -> Iterator[PlacedStatement]:
+    """Yield the statements of an RDF file, literals included.
+
+    N-Triples are read line by line; Turtle and RDF/XML are held in memory as a whole. Blank nodes
+    of the latter are named ``_:b0``, ``_:b1`` and so on, in their order.
+
+    Raises:
+        DataError: the file is malformed or cannot be read.
+        ConfigError: the format needs rdflib, which is not installed.
+    """
+    if _suffix(path) == N_TRIPLES_SUFFIX:
+        yield from _n_triples(path)
+    else:
+        yield from _through_rdflib(path)
+
+
+def _suffix(path: str | Path) -> str:
+    return Path(str(path).lower().removesuffix(".gz")).suffix
+
+
+def _n_triples(path: str | Path) -> Iterator[PlacedStatement]:
+    with open_text(path) as file:
+        for number, line in enumerate(file, start=1):
+            if (text := line.strip()) and not text.startswith("#"):
+                place = f"{source_name(path)}, line {number}"
+                yield PlacedStatement(parse_n_triple(text, place), number, place)
+
+
+def _through_rdflib(path: str | Path) -> Iterator[PlacedStatement]:
+    import rdflib as library
+
+    blanks: dict[str, str] = {}
+
+    def named(term: Any) -> str:
+        if isinstance(term, library.BNode):
+            return blanks.setdefault(str(term), f"_:b{len(blanks)}")
+        return str(term)
+
+    for number, (head, relation, tail) in enumerate(_parsed(path), start=1):
+        is_literal = isinstance(tail, library.Literal)
+        language = (tail.language or "").lower() if isinstance(tail, library.Literal) else ""
+        object_ = str(tail) if is_literal else named(tail)
+        statement = Statement(named(head), named(relation), object_, is_literal, language)
+        yield PlacedStatement(statement, number, f"{source_name(path)}, statement {number}")
+
+
+def _parsed(path: str | Path) -> rdflib.Graph:
+    try:
+        import rdflib
+    except ModuleNotFoundError as error:
+        if error.name != "rdflib":
+            raise
+        raise ConfigError(
+            f"{path}: Turtle and RDF/XML need rdflib: pip install 'seqmlm[kg]', or convert the "
+            "file to N-Triples (.nt)."
+        ) from error
+    from xml.sax import SAXParseException
+
+    from rdflib.exceptions import ParserError
+    from rdflib.plugins.parsers.notation3 import BadSyntax
+
+    with open_text(path) as file:
+        content = "".join(file)
+    graph = rdflib.Graph()
+    try:
+        graph.parse(data=content, format=RDFLIB_FORMATS[_suffix(path)], publicID="urn:seqmlm:graph")
+    except BadSyntax as error:
+        reason = str(error._why)
+        raise DataError(f"{path}, line {error.lines + 1}: not valid Turtle ({reason}).") from error
+    except SAXParseException as error:
+        line = error.getLineNumber()
+        raise DataError(f"{path}, line {line}: not valid XML ({error.getMessage()}).") from error
+    except ParserError as error:
+        raise DataError(f"{path}: not valid RDF ({error}).") from error
+    return graph
+
+
+@dataclass
+class LiteralTexts:
+    """Names and descriptions that the literals of statements give.
+
+    Of several literals for one purpose the one without a language wins, then English, then the
+    one whose property comes first in :data:`TEXT_IRIS`, then the first.
+
+    Args:
+        names: by identifier.
+        descriptions: by identifier.
+    """
+
+    names: dict[str, str] = field(default_factory=dict)
+    descriptions: dict[str, str] = field(default_factory=dict)
+    _preference: dict[tuple[str, bool], tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, statement: Statement) -> bool:
+        """Take in a statement; say whether it is a name or a description."""
+        if not statement.is_literal or statement.relation not in TEXT_IRIS:
+            return False
+        is_name = statement.relation in NAME_IRIS
+        key = statement.head, is_name
+        rank = _language_rank(statement.language), TEXT_IRIS.index(statement.relation)
+        if statement.tail.strip() and (key not in self._preference or rank < self._preference[key]):
+            self._preference[key] = rank
+            (self.names if is_name else self.descriptions)[statement.head] = statement.tail
+        return True
+
+
+def _language_rank(language: str) -> int:
+    if not language:
+        return 0
+    return 1 if language == "en" or language.startswith("en-") else 2

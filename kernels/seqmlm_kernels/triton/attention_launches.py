@@ -1,0 +1,232 @@
+"""The launches of the attention kernels over one packed batch."""
+
+# T tokens, H query heads, Hkv key-value heads, D head dimension
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqmlm_kernels.triton.attention_backward_keys import attention_backward_keys_kernel
+from seqmlm_kernels.triton.attention_backward_queries import attention_backward_queries_kernel
+from seqmlm_kernels.triton.attention_forward import attention_forward_kernel
+from seqmlm_kernels.triton.attention_plan import AttentionPlan, ChooseLaunch, plan_attention
+from seqmlm_kernels.triton.launch import AttentionLaunch
+from seqmlm_kernels.triton.tiles import SIZES, TileTable, tile_table
+from seqmlm_kernels.visibility import Visibility
+
+_LOG2_E = math.log2(math.e)
+_LARGEST_INT32 = 2**31 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Operands:
+    """Queries with the sign of the scale, keys and values, as kernels step through them."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+
+    @classmethod
+    def of(cls, plan: AttentionPlan, q: Tensor, k: Tensor, v: Tensor) -> Operands:
+        """Copies only what must be copied."""
+        q = q * plan.query_sign if plan.query_sign != 1.0 else q
+        return cls(_ready(q), _ready(k), _ready(v))
+
+
+@dataclass(frozen=True, eq=False)
+class Backward:
+    """What the two backward kernels read beside the operands; ``delta`` the first one writes."""
+
+    output: Tensor
+    output_gradient: Tensor
+    log_sum: Tensor
+    delta: Tensor
+
+    @classmethod
+    def of(cls, output: Tensor, output_gradient: Tensor, log_sum: Tensor) -> Backward:
+        """``delta`` is allocated, and not yet filled."""
+        delta = torch.empty_like(log_sum)
+        return cls(output.contiguous(), _ready(output_gradient), log_sum, delta)
+
+
+def launch_forward(
+    batch: AttentionBatch, launch: AttentionLaunch, operands: Operands
+) -> tuple[Tensor, Tensor]:
+    """Output [T, H, D], and log-sum-exp of the scores [H, T] fp32 in nats."""
+    q, k, v = operands.q, operands.k, operands.v
+    output = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    log_sum = torch.empty((q.shape[1], q.shape[0]), dtype=torch.float32, device=q.device)
+    attention_forward_kernel[batch.num_programs(launch, q.shape[1])](
+        q,
+        k,
+        v,
+        output,
+        log_sum,
+        *batch.tables(launch),
+        *_strides(q, k, v),
+        *batch.sizes(launch),
+        batch.plan.scale * _LOG2_E,
+        HEADS=q.shape[1],
+        **batch.constants(launch),
+    )
+    return output, log_sum
+
+
+def launch_backward_queries(
+    batch: AttentionBatch, launch: AttentionLaunch, operands: Operands, backward: Backward
+) -> Tensor:
+    """Gradient of the queries [T, H, D], less the sign of the scale; fills ``backward.delta``."""
+    q, k, v = operands.q, operands.k, operands.v
+    q_gradient = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    attention_backward_queries_kernel[batch.num_programs(launch, q.shape[1])](
+        q,
+        k,
+        v,
+        backward.output,
+        backward.output_gradient,
+        backward.log_sum,
+        backward.delta,
+        q_gradient,
+        *batch.tables(launch),
+        *_strides(q, k, v, backward.output_gradient),
+        *batch.sizes(launch),
+        batch.plan.scale,
+        HEADS=q.shape[1],
+        **batch.constants(launch),
+    )
+    return q_gradient
+
+
+def launch_backward_keys(
+    batch: AttentionBatch, launch: AttentionLaunch, operands: Operands, backward: Backward
+) -> tuple[Tensor, Tensor]:
+    """Gradients of keys and values [T, Hkv, D]; reads ``backward.delta``."""
+    q, k, v = operands.q, operands.k, operands.v
+    k_gradient = torch.empty(k.shape, dtype=q.dtype, device=q.device)
+    v_gradient = torch.empty(k.shape, dtype=q.dtype, device=q.device)
+    attention_backward_keys_kernel[batch.num_programs(launch, k.shape[1])](
+        q,
+        k,
+        v,
+        backward.output_gradient,
+        backward.log_sum,
+        backward.delta,
+        k_gradient,
+        v_gradient,
+        *batch.tables(launch),
+        *_strides(q, k, v, backward.output_gradient),
+        *batch.sizes(launch),
+        batch.plan.scale,
+        KV_HEADS=k.shape[1],
+        **batch.constants(launch),
+    )
+    return k_gradient, v_gradient
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionBatch:
+    """One call without its operands: what is visible, and how it is launched."""
+
+    plan: AttentionPlan
+    table: TileTable
+    visibility: Visibility | None
+    positions: Tensor | None
+    window: int
+    head_dim: int
+
+    @classmethod
+    def of(
+        cls,
+        q: Tensor,
+        k: Tensor,
+        cu_seqlens: Tensor,
+        step: Tensor | None,
+        reach: Tensor | None,
+        group: Tensor | None,
+        positions: Tensor | None,
+        window: int | None,
+        max_seqlen: int,
+        scale: float,
+        *,
+        choose: ChooseLaunch | None = None,
+    ) -> AttentionBatch:
+        """The batch of a call, or, with ``choose``, of one whose launches it names."""
+        visibility = None
+        if step is not None and reach is not None and group is not None:
+            visibility = Visibility(step=step, reach=reach, group=group)
+        plan = plan_attention(
+            q,
+            k,
+            max_seqlen=max_seqlen,
+            visibility=visibility,
+            window=window,
+            scale=scale,
+            choose=choose,
+        )
+        table = tile_table(cu_seqlens, visibility, positions, tokens=len(q))
+        if window is None:
+            return cls(plan, table, visibility, None, 0, q.shape[2])
+        where = table.positions(positions)
+        return cls(plan, table, visibility, where, min(window, _LARGEST_INT32), q.shape[2])
+
+    def num_programs(self, launch: AttentionLaunch, heads: int) -> tuple[int]:
+        """The grid: every head of every tile."""
+        return (self.table.capacity(launch.outer) * heads,)
+
+    def tables(self, launch: AttentionLaunch) -> tuple[Tensor, ...]:
+        """Pointers from tiles_ptr to position_ptr; those that are not read point to the tiles."""
+        tiles = self.table.tile_list(launch.outer)
+        summaries = (tiles, tiles)
+        if self.visibility is not None or self.positions is not None:
+            summaries = (self._summary(launch.outer), self._summary(launch.inner))
+        fields = (tiles, tiles, tiles)
+        if self.visibility is not None:
+            visibility = self.visibility
+            fields = (
+                visibility.step.contiguous(),
+                visibility.reach.contiguous(),
+                visibility.group.contiguous(),
+            )
+        return tiles, *summaries, *fields, tiles if self.positions is None else self.positions
+
+    def sizes(self, launch: AttentionLaunch) -> tuple[int, ...]:
+        """Integers from tokens to window."""
+        capacities = (self.table.capacity(launch.outer), self.table.capacity(launch.inner))
+        return (self.table.tokens, *capacities, self.window)
+
+    def constants(self, launch: AttentionLaunch) -> dict[str, Any]:
+        """Constexprs and options that all kernels take."""
+        plan = self.plan
+        return {
+            "HEADS_PER_KV_HEAD": plan.heads_per_kv_head,
+            "HEAD_DIM": self.head_dim,
+            "PADDED": plan.padded_head_dim,
+            "OUTER": launch.outer,
+            "INNER": launch.inner,
+            "OUTER_COLUMN": 4 + SIZES.index(launch.outer),
+            "INNER_COLUMN": 4 + SIZES.index(launch.inner),
+            "HAS_VISIBILITY": plan.has_visibility,
+            "HAS_WINDOW": plan.has_window,
+            "UPCAST": plan.upcast,
+            "INPUT_PRECISION": plan.input_precision,
+            "num_warps": launch.num_warps,
+            "num_stages": launch.num_stages,
+        }
+
+    def _summary(self, size: int) -> Tensor:
+        return self.table.summary(size, self.visibility, self.positions)
+
+
+def _ready(x: Tensor) -> Tensor:
+    """Kernels step along the head dimension by one element; other strides are as they come."""
+    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
+
+
+def _strides(*operands: Tensor) -> tuple[int, ...]:
+    """Strides of a token and of a head, of each operand."""
+    return tuple(stride for operand in operands for stride in operand.stride()[:2])

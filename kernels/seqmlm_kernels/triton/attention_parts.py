@@ -1,0 +1,208 @@
+"""What the three attention kernels share: rows of operands, who sees whom, the loop over tiles."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from seqmlm_kernels.triton.tiles import (
+    CHUNK,
+    as_bits,
+    classify_tiles,
+    index_of_lowest_bit,
+    pairs_are_visible,
+)
+
+LOG2_E = tl.constexpr(1.4426950408889634)
+LN_2 = tl.constexpr(0.6931471805599453)
+
+
+@triton.jit
+def load_rows(
+    base_ptr,
+    stride,
+    num_rows,
+    ROWS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    PADDED: tl.constexpr,
+    CHECK_ROWS: tl.constexpr,
+    UPCAST: tl.constexpr,
+):
+    """ROWS x PADDED from ``base_ptr``; zeros past ``num_rows`` (if checked) and HEAD_DIM."""
+    rows = tl.arange(0, ROWS)
+    columns = tl.arange(0, PADDED)
+    pointers = base_ptr + rows[:, None] * stride + columns[None, :]
+    if CHECK_ROWS:
+        mask = (rows < num_rows)[:, None]
+        if PADDED != HEAD_DIM:
+            mask = mask & (columns < HEAD_DIM)[None, :]
+        values = tl.load(pointers, mask=mask, other=0.0)
+    elif PADDED != HEAD_DIM:
+        values = tl.load(pointers, mask=(columns < HEAD_DIM)[None, :], other=0.0)
+    else:
+        values = tl.load(pointers)
+    if UPCAST:
+        values = values.to(tl.float32)
+    return values
+
+
+@triton.jit
+def store_rows(
+    base_ptr,
+    stride,
+    num_rows,
+    values,
+    ROWS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    PADDED: tl.constexpr,
+):
+    """Store the first ``num_rows`` rows and HEAD_DIM columns."""
+    rows = tl.arange(0, ROWS)
+    columns = tl.arange(0, PADDED)
+    mask = (rows < num_rows)[:, None]
+    if PADDED != HEAD_DIM:
+        mask = mask & (columns < HEAD_DIM)[None, :]
+    pointers = base_ptr + rows[:, None] * stride + columns[None, :]
+    tl.store(pointers, values.to(base_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def load_fields(
+    first_ptr,
+    group_ptr,
+    position_ptr,
+    offsets,
+    inside,
+    HAS_VISIBILITY: tl.constexpr,
+    HAS_WINDOW: tl.constexpr,
+):
+    """Step or reach, group and position of tokens; those that nobody reads are the offsets."""
+    first = offsets
+    group = offsets
+    position = offsets
+    if HAS_VISIBILITY:
+        first = tl.load(first_ptr + offsets, mask=inside, other=0)
+        group = tl.load(group_ptr + offsets, mask=inside, other=-1)
+    if HAS_WINDOW:
+        position = tl.load(position_ptr + offsets, mask=inside, other=0)
+    return first, group, position
+
+
+@triton.jit
+def keys_are_visible(
+    queries,
+    keys,
+    first_key,
+    keys_left,
+    window,
+    INNER: tl.constexpr,
+    HAS_VISIBILITY: tl.constexpr,
+    HAS_WINDOW: tl.constexpr,
+):
+    """Which keys of a tile each query of another sees; none past the sequence.
+
+    ``queries`` are their reach, group and position, ``keys`` pointers to step, group and position.
+    """
+    offsets = tl.arange(0, INNER)
+    inside = offsets < keys_left
+    visible = inside[None, :]
+    if HAS_VISIBILITY or HAS_WINDOW:
+        reach, query_group, query_position = queries
+        step_ptr, group_ptr, position_ptr = keys
+        step, key_group, key_position = load_fields(
+            step_ptr + first_key,
+            group_ptr + first_key,
+            position_ptr + first_key,
+            offsets,
+            inside,
+            HAS_VISIBILITY=HAS_VISIBILITY,
+            HAS_WINDOW=HAS_WINDOW,
+        )
+        visible = visible & pairs_are_visible(
+            reach[:, None],
+            query_group[:, None],
+            query_position[:, None],
+            step[None, :],
+            key_group[None, :],
+            key_position[None, :],
+            window,
+            HAS_VISIBILITY=HAS_VISIBILITY,
+            HAS_WINDOW=HAS_WINDOW,
+        )
+    return visible
+
+
+@triton.jit
+def over_visible_tiles(
+    ADD_TILE: tl.constexpr,
+    results,
+    operands,
+    num_tokens,
+    window,
+    outer_ptr,
+    outer_capacity,
+    inner_ptr,
+    inner_capacity,
+    OUTER_IS_QUERIES: tl.constexpr,
+    INNER: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    PADDED: tl.constexpr,
+    HAS_VISIBILITY: tl.constexpr,
+    HAS_WINDOW: tl.constexpr,
+    UPCAST: tl.constexpr,
+    INPUT_PRECISION: tl.constexpr,
+):
+    """Let ADD_TILE add every inner tile of a sequence of ``num_tokens`` that the outer one meets.
+
+    Only tiles that are partly visible, or end with the sequence, are added with PARTIAL.
+    ``outer_ptr`` and ``inner_ptr`` point into the summaries of `tiles`, ``results`` and
+    ``operands`` are what ADD_TILE returns and reads.
+    """
+    if HAS_VISIBILITY or HAS_WINDOW:
+        num_tiles = tl.cdiv(num_tokens, INNER)
+        for chunk in range(0, num_tiles, CHUNK):
+            lanes = chunk + tl.arange(0, CHUNK)
+            inner_lanes = inner_ptr + tl.minimum(lanes, num_tiles - 1)
+            exists = lanes < num_tiles
+            if OUTER_IS_QUERIES:
+                some, full = classify_tiles(
+                    outer_ptr, outer_capacity, inner_lanes, inner_capacity, window, exists,
+                    HAS_VISIBILITY=HAS_VISIBILITY, HAS_WINDOW=HAS_WINDOW,
+                )  # fmt: skip
+            else:
+                some, full = classify_tiles(
+                    inner_lanes, inner_capacity, outer_ptr, outer_capacity, window, exists,
+                    HAS_VISIBILITY=HAS_VISIBILITY, HAS_WINDOW=HAS_WINDOW,
+                )  # fmt: skip
+            # A tile that ends with the sequence needs its loads checked.
+            full = full & ((lanes + 1) * INNER <= num_tokens)
+            some = some & (full == 0)
+            full_bits = as_bits(full)
+            some_bits = as_bits(some)
+            for _ in range(0, tl.sum(full.to(tl.int32), 0)):
+                first = (chunk + index_of_lowest_bit(full_bits)) * INNER
+                full_bits = full_bits & (full_bits - 1)
+                results = ADD_TILE(
+                    results, operands, first, num_tokens - first, window, False,
+                    INNER, HEAD_DIM, PADDED, HAS_VISIBILITY, HAS_WINDOW, UPCAST, INPUT_PRECISION,
+                )  # fmt: skip
+            for _ in range(0, tl.sum(some.to(tl.int32), 0)):
+                first = (chunk + index_of_lowest_bit(some_bits)) * INNER
+                some_bits = some_bits & (some_bits - 1)
+                results = ADD_TILE(
+                    results, operands, first, num_tokens - first, window, True,
+                    INNER, HEAD_DIM, PADDED, HAS_VISIBILITY, HAS_WINDOW, UPCAST, INPUT_PRECISION,
+                )  # fmt: skip
+    else:
+        full_end = num_tokens // INNER * INNER
+        for first in range(0, full_end, INNER):
+            results = ADD_TILE(
+                results, operands, first, num_tokens - first, window, False,
+                INNER, HEAD_DIM, PADDED, False, False, UPCAST, INPUT_PRECISION,
+            )  # fmt: skip
+        if full_end < num_tokens:
+            results = ADD_TILE(
+                results, operands, full_end, num_tokens - full_end, window, True,
+                INNER, HEAD_DIM, PADDED, False, False, UPCAST, INPUT_PRECISION,
+            )  # fmt: skip
+    return results

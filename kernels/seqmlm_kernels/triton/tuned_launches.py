@@ -1,0 +1,72 @@
+"""Launches measured on this machine, one small file each, so that a device is tuned only once.
+
+Opt-in: ``SEQMLM_AUTOTUNE=1`` makes the first call of a kind of kernel measure its candidates on a
+made-up batch, never on the call's own, so that the choice does not depend on what came first. The
+files lie in ``SEQMLM_KERNEL_CACHE``, or ``~/.cache/seqmlm_kernels``. Another launch may round
+differently: results are bit-equal from run to run for as long as the files stay.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from seqmlm_kernels.triton.launch import AttentionLaunch, LaunchKey
+
+_launches: dict[Path, AttentionLaunch] = {}
+
+
+def is_tuning_enabled() -> bool:
+    """Whether the environment asks for tuned launches."""
+    return os.environ.get("SEQMLM_AUTOTUNE", "0") == "1"
+
+
+def tuned_launch(key: LaunchKey, device: torch.device) -> AttentionLaunch | None:
+    """The launch measured for ``key``, now if there is none yet; None within a CUDA graph.
+
+    Raises:
+        ValueError: a file of the cache cannot be read.
+    """
+    path = _path(key, device)
+    if path not in _launches:
+        if path.is_file():
+            _launches[path] = _read(path)
+        elif torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            return None
+        else:
+            from seqmlm_kernels.triton.tuning import tune
+
+            tune(key, device)
+    return _launches[path]
+
+
+def keep_launch(key: LaunchKey, device: torch.device, launch: AttentionLaunch) -> Path:
+    """Write the launch for later processes and return its file; nobody sees it half written."""
+    path = _path(key, device)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = json.dumps({"key": str(key), "launch": asdict(launch)}, indent=1) + "\n"
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
+        file.write(content)
+    os.replace(file.name, path)
+    _launches[path] = launch
+    return path
+
+
+def _path(key: LaunchKey, device: torch.device) -> Path:
+    default = Path.home() / ".cache" / "seqmlm_kernels"
+    folder = Path(os.environ.get("SEQMLM_KERNEL_CACHE", default))
+    name = "cpu" if device.type == "cpu" else torch.cuda.get_device_properties(device).name
+    return folder / re.sub(r"[^A-Za-z0-9_.-]+", "_", name) / f"{key}.json"
+
+
+def _read(path: Path) -> AttentionLaunch:
+    try:
+        return AttentionLaunch(**json.loads(path.read_text())["launch"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} holds no launch ({error}); delete it to measure anew.") from error

@@ -1,0 +1,1 @@
+"""What a trained model has learned: surprisal, attention, masking, dependence, probes."""

@@ -1,0 +1,104 @@
+"""Labelled texts for probes: one label per text, or one per word."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seqmlm.data.text_source import open_text, source_name
+from seqmlm.errors import DataError
+
+DOCUMENT_MARKS = ("-DOCSTART-", "# newdoc")
+"""Beginnings of lines that open a document, of CoNLL-2003 and of Universal Dependencies."""
+
+JSON_SUFFIXES = (".jsonl", ".ndjson")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledText:
+    """One text whose words carry labels; a text with a label of its own is a single word.
+
+    Args:
+        words: one or more.
+        labels: one per word.
+        document: texts of one document must not be parted between training and test.
+        place: file and line, for messages.
+    """
+
+    words: tuple[str, ...]
+    labels: tuple[str, ...]
+    document: str
+    place: str
+
+
+def read_labelled_texts(path: str | Path) -> list[LabelledText]:
+    """Read a file of labels, plain or gzip-compressed.
+
+    JSON Lines (``.jsonl``, ``.ndjson``): objects with ``text`` and ``label``, and perhaps
+    ``document``; without, each text is a document. Any other suffix: a word and its label per
+    line, the first and the last column, apart by a tab or blanks; an empty line ends a text; a
+    line that begins with ``-DOCSTART-`` or ``# newdoc`` begins a document, other lines that begin
+    with ``# `` are comments. Without such marks each text is a document.
+
+    Raises:
+        DataError: the file cannot be read or is empty, or a line is not as above; names the line.
+    """
+    place = source_name(path)
+    stem = str(path).removesuffix(".gz")
+    with open_text(path) as lines:
+        read = _json_texts if stem.endswith(JSON_SUFFIXES) else _column_texts
+        texts = list(read(lines, place))
+    if not texts:
+        raise DataError(f"{place}: no labelled text in it.")
+    return texts
+
+
+def _json_texts(lines: Iterable[str], place: str) -> Iterator[LabelledText]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        here = f"{place}, line {number}"
+        try:
+            item: Any = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{here}: not JSON ({error}).") from error
+        if not isinstance(item, dict) or not isinstance(item.get("text"), str):
+            raise DataError(f"{here}: it must be an object with a string 'text' and a 'label'.")
+        label = item.get("label")
+        if not isinstance(label, str | int):
+            raise DataError(f"{here}: label = {label!r}; it must be a string or a whole number.")
+        document = item.get("document", number)
+        yield LabelledText((item["text"],), (str(label),), str(document), here)
+
+
+def _column_texts(lines: Iterable[str], place: str) -> Iterator[LabelledText]:
+    words: list[str] = []
+    labels: list[str] = []
+    start, document, has_documents = 0, 0, False
+    for number, line in enumerate([*lines, ""], start=1):
+        begins_document = line.startswith(DOCUMENT_MARKS)
+        if begins_document or not line.strip():
+            if words:
+                yield LabelledText(
+                    tuple(words), tuple(labels), str(document), f"{place}, line {start}"
+                )
+                words, labels = [], []
+                document += not has_documents
+            if begins_document:
+                has_documents = True
+                document += 1
+            continue
+        if line.startswith("# "):
+            continue
+        columns = line.rstrip("\n").split("\t") if "\t" in line else line.split()
+        if len(columns) < 2 or not columns[0] or not columns[-1]:
+            raise DataError(
+                f"{place}, line {number}: {line.rstrip()!r}: a word and its label are needed, "
+                "apart by a tab or a blank."
+            )
+        start = start if words else number
+        words.append(columns[0])
+        labels.append(columns[-1])

@@ -1,0 +1,32 @@
+"""Measures of labelled tasks as tables on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from seqmlm.finetuning.statistics import Evaluation
+
+
+def print_evaluations(
+    evaluations: Mapping[str, Evaluation], *, best_epoch: int | None = None
+) -> None:
+    """Print each metric with its interval, and the bars."""
+    console = Console(highlight=False)
+    for name, evaluation in evaluations.items():
+        title = f"{name}: {evaluation.examples:,} examples"
+        if best_epoch is not None:
+            title += f", epoch {best_epoch}"
+        table = Table(title=title, title_justify="left")
+        table.add_column("measure")
+        table.add_column("value", justify="right")
+        table.add_column("95 % interval", justify="right")
+        for metric, found in evaluation.metrics.items():
+            table.add_row(metric, f"{found.value:.4f}", f"{found.low:.4f} to {found.high:.4f}")
+        for bar, value in evaluation.bars.items():
+            table.add_row(f"bar: {bar}", f"{value:.4f}", "")
+        console.print(table)

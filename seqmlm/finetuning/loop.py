@@ -1,0 +1,381 @@
+"""The loop of fine-tuning: epochs of steps, the best epoch kept, predictions and pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from safetensors.torch import load_file
+
+from seqmlm.atomic_files import write_file
+from seqmlm.data.packing import PackedBatch
+from seqmlm.errors import RunFolderError, TrainingError
+from seqmlm.finetuning.model_file import write_task
+from seqmlm.finetuning.plots import draw_learning_curve
+from seqmlm.finetuning.prediction_file import write_predictions
+from seqmlm.finetuning.settings import FineTuningConfig
+from seqmlm.finetuning.statistics import Evaluation
+from seqmlm.finetuning.task import Example, predict
+from seqmlm.finetuning.workload import FineTuningWorkload, prepare_finetuning
+from seqmlm.randomness import Purpose, stream
+from seqmlm.training import checkpoint
+from seqmlm.training.checkpoint import TrainingState
+from seqmlm.training.display import Display
+from seqmlm.training.distributed import processes
+from seqmlm.training.loop import RunStopped, open_run_folder
+from seqmlm.training.optimizer import learning_rate
+from seqmlm.training.restore import (
+    check_identity,
+    optimizer_tensors,
+    restore_model,
+    restore_optimizer,
+)
+from seqmlm.training.run_folder import RunFolder
+from seqmlm.training.run_log import log_file, log_level
+from seqmlm.training.signals import StopSignals
+from seqmlm.training.step import StepResult
+
+PREDICTION_TOKENS_PER_BATCH = 8192
+"""Bounds the memory; results do not depend on it."""
+
+logger = logging.getLogger("seqmlm")
+
+
+@dataclass(frozen=True)
+class FineTuningResult:
+    """What a finished run leaves.
+
+    Args:
+        folder: of the run; :meth:`FineTunedModel.load` and ``seqmlm.load`` read it.
+        best_epoch: whose weights were kept, counted from 1.
+        evaluations: of those weights, for ``validation`` and ``test``, where there are any;
+            empty on ranks other than the first.
+        plots: PNG files written.
+    """
+
+    folder: Path
+    best_epoch: int
+    evaluations: Mapping[str, Evaluation]
+    plots: list[Path]
+
+
+def finetune(
+    config: FineTuningConfig,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    console: Console | None = None,
+) -> FineTuningResult:
+    """Perform one fine-tuning run, or go on with one.
+
+    The folder gets the model of the best epoch, its task, predictions for the held-out data,
+    measures and pictures. The same configuration gives the same numbers on the same kind of
+    machine; resuming is bit-identical to never having stopped.
+
+    Args:
+        config: every choice of the run.
+        output: the run's folder; absent or empty unless ``resume``.
+        resume: go on from the newest intact checkpoint in ``output``, if there is one.
+        console: where progress goes; None is silent.
+
+    Raises:
+        ConfigError: settings do not fit one another, the model or this machine.
+        DataError: the data cannot be used.
+        RunFolderError: the folder is in use, not empty or not writable.
+        CheckpointError: there is no trained model, or no intact checkpoint of this run.
+        TrainingError: loss or gradient were not finite several times in a row.
+        RunStopped: SIGTERM or SIGINT; the state is saved.
+    """
+    with ExitStack() as stack:
+        signals = stack.enter_context(StopSignals())
+        group = stack.enter_context(processes(config.training.device))
+        stack.enter_context(log_level(logging.INFO if group.is_main else logging.WARNING))
+        folder = stack.enter_context(open_run_folder(Path(output), resume=resume, processes=group))
+        if resume and folder.model_path.exists():
+            raise RunFolderError(
+                f"{output} has finished: there is nothing to go on with. Start a new run in "
+                "another folder."
+            )
+        work = prepare_finetuning(config, group)
+        run = FineTuningRun(work, folder, signals, console if group.is_main else None)
+        if group.is_main:
+            stack.enter_context(log_file(folder.log_path))
+        if resume:
+            run.restore()
+        if group.is_main:
+            write_file(folder.config_path, config.to_toml(), error=RunFolderError)
+            folder.write_environment()
+            for line in work.describe():
+                logger.info(line)
+        return run.train()
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best epoch so far.
+
+    Args:
+        epoch: counted from 1; 0 before the first.
+        score: of it; minus infinity if it could not be measured.
+        last_epoch: the last that was compared.
+    """
+
+    epoch: int = 0
+    score: float = -math.inf
+    last_epoch: int = 0
+
+    def after(self, epoch: int, score: float | None) -> Best:
+        """Compare one more epoch; of equal ones the first stays, and NaN is worse than any."""
+        known = -math.inf if score is None or math.isnan(score) else score
+        if not self.epoch or known > self.score:
+            return Best(epoch, known, epoch)
+        return dataclasses.replace(self, last_epoch=epoch)
+
+
+class FineTuningRun:
+    """The state of one fine-tuning run between steps, and what happens there."""
+
+    def __init__(
+        self,
+        work: FineTuningWorkload,
+        folder: RunFolder,
+        signals: StopSignals,
+        console: Console | None,
+    ) -> None:
+        self.work, self.folder, self.signals, self.console = work, folder, signals, console
+        self.state = TrainingState(
+            step=0,
+            epoch=0,
+            batch=0,
+            tokens=0,
+            seconds=0.0,
+            config=work.config.model_dump(mode="json"),
+            identity=work.identity,
+        )
+        self._optimizer = work.config.optimizer.for_steps(work.steps)
+        self._best = Best()
+        self._saved_step = 0
+        self._failures_in_a_row = 0
+
+    @property
+    def best_path(self) -> Path:
+        """Folder of the best epoch's model until the run is finished."""
+        return self.folder.path / "best"
+
+    def train(self) -> FineTuningResult:
+        """Train from the current state to the last epoch, then evaluate and export."""
+        display = Display(
+            steps=self.work.steps, done=self.state.step,
+            every=self.work.config.training.log_every, console=self.console,
+        )  # fmt: skip
+        with display:
+            for epoch in range(self.state.epoch, self.work.config.training.epochs):
+                done = self.state.batch if epoch == self.state.epoch else 0
+                for number, micro_batches in enumerate(self.work.batches(epoch), start=1):
+                    if number > done:
+                        self._step(epoch, number, micro_batches, display)
+                        self._stop_if_asked()
+                if self._best.last_epoch < epoch + 1:
+                    self._end_epoch(epoch + 1)
+        return self._finish()
+
+    def restore(self) -> None:
+        """Take over the newest intact checkpoint, if there is one.
+
+        Raises:
+            CheckpointError: it belongs to another run, or none is intact.
+        """
+        found = checkpoint.load_newest(self.folder.checkpoints_path)
+        if found is None:
+            logger.info("no checkpoint yet in %s: starting at step 0", self.folder.path)
+        else:
+            check_identity(found.state.identity, self.work.identity, allow={"threads"})
+            model, optimizer = self.work.model, self.work.stepper.optimizer
+            restore_model(model.state_dict(), found.model)
+            restore_optimizer(optimizer, model.named_parameters(), found.optimizer)
+            self.state = dataclasses.replace(found.state, config=self.state.config)
+            self._saved_step = self.state.step
+            logger.info("resuming after step %d (%s)", self.state.step, found.path)
+        if self.work.processes.is_main:
+            self.folder.truncate_metrics(after_step=self.state.step)
+        self.work.processes.wait_for_main()
+        if self.folder.metrics_path.exists():
+            for line in map(json.loads, self.folder.metrics_path.read_text().splitlines()):
+                if line["split"] == "validation":
+                    self._best = self._best.after(line["epoch"], line[self.work.task.selection])
+
+    def _step(
+        self, epoch: int, number: int, micro_batches: list[PackedBatch], display: Display
+    ) -> None:
+        started = time.perf_counter()
+        step = self.state.step + 1
+        self.work.seed_modules(step)
+        rate = learning_rate(step, self._optimizer, steps=self.work.steps)
+        result = self.work.stepper.step(micro_batches, learning_rate=rate)
+        seconds = time.perf_counter() - started
+        self.state = dataclasses.replace(
+            self.state,
+            step=step,
+            epoch=epoch,
+            batch=number,
+            tokens=self.state.tokens + result.tokens,
+            seconds=self.state.seconds + seconds,
+        )
+        self._check_finite(result)
+        if step % self.work.config.training.log_every == 0 or step == self.work.steps:
+            self._record(
+                "train", loss=result.loss, gradient_norm=result.gradient_norm,
+                learning_rate=rate, epoch=epoch + 1,
+            )  # fmt: skip
+        display.step(step, loss=result.loss, tokens=result.tokens, seconds=seconds)
+
+    def _check_finite(self, result: StepResult) -> None:
+        """Count a skipped step; too many in a row end the run."""
+        self._failures_in_a_row = 0 if result.is_finite else self._failures_in_a_row + 1
+        if result.is_finite:
+            return
+        logger.warning(
+            "step %d skipped: loss %s, gradient norm %s",
+            self.state.step, result.loss, result.gradient_norm,
+        )  # fmt: skip
+        if self._failures_in_a_row >= self.work.config.training.non_finite_limit:
+            raise TrainingError(
+                f"Loss or gradient were not finite {self._failures_in_a_row} times in a row, the "
+                f"last at step {self.state.step}. Try a lower optimizer.learning_rate or "
+                "training.precision = 'float32'."
+            )
+
+    def _end_epoch(self, epoch: int) -> None:
+        """Measure the held-out part, keep the model if it is the best so far, save."""
+        part = self.work.parts.get("validation")
+        examples = part.with_truth() if part else []
+        score = math.nan
+        if examples:
+            answers, loss = self._predict(examples)
+            metrics = self.work.task.measures(examples, answers)(np.arange(len(examples)))
+            score = metrics[self.work.task.selection]
+            self._record("validation", loss=loss, **metrics, epoch=epoch)
+            shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+            logger.info("epoch %d: validation loss %.4f  %s", epoch, loss, shown)
+        best = self._best.after(epoch, score if examples else float(epoch))
+        if best.epoch == epoch and self.work.processes.is_main:
+            self._keep()
+        self._best = best
+        self._save()
+
+    def _finish(self) -> FineTuningResult:
+        """Judge the best model and leave it, with its predictions and pictures, in the folder."""
+        work, folder = self.work, self.folder
+        if not work.processes.is_main:
+            return FineTuningResult(folder.path, self._best.epoch, {}, [])
+        work.model.load_state_dict(load_file(self.best_path / "model.safetensors"))
+        plots: list[Path] = []
+        evaluations: dict[str, Evaluation] = {}
+        for name in work.parts.keys() - {"train"}:
+            found, pictures = self._judge(name)
+            evaluations |= found
+            plots += pictures
+        bars = evaluations["validation"].bars if "validation" in evaluations else {}
+        selection = work.task.selection
+        plots += draw_learning_curve(
+            folder.metrics_path,
+            folder.plots_path / "learning_curve.png",
+            selection=selection,
+            bars={name: bar for name, bar in bars.items() if name.startswith(selection)},
+        )
+        self._export(evaluations)
+        return FineTuningResult(folder.path, self._best.epoch, evaluations, plots)
+
+    def _judge(self, name: str) -> tuple[dict[str, Evaluation], list[Path]]:
+        """Predict one part to a file, and measure what has a truth."""
+        task, part = self.work.task, self.work.parts[name]
+        answers, _ = self._predict([example for _, example in part.examples])
+        write_predictions(self.folder.path / f"predictions-{name}.csv", task, part, answers)
+        judged = [
+            (example, answer)
+            for (_, example), answer in zip(part.examples, answers, strict=True)
+            if example.truth is not None
+        ]
+        if not judged:
+            return {}, []
+        examples, true_answers = [pair[0] for pair in judged], [pair[1] for pair in judged]
+        generator = stream(self.work.config.training.seed, Purpose.EVALUATION)
+        pictures = self.folder.plots_path / name
+        pictures.mkdir(exist_ok=True)
+        return (
+            {name: task.evaluate(examples, true_answers, generator)},
+            task.draw(examples, true_answers, pictures),
+        )
+
+    def _predict(self, examples: list[Example[Any]]) -> tuple[list[Any], float]:
+        return predict(
+            self.work.model, self.work.task, examples,
+            tokens_per_batch=PREDICTION_TOKENS_PER_BATCH,
+        )  # fmt: skip
+
+    def _keep(self) -> None:
+        """Make the present weights the best."""
+        self.work.model.save(self.best_path)
+        write_task(self.best_path, self.work.task, max_length=self.work.max_length)
+
+    def _export(self, evaluations: Mapping[str, Evaluation]) -> None:
+        """Write the evaluation; the best model becomes the run's."""
+        content = {
+            "task": self.work.task.name,
+            "selection": self.work.task.selection,
+            "best_epoch": self._best.epoch,
+            "data": {name: part.report.to_json() for name, part in self.work.parts.items()},
+            **{name: evaluation.to_json() for name, evaluation in evaluations.items()},
+        }
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        write_file(self.folder.path / "evaluation.json", text, error=RunFolderError)
+        self.best_path.rename(self.folder.model_path)
+
+    def _save(self) -> None:
+        """Write a checkpoint of the current step, unless there is one."""
+        if self.state.step == self._saved_step:
+            return
+        self._saved_step = self.state.step
+        if not self.work.processes.is_main:
+            return
+        model, optimizer = self.work.model, self.work.stepper.optimizer
+        checkpoint.save(
+            self.folder.checkpoints_path,
+            self.state,
+            model=model.state_dict(),
+            optimizer=optimizer_tensors(optimizer, model.named_parameters()),
+        )
+        checkpoint.prune(self.folder.checkpoints_path, keep=1)
+
+    def _stop_if_asked(self) -> None:
+        code = self.work.processes.any(self.signals.stop_requested or 0)
+        if code:
+            self._save()
+            raise RunStopped(
+                code,
+                f"stopped by a signal after step {self.state.step}; its checkpoint is saved. "
+                f"Go on with: seqmlm finetune {self.work.config.model} --resume "
+                f"--output {self.folder.path}",
+            )
+
+    def _record(self, split: str, **values: Any) -> None:
+        if self.work.processes.is_main:
+            self.folder.append_metrics(
+                {
+                    "step": self.state.step,
+                    "split": split,
+                    **values,
+                    "tokens": self.state.tokens,
+                    "seconds": round(self.state.seconds, 3),
+                }
+            )

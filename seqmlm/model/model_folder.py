@@ -1,0 +1,58 @@
+"""Where a saved model lies, and what its ``config.json`` says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from seqmlm.errors import CheckpointError
+
+FORMAT_VERSION = 1
+
+
+def find_model_folder(path: Path) -> Path:
+    """Return the folder of the model in a run folder, or ``path`` if it is one itself.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    for folder in (path / "model", path):
+        if (folder / "config.json").is_file():
+            return folder
+    if (path / "checkpoints").is_dir():
+        raise CheckpointError(
+            f"{path} is a run that has not finished: it has checkpoints but no model yet. "
+            f"Finish it with `seqmlm train --resume --output {path}`."
+        )
+    raise CheckpointError(
+        f"{path}: no model here. Give a run folder, or a folder with config.json and "
+        "model.safetensors."
+    )
+
+
+def read_model_config(folder: Path) -> Mapping[str, Any]:
+    """Return the content of ``config.json``.
+
+    Raises:
+        CheckpointError: it is missing, damaged, incomplete or of a later format.
+    """
+    path = folder / "config.json"
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+        version = content["format_version"]
+        required = ("domain", "encoder", "token_head", "vocabulary_fingerprint", "weights_sha256")
+        missing = [key for key in required if key not in content]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} is not the config.json of a seqmlm model: {error}"
+        ) from error
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: written by seqmlm {content.get('seqmlm_version')} in format {version}; "
+            f"this one reads up to {FORMAT_VERSION}."
+        )
+    if missing:
+        raise CheckpointError(f"{path}: {', '.join(missing)} missing.")
+    return content

@@ -1,0 +1,61 @@
+"""Files of labels: what is read and what is refused."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from seqmlm.analysis.labels import LabelledText, read_labelled_texts
+from seqmlm.errors import DataError
+
+
+def written(folder: Path, name: str, content: str) -> Path:
+    path = folder / name
+    path.write_text(content)
+    return path
+
+
+def test_json_lines_give_a_label_per_text(tmp_path: Path) -> None:
+    content = '{"text": "x y", "label": "A"}\n\n{"text": "z", "label": 2, "document": "d"}\n'
+    path = written(tmp_path, "a.jsonl", content)
+    assert read_labelled_texts(path) == [
+        LabelledText(("x y",), ("A",), "1", f"{path}, line 1"),
+        LabelledText(("z",), ("2",), "d", f"{path}, line 3"),
+    ]
+
+
+def test_columns_give_a_label_per_word(tmp_path: Path) -> None:
+    """First and last column; each text is a document where none is marked."""
+    content = "# sent_id = 1\nthe DT O\nfox NN B\n\n\n# runs\tVBZ\nran\tVBD\tO\n"
+    path = tmp_path / "a.conll.gz"
+    path.write_bytes(gzip.compress(content.encode()))
+    first, second = read_labelled_texts(path)
+    assert (first.words, first.labels, first.document) == (("the", "fox"), ("O", "B"), "0")
+    assert (second.words, second.labels, second.document) == (("ran",), ("O",), "1")
+    assert first.place == f"{path}, line 2"
+
+
+@pytest.mark.parametrize("mark", ["-DOCSTART- -X- O", "# newdoc id = 7"], ids=["CoNLL", "UD"])
+def test_marks_keep_the_texts_of_a_document_together(tmp_path: Path, mark: str) -> None:
+    path = written(tmp_path, "a.txt", f"{mark}\n\na X\n\nb Y\n\n{mark}\nc X\n")
+    assert [text.document for text in read_labelled_texts(path)] == ["1", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.jsonl", '{"text": "x"}\n', "line 1: label = None"),
+        ("a.jsonl", '{"text": "x", "label": "A"}\n[1]\n', "line 2: it must be an object"),
+        ("a.jsonl", "{\n", "line 1: not JSON"),
+        ("a.tsv", "a\tX\nb\n", "line 2: 'b': a word and its label are needed"),
+        ("a.tsv", "# nothing\n\n", "no labelled text in it"),
+    ],
+    ids=["no label", "no object", "no JSON", "one column", "empty"],
+)  # fmt: skip
+def test_faults_are_named_with_their_line(
+    tmp_path: Path, name: str, content: str, says: str
+) -> None:
+    with pytest.raises(DataError, match=says):
+        read_labelled_texts(written(tmp_path, name, content))

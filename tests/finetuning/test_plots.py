@@ -1,0 +1,46 @@
+"""Pictures are drawn whatever the number of labels; whether they are readable, eyes must say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seqmlm.finetuning import plots
+
+PNG = b"\x89PNG"
+
+
+@pytest.fixture(autouse=True)
+def _draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "_can_draw", lambda: True)
+
+
+@pytest.mark.parametrize("count", [2, 30])
+def test_a_confusion_matrix_of_any_size_is_drawn(count: int, tmp_path: Path) -> None:
+    table = np.eye(count, dtype=np.int64) * 3
+    table[0] = 0  # a label that never occurs
+    (path,) = plots.draw_confusion(table, [f"label {i}" for i in range(count)], tmp_path / "a.png")
+    assert path.read_bytes().startswith(PNG)
+
+
+def test_predicted_over_true_values_are_drawn(tmp_path: Path) -> None:
+    true = np.array([1.0, 2.0, 4.0])
+    (path,) = plots.draw_regression(true, true + 0.1, tmp_path / "a.png")
+    assert path.read_bytes().startswith(PNG)
+
+
+def test_a_learning_curve_is_drawn_although_a_metric_is_missing(tmp_path: Path) -> None:
+    lines = [
+        {"step": 1, "split": "train", "loss": 1.0, "epoch": 1},
+        {"step": 1, "split": "validation", "loss": 1.1, "spearman": None, "epoch": 1},
+        {"step": 2, "split": "validation", "loss": 1.0, "spearman": 0.3, "epoch": 2},
+    ]
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (path,) = plots.draw_learning_curve(
+        metrics, tmp_path / "a.png", selection="spearman", bars={"bar": 0.1}
+    )
+    assert path.read_bytes().startswith(PNG)

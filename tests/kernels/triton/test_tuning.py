@@ -1,0 +1,105 @@
+"""Launches are measured where that is asked for, and only once per machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from seqmlm_kernels import attention
+from seqmlm_kernels.triton import tuned_launches
+from seqmlm_kernels.triton.attention_plan import launch_of
+from seqmlm_kernels.triton.launch import AttentionLaunch, Kind, LaunchKey, table_launch
+from seqmlm_kernels.triton.tuning import Workload, candidates, tune
+
+CPU = torch.device("cpu")
+TINY = Workload(length=20, sequences=1, heads=1)
+SMALL = AttentionLaunch(32, 16, 1, 1)
+
+
+def key_of(kind: Kind = "forward", *, is_restricted: bool = False) -> LaunchKey:
+    return LaunchKey.of(
+        kind,
+        architecture="sm_90",
+        padded_head_dim=16,
+        dtype=torch.float32,
+        is_restricted=is_restricted,
+    )
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SEQMLM_KERNEL_CACHE", str(tmp_path))
+    monkeypatch.setattr(tuned_launches, "_launches", {})
+    return tmp_path
+
+
+@pytest.fixture
+def tuning_enabled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQMLM_AUTOTUNE", "1")
+
+
+@pytest.mark.parametrize("is_restricted", [False, True], ids=["all pairs", "restricted"])
+@pytest.mark.parametrize("kind", ["forward", "backward_queries", "backward_keys"])
+def test_every_candidate_is_measured_and_the_fastest_is_kept(
+    cache: Path, kind: Kind, is_restricted: bool
+) -> None:
+    key = key_of(kind, is_restricted=is_restricted)
+    launches = (SMALL, AttentionLaunch(16, 16, 1, 1))
+    measured = tune(key, CPU, launches=launches, workload=TINY)
+    assert {one.launch for one in measured} == set(launches)
+    times = [one.median_ms for one in measured if one.median_ms is not None]
+    assert times == sorted(times)
+    assert len(times) == 2
+    (file,) = (path for path in cache.rglob("*") if path.is_file())
+    assert file.name == f"{key}.json"
+    kept = json.loads(file.read_text())["launch"]
+    assert AttentionLaunch(**kept) == measured[0].launch
+
+
+@pytest.mark.usefixtures("tuning_enabled")
+def test_what_was_kept_is_used_by_later_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    tuned_launches.keep_launch(key_of(), CPU, SMALL)
+    monkeypatch.setattr(tuned_launches, "_launches", {})
+    assert launch_of(key_of(), CPU) == SMALL != table_launch(key_of())
+
+
+def test_what_was_kept_is_not_used_unless_asked_for() -> None:
+    tuned_launches.keep_launch(key_of(), CPU, SMALL)
+    assert launch_of(key_of(), CPU) == table_launch(key_of())
+
+
+@pytest.mark.usefixtures("tuning_enabled")
+def test_first_call_tunes_and_gives_the_same_result(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    q = torch.randn(5, 1, 8, generator=torch.Generator().manual_seed(0))
+    arguments = {"cu_seqlens": torch.tensor([0, 5]), "max_seqlen": 5, "backend": "triton"}
+    tuned = attention(q, q, q, **arguments)  # type: ignore[arg-type]
+    kinds = sorted(path.stem.split("-")[-2] for path in cache.rglob("*.json"))
+    assert kinds == ["backward_keys", "backward_queries", "forward"]
+    monkeypatch.setenv("SEQMLM_AUTOTUNE", "0")
+    assert torch.equal(tuned, attention(q, q, q, **arguments))  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("tuning_enabled")
+def test_damaged_file_is_named(cache: Path) -> None:
+    path = tuned_launches.keep_launch(key_of(), CPU, SMALL)
+    path.write_text('{"launch": {"outer": 32}}')
+    tuned_launches._launches.clear()
+    with pytest.raises(ValueError, match=r"holds no launch .*delete it to measure anew"):
+        launch_of(key_of(), CPU)
+
+
+def test_launch_of_the_table_is_the_first_candidate() -> None:
+    for kind in ("forward", "backward_queries", "backward_keys"):
+        found = candidates(key_of(kind))
+        assert found[0] == table_launch(key_of(kind))
+        assert len(set(found)) == len(found) > 4
+
+
+def test_key_names_all_that_a_launch_depends_on() -> None:
+    key = LaunchKey("3.6", "sm_90", 128, torch.bfloat16, "ieee", "backward_keys", True)
+    assert str(key) == "triton-3.6-sm_90-128-bfloat16-ieee-backward_keys-restricted"
