@@ -218,7 +218,7 @@ def main() -> None:
         rounds, rows = measure(run, arguments, options.splits)
     header = ["layer", *CONDITIONS, "control task", "cost of verb", "cost of other", "selectivity"]
     print_table("balanced accuracy, mean ± deviation over the splits; chance is .5", header, rows)
-    settings = {key: str(value) for key, value in vars(options).items() if key != "results"}
+    settings = {key: value for key, value in vars(options).items() if key != "results"}
     write_result(
         "analysis_agent_patient",
         options.results,

@@ -4,11 +4,11 @@ Each round takes the same random passages through all contenders, one after the 
 process, so that a busy machine slows all of them alike; the ratios are those of one round. A batch
 is finished when its tensors are: packed here, padded there. Padding does not count as tokens.
 
-Ours includes reading the store, drawing the window, finding the words and the targets. The peer gets
-lists of ids, special-token masks and offsets that were made before the clock started, in a random
-order and sorted by length, which saves it padding. The offsets describe our words, so that both mask
-the same units; they are padded before the clock, because the collator pads everything but them. It
-replaces whole words by the mask token alone, because it can do nothing else.
+Ours includes reading the store, drawing the window, finding the words and the targets. The peer
+gets lists of ids, special-token masks and offsets that were made before the clock started, in a
+random order and sorted by length, which saves it padding. The offsets describe our words, so that
+both mask the same units; they are padded before the clock, because the collator pads everything
+but them. It replaces whole words by the mask token alone, because it can do nothing else.
 """
 
 from __future__ import annotations
@@ -188,15 +188,17 @@ def peer_example(encoding: Encoding) -> dict[str, Any]:
 
 
 def peer_contenders(
-    domain: Domain, store: TokenStore, records: Records, arguments: argparse.Namespace
+    domain: Domain,
+    store: TokenStore,
+    records: Records,
+    arguments: argparse.Namespace,
+    max_length: int,
 ) -> dict[str, Contender]:
     """The peer's collators, plain and with whole words, in random order and by length."""
     tokenizer = peer_tokenizer(domain)
     examples: list[dict[str, Any]] = [{} for _ in range(len(store))]
     for record in records.tolist():
-        examples[record] = peer_example(
-            domain.assemble(store[record], max_length=arguments.max_length)
-        )
+        examples[record] = peer_example(domain.assemble(store[record], max_length=max_length))
     plain = [{key: row[key] for key in row if key != "offset_mapping"} for row in examples]
     with warnings.catch_warnings():
         # It says that whole words are always replaced by the mask token.
@@ -220,7 +222,11 @@ def peer_contenders(
 
 
 def our_contenders(
-    domain: Domain, store: TokenStore, records: Records, arguments: argparse.Namespace
+    domain: Domain,
+    store: TokenStore,
+    records: Records,
+    arguments: argparse.Namespace,
+    max_length: int,
 ) -> dict[str, Contender]:
     """One for each of the chosen :data:`CONTENDERS`."""
     made: dict[str, Contender] = {}
@@ -231,15 +237,13 @@ def our_contenders(
         ]
         for objective in objectives:
             objective.fit(TrainingSequences(store, records))
-        builder = SampleBuilder(
-            domain, store, objectives, arguments.max_length, seed=0, records=records
-        )
+        builder = SampleBuilder(domain, store, objectives, max_length, seed=0, records=records)
         made[name] = partial(build_ours, builder, rows_per_batch=arguments.rows)
     return made
 
 
-def prepare(arguments: argparse.Namespace) -> tuple[dict[str, Contender], Records]:
-    """Read the data; returns all contenders, and the records to draw from."""
+def prepare(arguments: argparse.Namespace, max_length: int) -> tuple[dict[str, Contender], Records]:
+    """Read the data; returns all contenders for rows of a length, and the records to draw from."""
     domain = build_domain(
         {
             "name": "text",
@@ -250,19 +254,19 @@ def prepare(arguments: argparse.Namespace) -> tuple[dict[str, Contender], Record
     )
     store = open_store(domain, arguments.data)
     records = np.flatnonzero(store.lengths > 0)
-    ours = our_contenders(domain, store, records, arguments)
-    return ours | peer_contenders(domain, store, records, arguments), records
+    ours = our_contenders(domain, store, records, arguments, max_length)
+    return ours | peer_contenders(domain, store, records, arguments, max_length), records
 
 
-def run_rounds(arguments: argparse.Namespace) -> list[dict[str, Built]]:
+def run_rounds(arguments: argparse.Namespace, max_length: int) -> list[dict[str, Built]]:
     """Interleave the contenders, after one round of a few records that is not counted."""
-    contenders, records = prepare(arguments)
+    contenders, records = prepare(arguments, max_length)
     rounds = []
     for number in range(arguments.rounds + 1):
         size = min(arguments.records if number else 64, len(records))
         chosen = np.random.default_rng(number).choice(records, size, replace=False)
         results = {name: contender(chosen, number) for name, contender in contenders.items()}
-        print(f"round {number} of {arguments.rounds}: {size:,} records", file=sys.stderr)
+        print(f"length {max_length}, round {number}: {size:,} records", file=sys.stderr)
         if number:
             rounds.append(results)
     return rounds
@@ -285,8 +289,8 @@ def summarise(rounds: Sequence[dict[str, Built]]) -> dict[str, dict[str, Any]]:
     return summary
 
 
-def print_summary(summary: dict[str, dict[str, Any]]) -> None:
-    """Print the table."""
+def print_summary(max_length: int, summary: dict[str, dict[str, Any]]) -> None:
+    """Print the table of one length."""
     rows = [
         [
             name,
@@ -298,7 +302,7 @@ def print_summary(summary: dict[str, dict[str, Any]]) -> None:
         for name, found in summary.items()
     ]
     print_table(
-        "building batches: non-padding tokens a CPU-second",
+        f"at most {max_length} tokens a row: non-padding tokens a CPU-second",
         ["", "tokens", "padded", "ratio", "to"],
         rows,
     )
@@ -307,7 +311,7 @@ def print_summary(summary: dict[str, dict[str, Any]]) -> None:
 def profile(arguments: argparse.Namespace) -> None:
     """Print where the time of one contender goes."""
     arguments.only = [arguments.profile]
-    contenders, records = prepare(arguments)
+    contenders, records = prepare(arguments, arguments.max_lengths[0])
     chosen = np.random.default_rng(0).choice(records, min(arguments.records, len(records)))
     with cProfile.Profile() as profiler:
         contenders[arguments.profile](chosen, 1)
@@ -318,7 +322,9 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", nargs="+", required=True, help="text such as wikitext2")
-    parser.add_argument("--max-length", type=int, default=256, help="tokens per row")
+    parser.add_argument(
+        "--max-lengths", type=int, nargs="+", default=[128, 256, 512], metavar="TOKENS"
+    )
     parser.add_argument("--vocabulary-size", type=int, default=8000)
     parser.add_argument("--rows", type=int, default=32, help="per batch, for all contenders")
     parser.add_argument("--rounds", type=int, default=5)
@@ -337,14 +343,16 @@ def main() -> None:
         profile(arguments)
         return
     machine = describe_machine()
-    rounds = run_rounds(arguments)
-    summary = summarise(rounds)
-    print_summary(summary)
+    summaries, raw = {}, {}
+    for max_length in arguments.max_lengths:
+        rounds = run_rounds(arguments, max_length)
+        summaries[max_length] = summarise(rounds)
+        print_summary(max_length, summaries[max_length])
+        raw[max_length] = [{name: asdict(built) for name, built in done.items()} for done in rounds]
     settings = vars(arguments) | {"data": [Path(source).name for source in arguments.data]}
-    raw = [{name: asdict(built) for name, built in done.items()} for done in rounds]
     write_result(
         NAME, arguments.results,
-        machine=machine, settings=settings, rounds=raw, summary=summary,
+        machine=machine, settings=settings, rounds=raw, summary=summaries,
     )  # fmt: skip
 
 

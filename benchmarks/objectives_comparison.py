@@ -19,6 +19,7 @@ import argparse
 import csv
 import json
 import logging
+import re
 import shutil
 import statistics
 import sys
@@ -35,7 +36,8 @@ import torch
 from benchmarks.record import RESULTS, Stopwatch, describe_machine, write_result
 from seqmlm.config import configure
 from seqmlm.finetuning import configure_finetuning, finetune
-from seqmlm.training.loop import TrainingResult, train
+from seqmlm.training.loop import train
+from seqmlm.training.result import TrainingResult
 
 NAME = "objectives_comparison"
 BASELINE = "no pre-training"
@@ -163,7 +165,8 @@ def first_rows(source: Path, target: Path, *, number: int) -> Path:
 
 def first_sentences(source: Path, target: Path, *, number: int) -> Path:
     """Write the first sentences of a CoNLL file to a new one; all if ``number`` is 0."""
-    sentences = [part for part in source.read_text().split("\n\n") if part.strip()]
+    # Lines between sentences may hold a tab.
+    sentences = [part for part in re.split(r"\n\s*\n", source.read_text()) if part.strip()]
     target.write_text("\n\n".join(sentences[: number or None]) + "\n")
     return target
 
@@ -359,7 +362,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure all contenders with all seeds, and write table, JSON and picture."""
     arguments = parse_arguments()
-    logging.basicConfig(level=logging.WARNING)
+    logging.basicConfig()
+    logging.getLogger().handlers[0].setLevel(logging.WARNING)
     torch.set_num_threads(arguments.threads)
     machine = describe_machine()
     measured: dict[str, list[Measured]] = defaultdict(list)

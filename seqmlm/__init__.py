@@ -60,6 +60,7 @@ __all__ = [
     "configure",
     "configure_finetuning",
     "finetune",
+    "from_pretrained",
     "load",
     "read_embeddings",
     "train",
@@ -75,6 +76,27 @@ def load(path: str, *, device: str = "cpu", backend: str = "auto") -> Model:
     from seqmlm.model.model import Model
 
     return Model.load(path, device=device, backend=backend)
+
+
+def from_pretrained(
+    name: str, *, revision: str | None = None, device: str = "cpu", backend: str = "auto"
+) -> Model:
+    """Return a Hugging Face model, ESM-2, BERT, RoBERTa or ModernBERT, as one of seqmlm.
+
+    Args:
+        name: of a folder, or of a repository on the hub such as ``facebook/esm2_t6_8M_UR50D``,
+            which takes the extra ``hf``.
+        revision: branch, tag or commit of the repository.
+        device: where the model is put.
+        backend: of the kernels.
+
+    Raises:
+        CheckpointError: there is no such model, it cannot be fetched, or it is damaged.
+        ConfigError: the architecture cannot be imported, or huggingface_hub is not installed.
+    """
+    from seqmlm.interop.hub import import_pretrained
+
+    return import_pretrained(name, revision=revision, backend=backend).model.to(device)
 
 
 def __getattr__(name: str) -> Any:

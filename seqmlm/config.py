@@ -139,6 +139,7 @@ class TrainingSection(Section):
         int,
         Field(ge=0, lt=2**63, description="evaluations without a better one until it stops; 0: no"),
     ] = 0
+    init: Annotated[str, Field(description="folder of a model to start from; empty: none")] = ""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     device: str = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -240,8 +241,9 @@ def configure(
 ) -> RunConfig:
     """Put a run's configuration together; what comes later wins.
 
-    The core's defaults; the domain's; without data, the domain's bundled run; the configuration
-    of a resumed run; configuration files in order; ``sources``; ``overrides`` in order.
+    The core's defaults; the domain's; without data, the domain's bundled run; the shape of the
+    model to start from, if any; the configuration of a resumed run; configuration files in order;
+    ``sources``; ``overrides`` in order.
 
     Args:
         domain: registered name or ``module:Class``; may be left to a file.
@@ -252,6 +254,7 @@ def configure(
 
     Raises:
         ConfigError: no domain, a file cannot be read, or a setting is not allowed.
+        CheckpointError: there is no model to start from.
     """
     given: dict[str, Any] = {}
     for path in ([] if resumed is None else [resumed]) + list(files):
@@ -270,7 +273,10 @@ def configure(
         raise ConfigError(f"domain.name = {name!r}: it must be a string.")
     has_data = bool(given.get("data", {}).get("sources"))
     has_data |= any(assignment.startswith("data.sources") for assignment in overrides)
-    settings = merge(_domain_defaults(name, bundled=not has_data), given)
+    defaults = _domain_defaults(name, bundled=not has_data)
+    if resumed is None:
+        defaults = _with_shape_of_init(defaults, given, overrides)
+    settings = merge(defaults, given)
     for assignment in overrides:
         apply_override(settings, assignment)
     return validate(settings)
@@ -292,6 +298,29 @@ def _domain_defaults(name: str, *, bundled: bool) -> dict[str, Any]:
     defaults = copy.deepcopy(merge(skeleton, domain.default_config()))
     run = domain.bundled_run() if bundled else None
     return defaults if run is None else merge(defaults, copy.deepcopy(run))
+
+
+def _with_shape_of_init(
+    defaults: dict[str, Any], given: Mapping[str, Any], overrides: Sequence[str]
+) -> dict[str, Any]:
+    """The defaults with the ``[model]`` settings of the model to start from, if there is one.
+
+    Of segments and roles, which a domain may need, the larger number holds.
+    """
+    _require_tables(given, "training")
+    asked = {"training": {"init": given.get("training", {}).get("init", "")}}
+    for assignment in overrides:
+        if assignment.partition("=")[0].strip() == "training.init":
+            apply_override(asked, assignment)
+    init = asked["training"]["init"]
+    if not init or not isinstance(init, str):
+        return defaults
+    from seqmlm.model.model_folder import read_model_settings
+
+    shape, own = read_model_settings(Path(init)), defaults.get("model", {})
+    for name in ("segments", "roles"):
+        shape[name] = max(shape[name], own.get(name, 0))
+    return merge(defaults, {"model": shape})
 
 
 def _explain(fault: Any, schema: type[BaseModel]) -> str:

@@ -318,6 +318,36 @@ class Domain(ABC):
     def load_tokenizer(self, folder: Path) -> None:  # noqa: B027
         """Read what :meth:`save_tokenizer` wrote; nothing by default."""
 
+    def import_tokenizer(self, folder: Path, *, rows: int) -> None:
+        """Take over the tokenizer of a Hugging Face folder.
+
+        Args:
+            folder: with files such as ``tokenizer.json`` or ``vocab.txt``.
+            rows: of the model's token embedding; as many tokens as the vocabulary gets.
+
+        Raises:
+            CheckpointError: the files are missing, damaged, or do not fit the domain or the rows.
+            ConfigError: the domain has no use for such tokenizers.
+        """
+        raise ConfigError(f"domain {self.name!r} cannot take over the tokenizer of {folder}.")
+
+    def export_tokenizer(
+        self, folder: Path, *, max_length: int | None, has_segments: bool
+    ) -> None:
+        """Write files that ``AutoTokenizer`` of Hugging Face loads.
+
+        Args:
+            folder: to write to.
+            max_length: most tokens of a sequence of the model, if there is a limit.
+            has_segments: whether the model tells the sequences of a pair apart.
+
+        Raises:
+            ConfigError: such tokenizers cannot do what the domain does.
+        """
+        raise ConfigError(
+            f"domain {self.name!r} has no tokenizer of the form that Hugging Face loads."
+        )
+
 
 def build_domain(settings: Mapping[str, Any], *, where: str = "domain") -> Domain:
     """Construct the domain ``settings["name"]`` with the other settings as its options.

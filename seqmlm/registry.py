@@ -19,24 +19,26 @@ from seqmlm.errors import ConfigError, UnknownNameError, suggestion
 
 @dataclass(frozen=True)
 class Registry:
-    """The classes that can be named for one noun.
+    """The classes, or instances of one class, that can be named for one noun.
 
     Args:
         noun: what the entries are, for messages ("domain", "objective").
         builtin: name -> ``module:Class`` of what ships with the project.
         group: entry-point group that third parties add to, such as ``seqmlm.domains``.
+        kind: what the entries are instances of.
     """
 
     noun: str
     builtin: Mapping[str, str]
     group: str
+    kind: type[Any] = type
 
     def names(self) -> list[str]:
         """Return every registered name, sorted."""
         return sorted({*self.builtin, *self._entry_points()})
 
-    def load(self, name: str) -> type[Any]:
-        """Return the class called ``name``: a built-in, an entry point, or ``module:Class``.
+    def load(self, name: str) -> Any:
+        """Return what is called ``name``: a built-in, an entry point, or ``module:Class``.
 
         Raises:
             UnknownNameError: nothing of that name is registered.
@@ -104,7 +106,7 @@ class Registry:
             found[entry.name] = entry
         return found
 
-    def _import(self, target: str, name: str) -> type[Any]:
+    def _import(self, target: str, name: str) -> Any:
         module_name, _, class_name = target.partition(":")
         if not module_name or not class_name or module_name.startswith("."):
             raise ConfigError(f"{self.noun} {name!r}: write it as module:Class.")
@@ -128,8 +130,9 @@ class Registry:
                 f"{suggestion(class_name, public)}"
             )
         found = getattr(module, class_name)
-        if not isinstance(found, type):
-            raise ConfigError(f"{self.noun} {name!r}: {target} is not a class.")
+        if not isinstance(found, self.kind):
+            expected = "class" if self.kind is type else self.kind.__name__
+            raise ConfigError(f"{self.noun} {name!r}: {target} is not a {expected}.")
         return found
 
 

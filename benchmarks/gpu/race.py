@@ -63,41 +63,58 @@ def race(
             _free(session)
         return
     clock = _Clock(session)
-    times: dict[str, list[float]] = {}
-    turns: dict[str, Callable[[], object]] = {}
-    memory: dict[str, float | None] = {}
-    runs = 1 if session.is_rehearsal else _WARM_UP_RUNS
-    for contestant in contestants:
-        try:
-            turn = contestant.make()
-            warm_up = [clock.time_ms(turn) for _ in range(runs)]
-            memory[contestant.name] = _extra_mib(session, turn)
-            turns[contestant.name] = turn
-            # A rehearsal takes as long as it must, and no longer.
-            times[contestant.name] = warm_up if session.is_rehearsal else []
-        except failures() as error:
-            session.record("times", case=case, contestant=contestant.name, failure=reason_of(error))
-            _free(session)
-    for _ in range(_rounds(session, clock, turns)):
-        for name, turn in turns.items():
-            times[name].append(clock.time_ms(turn))
-    for name, turn in turns.items():
-        median = statistics.median(times[name])
+    racing = _line_up(session, case, contestants, clock)
+    for _ in range(_rounds(session, clock, racing)):
+        for one in racing:
+            one.times_ms.append(clock.time_ms(one.run))
+    for one in racing:
+        median = statistics.median(one.times_ms)
         session.record(
             "times",
             case=case,
-            contestant=name,
+            contestant=one.name,
             median_ms=median,
-            lowest_ms=min(times[name]),
-            highest_ms=max(times[name]),
-            rounds=len(times[name]),
-            graph_ms=_graph_ms(session, clock, turn) if name in graphed else None,
-            extra_mib=memory[name],
+            lowest_ms=min(one.times_ms),
+            highest_ms=max(one.times_ms),
+            rounds=len(one.times_ms),
+            graph_ms=_graph_ms(session, clock, one.run) if one.name in graphed else None,
+            extra_mib=one.extra_mib,
             tflops=None if flop is None else flop / median / 1e9,
             tokens_per_s=None if tokens is None else tokens / median * 1e3,
         )
-    turns.clear()
+    racing.clear()
     _free(session)
+
+
+@dataclass(frozen=True)
+class _Racing:
+    """A contestant that can run, its memory and its times."""
+
+    name: str
+    run: Callable[[], object]
+    extra_mib: float | None
+    times_ms: list[float]
+
+
+def _line_up(
+    session: Session, case: str, contestants: Sequence[Contestant], clock: _Clock
+) -> list[_Racing]:
+    """Let everyone run a few times; record why those who cannot run do not take part."""
+    racing = []
+    for contestant in contestants:
+        try:
+            run = contestant.make()
+            warm_up = [
+                clock.time_ms(run) for _ in range(1 if session.is_rehearsal else _WARM_UP_RUNS)
+            ]
+            extra_mib = _extra_mib(session, run)
+            # A rehearsal takes as long as it must, and no longer.
+            times_ms = warm_up if session.is_rehearsal else []
+            racing.append(_Racing(contestant.name, run, extra_mib, times_ms))
+        except failures() as error:
+            session.record("times", case=case, contestant=contestant.name, failure=reason_of(error))
+            _free(session)
+    return racing
 
 
 def _run_once(contestant: Contestant) -> None:
@@ -129,11 +146,11 @@ class _Clock:
         return float(start.elapsed_time(end))
 
 
-def _rounds(session: Session, clock: _Clock, turns: dict[str, Callable[[], object]]) -> int:
+def _rounds(session: Session, clock: _Clock, racing: Sequence[_Racing]) -> int:
     """As many as take about _TARGET_S, within bounds."""
-    if session.is_rehearsal or not turns:
+    if session.is_rehearsal or not racing:
         return 0
-    one_round_s = sum(clock.time_ms(turn) for turn in turns.values()) / 1e3
+    one_round_s = sum(clock.time_ms(one.run) for one in racing) / 1e3
     return max(_FEWEST_ROUNDS, min(_MOST_ROUNDS, int(_TARGET_S / max(one_round_s, 1e-6))))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Annotated
 
@@ -15,19 +16,23 @@ from seqmlm.cli import (
     domains,
     embed,
     evaluate,
+    export_hf,
     fill_mask,
     finetune,
     generate,
+    import_hf,
     infill,
     predict,
     prepare,
     score,
     train,
 )
+from seqmlm.cli.groups import CommandsAndGroups
 from seqmlm.errors import SeqmlmError
 
 app = typer.Typer(
     name="seqmlm",
+    cls=CommandsAndGroups,
     help="Masked modelling of any discrete sequence: proteins, text, code, knowledge graphs.",
     epilog="Start with:  seqmlm train --domain protein  (a small real run, no data needed)",
     no_args_is_help=True,
@@ -46,6 +51,8 @@ for command in (
     score,
     embed,
     prepare,
+    import_hf,
+    export_hf,
     domains,
     doctor,
 ):
@@ -81,6 +88,8 @@ def main() -> None:
     0 done, 1 run failed, 2 usage or configuration, 3 data, 130 and 143 stopped by a signal.
     Typer sees to a keyboard interrupt (130) and a reader of our output that has gone (1).
     """
+    # Threads that wait by spinning slow a busy machine down tenfold; read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except SeqmlmError as error:

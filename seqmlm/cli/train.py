@@ -17,6 +17,8 @@ seqmlm train --domain protein --data proteins.fasta.gz --output runs/mine --step
 
 seqmlm train --domain protein --data 'data/*.fasta' --set objectives.0.policy.rate=0.3
 
+seqmlm train --domain protein --data family.fasta --init runs/protein --output runs/family
+
 seqmlm train --resume --output runs/mine
 
 torchrun --nproc-per-node 8 -m seqmlm train --domain protein --data proteins.fasta.gz"""
@@ -43,6 +45,10 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any setting, dotted; repeatable."),
     ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(help="training.init: run or model to start from; its shape becomes ours."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="training.steps")] = None,
     seed: Annotated[int | None, typer.Option(help="training.seed")] = None,
     device: Annotated[str | None, typer.Option(help="training.device")] = None,
@@ -66,16 +72,21 @@ def run(
     The last lines compare the model with what counting alone achieves on the same hidden tokens.
     Ctrl-C saves and stops; --resume goes on bit for bit.
     """
+    import json
+
     from seqmlm.config import configure
     from seqmlm.errors import ConfigError
 
     if resume and output is None:
         raise ConfigError("--resume needs --output: the folder of the run to go on with.")
+    if resume and init is not None:
+        raise ConfigError("--resume goes on with the weights of the run: leave out --init.")
     if resume and output is not None:
         from seqmlm.training.run_folder import require_run
 
         require_run(output)
-    shortcuts = {"steps": steps, "seed": seed, "device": device, "backend": backend}
+    path = None if init is None else json.dumps(str(init))
+    shortcuts = {"init": path, "steps": steps, "seed": seed, "device": device, "backend": backend}
     resumed = output / "config.toml" if resume and output is not None else None
     settings = configure(
         domain=domain,
@@ -125,6 +136,7 @@ def _train(settings, folder: Path, *, resume: bool, allow_drift: list[str], as_j
         print(f"{name} on held-out records: {scores.describe()}")
     for path in result.plots:
         logging.getLogger("seqmlm").info("picture: %s", path)
+    command = "embed" if result.report is None else "evaluate"
     logging.getLogger("seqmlm").info(
-        "model: %s  (next: seqmlm evaluate %s)", result.folder / "model", result.folder
+        "model: %s  (next: seqmlm %s %s)", result.folder / "model", command, result.folder
     )

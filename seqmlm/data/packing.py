@@ -107,13 +107,14 @@ def pack(rows: Sequence[Row]) -> PackedBatch:
     lengths = np.array([len(row.ids) for row in rows], np.int64)
     starts = np.concatenate([[0], np.cumsum(lengths)])
     names = list(dict.fromkeys(name for row in rows for name in row.targets))
+    position_ids = _join([row.position_ids for row in rows], np.int32)
     return PackedBatch(
         ids=_join([row.ids for row in rows], np.int64),
-        position_ids=_join([row.position_ids for row in rows], np.int32),
+        position_ids=position_ids,
         segment_ids=_join([row.segment_ids for row in rows], np.int32),
         cu_seqlens=torch.from_numpy(starts.astype(np.int32)),
         max_seqlen=int(lengths.max(initial=0)),
-        num_positions=max((int(row.position_ids.max(initial=-1)) for row in rows), default=-1) + 1,
+        num_positions=int(position_ids.max()) + 1 if len(position_ids) else 0,
         visibility=_pack_visibility(rows),
         targets={name: _pack_targets(name, rows, starts) for name in names},
         role_ids=_pack_roles(rows),

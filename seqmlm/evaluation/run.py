@@ -43,6 +43,11 @@ def evaluate_run(
         DataError: the data cannot be read.
         CheckpointError: there is no model, or it is damaged.
     """
+    if (folder / "model" / "task.json").is_file():
+        raise ConfigError(
+            f"{folder} was fine-tuned on a labelled task. Measure it on a labelled file: "
+            f"seqmlm predict {folder} FILE --output predictions.csv --evaluate"
+        )
     path = folder / "config.toml"
     if not path.is_file():
         raise ConfigError(

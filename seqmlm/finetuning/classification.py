@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,13 +74,13 @@ class LabelTask(Task[int, LabelAnswer]):
         self.labels: list[str] = []
         self._counts: dict[str, int] = {}
 
+    @abstractmethod
     def text_columns(self) -> dict[str, str]:
         """Return the columns of the texts, by the option that names each."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encode_texts(self, record: LabelledRecord, max_length: int, report: ReadReport) -> Encoding:
         """Return the row's tokens."""
-        raise NotImplementedError
 
     def read(self, path: str | Path, *, labelled: bool) -> list[LabelledRecord]:
         """Return the lines of a table; see :func:`read_table`."""

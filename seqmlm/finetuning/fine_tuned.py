@@ -101,13 +101,14 @@ class FineTunedModel:
             ConfigError: ``output`` cannot be written.
         """
         records = self.task.read(path, labelled=evaluate)
-        part = encode_part(self.task, records, max_length=self.max_length)
+        part = encode_part(self.task, records, max_length=self.max_length, labelled=evaluate)
         examples = [example for _, example in part.examples]
         answers, _ = predict(self.model, self.task, examples, tokens_per_batch=tokens_per_batch)
         write_predictions(output, self.task, part, answers)
         if not evaluate:
             return FilePredictions(part.report, None)
+        examples, answers = part.judged(answers)
         if not examples:
-            raise DataError(f"{path}: no usable item ({part.report.summary()}).")
+            raise DataError(f"{path}: no item can be judged ({part.report.summary()}).")
         generator = stream(seed, Purpose.EVALUATION)
         return FilePredictions(part.report, self.task.evaluate(examples, answers, generator))

@@ -113,7 +113,7 @@ def finetune(
         if resume:
             run.restore()
         if group.is_main:
-            write_file(folder.config_path, config.to_toml(), error=RunFolderError)
+            write_file(folder.config_path, config.resolved().to_toml(), error=RunFolderError)
             folder.write_environment()
             for line in work.describe():
                 logger.info(line)
@@ -122,23 +122,26 @@ def finetune(
 
 @dataclass(frozen=True)
 class Best:
-    """The best epoch so far.
+    """The best epoch so far: the highest score, of equal ones the lowest loss, then the first.
 
     Args:
         epoch: counted from 1; 0 before the first.
         score: of it; minus infinity if it could not be measured.
+        loss: of it.
         last_epoch: the last that was compared.
     """
 
     epoch: int = 0
     score: float = -math.inf
+    loss: float = math.inf
     last_epoch: int = 0
 
-    def after(self, epoch: int, score: float | None) -> Best:
-        """Compare one more epoch; of equal ones the first stays, and NaN is worse than any."""
+    def after(self, epoch: int, score: float | None, loss: float | None) -> Best:
+        """Compare one more epoch; what is not a number is worse than any."""
         known = -math.inf if score is None or math.isnan(score) else score
-        if not self.epoch or known > self.score:
-            return Best(epoch, known, epoch)
+        known_loss = math.inf if loss is None or math.isnan(loss) else loss
+        if not self.epoch or (known, -known_loss) > (self.score, -self.loss):
+            return Best(epoch, known, known_loss, epoch)
         return dataclasses.replace(self, last_epoch=epoch)
 
 
@@ -212,7 +215,9 @@ class FineTuningRun:
         if self.folder.metrics_path.exists():
             for line in map(json.loads, self.folder.metrics_path.read_text().splitlines()):
                 if line["split"] == "validation":
-                    self._best = self._best.after(line["epoch"], line[self.work.task.selection])
+                    self._best = self._best.after(
+                        line["epoch"], line[self.work.task.selection], line["loss"]
+                    )
 
     def _step(
         self, epoch: int, number: int, micro_batches: list[PackedBatch], display: Display
@@ -259,7 +264,7 @@ class FineTuningRun:
         """Measure the held-out part, keep the model if it is the best so far, save."""
         part = self.work.parts.get("validation")
         examples = part.with_truth() if part else []
-        score = math.nan
+        score, loss = float(epoch), math.nan  # with nothing held out, the last is taken
         if examples:
             answers, loss = self._predict(examples)
             metrics = self.work.task.measures(examples, answers)(np.arange(len(examples)))
@@ -267,7 +272,7 @@ class FineTuningRun:
             self._record("validation", loss=loss, **metrics, epoch=epoch)
             shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
             logger.info("epoch %d: validation loss %.4f  %s", epoch, loss, shown)
-        best = self._best.after(epoch, score if examples else float(epoch))
+        best = self._best.after(epoch, score, loss)
         if best.epoch == epoch and self.work.processes.is_main:
             self._keep()
         self._best = best
@@ -281,7 +286,7 @@ class FineTuningRun:
         work.model.load_state_dict(load_file(self.best_path / "model.safetensors"))
         plots: list[Path] = []
         evaluations: dict[str, Evaluation] = {}
-        for name in work.parts.keys() - {"train"}:
+        for name in [name for name in work.parts if name != "train"]:
             found, pictures = self._judge(name)
             evaluations |= found
             plots += pictures
@@ -291,6 +296,7 @@ class FineTuningRun:
             folder.metrics_path,
             folder.plots_path / "learning_curve.png",
             selection=selection,
+            best_epoch=self._best.epoch,
             bars={name: bar for name, bar in bars.items() if name.startswith(selection)},
         )
         self._export(evaluations)
@@ -301,20 +307,15 @@ class FineTuningRun:
         task, part = self.work.task, self.work.parts[name]
         answers, _ = self._predict([example for _, example in part.examples])
         write_predictions(self.folder.path / f"predictions-{name}.csv", task, part, answers)
-        judged = [
-            (example, answer)
-            for (_, example), answer in zip(part.examples, answers, strict=True)
-            if example.truth is not None
-        ]
-        if not judged:
+        examples, answers = part.judged(answers)
+        if not examples:
             return {}, []
-        examples, true_answers = [pair[0] for pair in judged], [pair[1] for pair in judged]
         generator = stream(self.work.config.training.seed, Purpose.EVALUATION)
         pictures = self.folder.plots_path / name
         pictures.mkdir(exist_ok=True)
         return (
-            {name: task.evaluate(examples, true_answers, generator)},
-            task.draw(examples, true_answers, pictures),
+            {name: task.evaluate(examples, answers, generator)},
+            task.draw(examples, answers, pictures),
         )
 
     def _predict(self, examples: list[Example[Any]]) -> tuple[list[Any], float]:

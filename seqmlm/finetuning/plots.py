@@ -89,7 +89,12 @@ def draw_regression(true: FloatArray, predicted: FloatArray, path: Path) -> list
 
 
 def draw_learning_curve(
-    metrics_path: Path, path: Path, *, selection: str, bars: Mapping[str, float]
+    metrics_path: Path,
+    path: Path,
+    *,
+    selection: str,
+    best_epoch: int,
+    bars: Mapping[str, float],
 ) -> list[Path]:
     """Draw the losses over the steps, and the selection metric at the end of each epoch.
 
@@ -97,6 +102,7 @@ def draw_learning_curve(
         metrics_path: ``metrics.jsonl`` of the run.
         path: of the PNG.
         selection: the metric by which the best epoch is chosen.
+        best_epoch: the one that was chosen.
         bars: values to draw beside it.
     """
     if not _can_draw():
@@ -119,11 +125,10 @@ def draw_learning_curve(
     if measured:
         axes = figure.add_subplot(1, 2, 2)
         axes.plot(*_columns(measured, selection), color="#c44e52", marker="o", markersize=3)
-        best = max(measured, key=lambda line: line[selection])
+        chosen = [line for line in measured if line["epoch"] == best_epoch]
         axes.plot(
-            best["step"], best[selection], marker="o", markersize=9, markerfacecolor="none",
-            color="black", linestyle="none",
-            label=f"best: epoch {best['epoch']}, {best[selection]:.3f}",
+            *_columns(chosen, selection), marker="o", markersize=9, markerfacecolor="none",
+            color="black", linestyle="none", label=f"chosen: epoch {best_epoch}",
         )  # fmt: skip
         for name, value in bars.items():
             axes.axhline(value, color="#555555", linestyle="--", linewidth=1, label=name)

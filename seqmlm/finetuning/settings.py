@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -105,6 +106,18 @@ class FineTuningConfig(Section):
     data: LabelledDataSection
     training: FineTuningSection = FineTuningSection()
     optimizer: FineTuningOptimizerSection = FineTuningOptimizerSection()
+
+    def resolved(self) -> FineTuningConfig:
+        """Return it with absolute paths, which another working directory does not change."""
+        files = ("train", "validation", "test")
+        given = {name: path for name in files if (path := getattr(self.data, name))}
+        data = {name: os.path.abspath(path) for name, path in given.items()}
+        return self.model_copy(
+            update={
+                "model": os.path.abspath(self.model),
+                "data": self.data.model_copy(update=data),
+            }
+        )
 
     def to_toml(self) -> str:
         """Return the resolved configuration; reading it back gives an equal one."""

@@ -146,8 +146,8 @@ def regression_measures(true: FloatArray, predicted: FloatArray) -> dict[str, fl
     A correlation is NaN if either side is constant; ties get their mean rank.
     """
     return {
-        "spearman": _correlation(ranks(true), ranks(predicted)),
-        "pearson": _correlation(true, predicted),
+        "spearman": correlation(ranks(true), ranks(predicted)),
+        "pearson": correlation(true, predicted),
         "rmse": float(np.sqrt(np.mean((true - predicted) ** 2))),
     }
 
@@ -160,7 +160,8 @@ def ranks(values: FloatArray) -> FloatArray:
     return mean[inverse]
 
 
-def _correlation(first: FloatArray, second: FloatArray) -> float:
+def correlation(first: FloatArray, second: FloatArray) -> float:
+    """Return Pearson's correlation, of ranks Spearman's; NaN if either side is constant."""
     left, right = first - first.mean(), second - second.mean()
     scale = math.sqrt(float(left @ left) * float(right @ right))
     return float(left @ right) / scale if scale > 0 else math.nan

@@ -49,6 +49,15 @@ class LabelledPart:
         """Return the examples that have a label."""
         return [example for _, example in self.examples if example.truth is not None]
 
+    def judged(self, answers: Sequence[Any]) -> tuple[list[Example[Any]], list[Any]]:
+        """Return the examples that have a label, and their answers out of all."""
+        kept = [
+            answer
+            for (_, example), answer in zip(self.examples, answers, strict=True)
+            if example.truth is not None
+        ]
+        return self.with_truth(), kept
+
 
 @dataclass(frozen=True)
 class FineTuningWorkload:
@@ -109,7 +118,7 @@ def prepare_finetuning(config: FineTuningConfig, processes: Processes) -> FineTu
         CheckpointError: there is no trained model.
     """
     training = config.training
-    base = Model.load(config.model, backend=training.backend)
+    base = Model.load(config.model, device=processes.device, backend=training.backend)
     task = build_task(config, base.domain)
     max_length = _max_length(config, base)
     parts = _read_parts(config, task, max_length)
@@ -178,9 +187,15 @@ def build_model(base: Model, task: Task[Any, Any], config: FineTuningConfig) -> 
 
 
 def encode_part(
-    task: Task[Any, Any], records: Sequence[LabelledRecord], *, max_length: int
+    task: Task[Any, Any], records: Sequence[LabelledRecord], *, max_length: int, labelled: bool
 ) -> LabelledPart:
     """Encode items; those that cannot be are counted.
+
+    Args:
+        task: of the items.
+        records: of one file.
+        max_length: tokens per row.
+        labelled: whether items without a label are to be counted too.
 
     Raises:
         DataError: a label cannot be used.
@@ -192,8 +207,10 @@ def encode_part(
             example = task.encode(record, max_length=max_length, report=report)
         except LeftOutError as error:
             report.drop(error.reason, error.place)
-        else:
-            examples.append((position, example))
+            continue
+        examples.append((position, example))
+        if labelled and example.truth is None:
+            report.note("without a label: not judged", record.place)
     return LabelledPart(records, examples, report)
 
 
@@ -211,7 +228,10 @@ def _read_parts(
         )
     if data.test:
         records["test"] = task.read(data.test, labelled=True)
-    return {name: encode_part(task, part, max_length=max_length) for name, part in records.items()}
+    return {
+        name: encode_part(task, part, max_length=max_length, labelled=True)
+        for name, part in records.items()
+    }
 
 
 def _hold_out(

@@ -87,7 +87,9 @@ class Encoder(nn.Module):
             rows = batch.position_ids + self.config.position_offset
             embedded = embedded + self.position_embedding(rows)
         if self.segment_embedding is not None:
-            segments = batch.segment_ids.clamp(max=self.config.segments - 1)
+            segments = batch.segment_ids
+            if self.config.segments == 1:
+                segments = torch.zeros_like(segments)
             embedded = embedded + self.segment_embedding(segments)
         if self.role_embedding is not None:
             # As in a batch with other rows that have roles: without, a token's role is 0.

@@ -359,11 +359,23 @@ class Model(nn.Module):
 
     def _load_weights(self, path: Path, sha256: str) -> None:
         try:
-            if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-                raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one.")
-            self.load_state_dict(load_file(path))
-        except (OSError, SafetensorError, RuntimeError) as error:
+            self.load_state_dict(read_weights(path, sha256))
+        except RuntimeError as error:
             raise CheckpointError(f"{path} cannot be loaded: {error}") from error
+
+
+def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+    """Return the weights of a saved model by name.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or not the one with this checksum.
+    """
+    try:
+        if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+            raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one.")
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be loaded: {error}") from error
 
 
 def require_backend(name: str, device: torch.device) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seqmlm.errors import CheckpointError
+from seqmlm.model.configuration import EncoderConfig
 
 FORMAT_VERSION = 1
 
@@ -46,7 +47,8 @@ def read_model_config(folder: Path) -> Mapping[str, Any]:
         missing = [key for key in required if key not in content]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{path} is not the config.json of a seqmlm model: {error}"
+            f"{path} is not the config.json of a seqmlm model: {error!r}. One of Hugging Face "
+            "becomes such a model by `seqmlm import-hf`."
         ) from error
     if version > FORMAT_VERSION:
         raise CheckpointError(
@@ -56,3 +58,18 @@ def read_model_config(folder: Path) -> Mapping[str, Any]:
     if missing:
         raise CheckpointError(f"{path}: {', '.join(missing)} missing.")
     return content
+
+
+def read_model_settings(folder: Path) -> dict[str, Any]:
+    """Return the ``[model]`` settings of a saved model, for a run that starts from it.
+
+    Dropout and what follows from domain and objectives are not among them.
+
+    Raises:
+        CheckpointError: there is no model in ``folder``, or its ``config.json`` is damaged.
+    """
+    content = read_model_config(find_model_folder(folder))
+    settings = EncoderConfig.from_json(content["encoder"]).to_json()
+    for name in ("vocabulary_size", "mask_token", "mask_token_rate", "dropout"):
+        del settings[name]
+    return settings | {"head_transform": content["token_head"]["transform"]}

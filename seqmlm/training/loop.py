@@ -97,7 +97,12 @@ def train(
         # Nothing is written before data and checkpoint are known to be usable: a run refused
         # for a typing error can be started again in the same folder.
         config = keep_standard_input(config, folder.path, group)
-        work = prepare_workload(config, group, on_progress=check_stop)
+        work = prepare_workload(
+            config,
+            group,
+            on_progress=check_stop,
+            has_checkpoint=resume and any(folder.checkpoints_path.glob("step-*")),
+        )
         run = TrainingRun(work, folder, signals, console if group.is_main else None)
         if group.is_main:
             stack.enter_context(log_file(folder.log_path))
@@ -107,6 +112,9 @@ def train(
             write_file(folder.config_path, work.config.to_toml(), error=RunFolderError)
             write_file(folder.path / "data.json", work.data_record(), error=RunFolderError)
             folder.write_environment()
+            if work.warm_start is not None:
+                content = json.dumps(work.warm_start.to_json(), indent=1) + "\n"
+                write_file(folder.path / "warm_start.json", content, error=RunFolderError)
         try:
             return run.train()
         except RunStopped as stop:

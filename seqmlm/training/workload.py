@@ -40,6 +40,7 @@ from seqmlm.registry import OBJECTIVES
 from seqmlm.training.distributed import Processes
 from seqmlm.training.optimizer import build_optimizer
 from seqmlm.training.step import LossModule, Stepper
+from seqmlm.training.warm_start import WarmStart, warm_start
 
 OPTIONS_OF_LATER_VERSIONS: Mapping[str, object] = {
     "roles": 0,
@@ -84,6 +85,7 @@ class Workload:
     model: Model
     stepper: Stepper
     processes: Processes
+    warm_start: WarmStart | None = None
 
     def batches(self, *, epoch: int, batch: int, step: int) -> Generator[Batch]:
         """Yield this rank's batches without end, one prepared ahead in a thread.
@@ -182,10 +184,12 @@ def prepare_workload(
     processes: Processes,
     *,
     on_progress: Callable[[int, int], None] = lambda records, tokens: None,
+    has_checkpoint: bool = False,
 ) -> Workload:
     """Read the data, hold out a split, build model and optimizer.
 
-    The main process prepares the store, the others open what it wrote.
+    The main process prepares the store, the others open what it wrote. A run whose weights will
+    come from its checkpoint is not started from those of another model again.
 
     Raises:
         ConfigError: the parts of the configuration do not fit one another.
@@ -210,7 +214,9 @@ def prepare_workload(
     direction = evaluation_direction(objectives)
     lengths = store.lengths[split.train] + domain.special_tokens_per_sequence
     torch.manual_seed(training.seed)
-    model = build_model(config, domain, objectives).to(processes.device)
+    model = build_model(config, domain, objectives)
+    started = warm_start(model, training.init) if training.init and not has_checkpoint else None
+    model = model.to(processes.device)
     samples = evaluation_samples(
         domain,
         store,
@@ -241,6 +247,7 @@ def prepare_workload(
         model=model,
         stepper=_build_stepper(config, model, objectives, schedule, processes),
         processes=processes,
+        warm_start=started,
     )
 
 
@@ -318,8 +325,10 @@ def keep_standard_input(config: RunConfig, folder: Path, processes: Processes) -
 def _resolved(config: RunConfig, domain: Domain) -> RunConfig:
     """Spell out what a later default or another working directory would change."""
     sources = [os.path.abspath(source) for source in config.data.sources]
+    init = config.training.init and os.path.abspath(config.training.init)
     return config.model_copy(
         update={
+            "training": config.training.model_copy(update={"init": init}),
             "domain": DomainSection(**{**domain.options, "name": config.domain.name}),
             "data": config.data.model_copy(update={"sources": sources}),
         }
@@ -410,6 +419,7 @@ def describe(work: Workload) -> list[str]:
         held_out += f", {split.leakage:.1%} of them with a close neighbour in training"
     lines = [
         *work.store.report.lines(),
+        *([] if work.warm_start is None else work.warm_start.lines()),
         f"{split.num_groups:,} similarity groups; {len(split.train):,} records to train on, "
         f"{held_out}",
         f"{parameters:,} parameters, {settings.training.steps:,} steps of at most "

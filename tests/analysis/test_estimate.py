@@ -18,7 +18,8 @@ def test_with_a_cluster_each_the_error_is_that_of_the_mean() -> None:
 def test_copies_within_a_cluster_add_no_information() -> None:
     """Two clusters whose members agree are two observations: 1 and 3, error sqrt(2) / sqrt(2)."""
     found = clustered_mean([1, 1, 3, 3], ["a", "a", "b", "b"])
-    assert (found.value, found.standard_error) == (2.0, pytest.approx(1.0))
+    assert found.value == 2.0
+    assert found.standard_error == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(("values", "mean"), [([], math.nan), ([2.0, 4.0], 3.0)])

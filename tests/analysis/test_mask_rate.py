@@ -69,9 +69,9 @@ def test_real_gradients_of_unrelated_tokens_have_slope_minus_one(
         [f"{text[:4]}{a}{text[4:]}" for text, a in zip(around, letters, strict=True)]
     )
     report = analyse_mask_rate(
-        analysed(), corpus, rates=(0.125, 0.25, 0.5, 1.0), sequences=16, gradients=80
+        analysed(), corpus, rates=(0.125, 0.5, 1.0), sequences=16, gradients=60
     )
-    assert [point.targets for point in report.fixed.points] == [2, 4, 8, 16]
+    assert [point.targets for point in report.fixed.points] == [2, 8, 16]
     assert report.fixed.slope.value == pytest.approx(-1, abs=0.1)
 
 

@@ -25,6 +25,7 @@ TEXTS = {
         '[["ann", "It\'s 3 o\'clock."], ["bob", "\u4f60\u597d"], ["ann", "So late?"]]',
         '[["cy", "x"], ["dee", "y"]]',
     ],
+    "kg": ["ann\tparent_of\tbob", "new york\tpart_of\tnew york city", "x\tr\tx"],
     "music": ["CDEFGAB-CCGGAAG-FFEEDDC-", "CEG-CEG", "C"],
 }
 

@@ -16,7 +16,7 @@ from seqmlm.domain import Domain
 from seqmlm.masking.policy import MaskingPolicy
 from seqmlm.objectives.mlm import MaskedLanguageModelling
 from seqmlm.objectives.rows import Row, RowVisibility, Targets
-from seqmlm.vocabulary import AllowedTokens
+from seqmlm.vocabulary import AllowedPerTarget, AllowedTokens
 
 LOW, HIGH = AllowedTokens.of(range(16), 40), AllowedTokens.of(range(16, 40), 40)
 
@@ -135,6 +135,7 @@ def test_every_target_keeps_its_set_of_allowed_tokens(packed: list[Row]) -> None
         expected = [part.allowed for part in parts for _ in part.positions]
         for allowed, row in zip(expected, index.tolist(), strict=True):
             found = AllowedTokens(40, targets.allowed[row].numpy()).mask()
+            assert not isinstance(allowed, AllowedPerTarget)
             assert np.array_equal(found, np.ones(40) if allowed is None else allowed.mask())
 
 
@@ -232,3 +233,24 @@ def test_boundaries_are_running_sums(sizes: list[int]) -> None:
     zeros = [ints([0] * size) for size in sizes]
     batch = pack([Row(column, column, column) for column in zeros])
     assert batch.cu_seqlens.tolist() == [0, *np.cumsum(sizes)]
+
+
+def test_targets_of_one_row_may_differ_in_what_is_allowed() -> None:
+    mixed = Targets(
+        np.array([0, 1, 2], np.int32),
+        np.array([5, 20, 6], np.int32),
+        AllowedPerTarget((HIGH, LOW), np.array([1, 0, 1], np.int32)),
+    )
+    whole = Targets(np.array([1], np.int32), np.array([3], np.int32), LOW)
+    places = np.arange(3, dtype=np.int32)
+    packed = pack(
+        [
+            Row(places, places, np.zeros_like(places), targets={"mlm": targets})
+            for targets in (mixed, whole)
+        ]
+    )
+    found = packed.targets["mlm"]
+    assert found.allowed is not None
+    assert found.allowed_index is not None
+    for index, expected in zip(found.allowed_index.tolist(), (LOW, HIGH, LOW, LOW), strict=True):
+        assert np.array_equal(found.allowed[index].numpy(), expected.words)

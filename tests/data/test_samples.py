@@ -22,6 +22,7 @@ from seqmlm.objectives.clm import CausalLanguageModelling
 from seqmlm.objectives.mlm import MaskedLanguageModelling
 from seqmlm.objectives.prefix_lm import PrefixLanguageModelling
 from seqmlm.objectives.rows import PrefixContext
+from seqmlm.vocabulary import AllowedTokens
 
 TEXTS = ["the quick brown fox", "jumps. over the", "lazy dog", "and runs far. far away into the"]
 
@@ -105,7 +106,7 @@ def test_evaluation_hides_the_same_tokens_behind_masks_every_time(
         assert np.array_equal(sample.row.ids[untouched], sample.encoding.ids[untouched])
         targets = sample.row.targets[EVALUATION]
         assert np.array_equal(targets.labels, sample.encoding.ids[sample.positions])
-        assert targets.allowed is not None
+        assert isinstance(targets.allowed, AllowedTokens)
         assert np.flatnonzero(targets.allowed.mask()).tolist() == list(range(7, 33))
 
 

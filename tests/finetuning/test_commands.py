@@ -118,6 +118,14 @@ def test_mistakes_are_one_clear_line(
     assert out == ""
 
 
+def test_a_fine_tuned_run_is_not_judged_by_hidden_tokens(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "task.json").write_text("{}")
+    code, _, err = command("evaluate", tmp_path)
+    assert code == 2
+    assert "seqmlm predict" in err
+
+
 def test_a_model_without_a_task_cannot_predict(
     command: Command, text_run: Path, tmp_path: Path
 ) -> None:

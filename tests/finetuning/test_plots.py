@@ -41,6 +41,6 @@ def test_a_learning_curve_is_drawn_although_a_metric_is_missing(tmp_path: Path) 
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
     (path,) = plots.draw_learning_curve(
-        metrics, tmp_path / "a.png", selection="spearman", bars={"bar": 0.1}
+        metrics, tmp_path / "a.png", selection="spearman", best_epoch=2, bars={"bar": 0.1}
     )
     assert path.read_bytes().startswith(PNG)

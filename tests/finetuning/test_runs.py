@@ -62,10 +62,10 @@ def test_the_best_epoch_is_that_of_the_metrics(
     _, _, result = finished
     lines = read_metrics(result.folder)
     selection = json.loads((result.folder / "evaluation.json").read_text())["selection"]
-    scores = [line[selection] for line in lines if line["split"] == "validation"]
+    scores = [(line[selection], -line["loss"]) for line in lines if line["split"] == "validation"]
     assert len(scores) == 8
     assert result.best_epoch == scores.index(max(scores)) + 1
-    assert result.evaluations["validation"].metrics[selection].value == max(scores)
+    assert result.evaluations["validation"].metrics[selection].value == max(scores)[0]
     assert {"step", "split", "loss", "tokens", "seconds"} <= lines[-1].keys()
 
 
@@ -110,7 +110,7 @@ ITEMS: dict[str, tuple[list[Any], Callable[[Any], object], list[object]]] = {
     "tokens": (["ab xab zab", ["xab", "zab"]], lambda found: list(found.labels),
                [["O", "B-name", "I-name"], ["B-name", "I-name"]]),
     "qa": ([("x?", "ab x cd")], lambda found: (found.text, found.start), [("x", 3)]),
-    "regression": (["xxxxababab"], lambda found: abs(found - 104) < 1, [True]),
+    "regression": (["xxxxxxabab", "abababxbab"], lambda found: found > 103, [True, False]),
     "pairs": ([("ab", "xxx"), ("ab", "yyy")], lambda found: found.label, ["same", "other"]),
     "ranking": ([("a1", ["ab", "xabx", "cd"])], lambda found: found.ranks.index(1), [1]),
 }  # fmt: skip
@@ -133,22 +133,24 @@ def weights(folder: Path) -> bytes:
     return (folder / "model" / "model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("stop_at", [8, 9])
 def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(
-    text_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stop_at: int, text_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Stopped within an epoch, and at the end of one, before its evaluation."""
     train = data.write_intents(tmp_path / "train.csv")
     settings = ("training.dropout=0.1", "training.epochs=3", "training.log_every=1")
     config = data.configuration(text_run, "classification", train, *settings)
     finetune(config, tmp_path / "whole")
 
     def watched(step: int, *arguments: Any, **options: Any) -> float:
-        if step == 9:
+        if step == stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
         return learning_rate(step, *arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr("seqmlm.finetuning.loop.learning_rate", watched)
-        with pytest.raises(RunStopped, match="after step 9; its checkpoint is saved") as stopped:
+        with pytest.raises(RunStopped, match=f"after step {stop_at}; its checkpoint") as stopped:
             finetune(config, tmp_path / "parts")
     assert stopped.value.exit_code == 143
     finetune(config, tmp_path / "parts", resume=True)
@@ -217,17 +219,19 @@ def test_residues_of_a_protein_are_labelled_in_windows(protein_run: Path, tmp_pa
     ("scores", "expected"),
     [
         ([0.1, 0.3, 0.2], 2),
-        ([0.3, 0.3], 1),
+        ([0.3, 0.3], 2),
+        ([0.3, 0.3, 0.3], 2),
         ([float("nan"), 0.1], 2),
-        ([None, None], 1),
+        ([None, None], 2),
     ],
-    ids=["highest", "first-of-equals", "nan-is-worst", "never-measured"],
+    ids=["highest", "lower-loss", "first-of-equals", "nan-is-worst", "never-measured"],
 )
-def test_the_best_epoch_is_the_first_with_the_highest_score(
+def test_the_best_epoch_has_the_highest_score_and_of_equals_the_lowest_loss(
     scores: list[float | None], expected: int
 ) -> None:
     best = Best()
+    losses = [1.0, 0.5, 0.5]
     for epoch, score in enumerate(scores, start=1):
-        best = best.after(epoch, score)
+        best = best.after(epoch, score, losses[epoch - 1])
     assert best.epoch == expected
     assert best.last_epoch == len(scores)

@@ -121,10 +121,19 @@ def test_long_texts_are_cut_and_counted(intents: Classification) -> None:
 
 def test_items_that_cannot_be_encoded_are_counted(intents: Classification) -> None:
     records = [record(1, text=" ", label="a"), record(2, text="ab", label="a")]
-    part = encode_part(intents, records, max_length=16)
+    part = encode_part(intents, records, max_length=16, labelled=True)
     assert [position for position, _ in part.examples] == [1]
     assert part.report.dropped == {"empty text": 1}
     assert part.report.used == 1
+
+
+def test_items_without_a_label_are_predicted_but_not_judged(intents: Classification) -> None:
+    records = [record(1, text="ab", label=""), record(2, text="ab", label="a")]
+    part = encode_part(intents, records, max_length=16, labelled=True)
+    examples, answers = part.judged(["first", "second"])
+    assert [example.record.number for example in examples] == [2]
+    assert answers == ["second"]
+    assert part.report.notes == {"without a label: not judged": 1}
 
 
 def test_python_refuses_an_empty_text(intents: Classification) -> None:
@@ -371,7 +380,7 @@ def test_the_loss_of_a_ranking_is_the_cross_entropy_with_its_relevances(
 
 
 def test_a_query_without_a_relevant_candidate_is_left_out(characters: Domain) -> None:
-    part = encode_part(Ranking(characters), [ranked("a", ("b", 0))], max_length=32)
+    part = encode_part(Ranking(characters), [ranked("a", ("b", 0))], max_length=32, labelled=True)
     assert part.examples == []
     assert part.report.dropped == {"no candidate of the query is relevant": 1}
 

@@ -15,6 +15,7 @@ from seqmlm.errors import ConfigError
 from seqmlm.model.model import Model
 from seqmlm.objectives.clm import CausalLanguageModelling
 from seqmlm.objectives.rows import Direction, Row
+from seqmlm.vocabulary import AllowedTokens
 
 Models = Callable[..., Model]
 DIRECTIONS: list[Direction] = ["left_to_right", "right_to_left"]
@@ -120,7 +121,7 @@ def test_letters_and_the_end_may_be_predicted_and_nothing_else(
     words: Domain, direction: Direction
 ) -> None:
     allowed = row_of(words, "ab", direction).targets["clm"].allowed
-    assert allowed is not None
+    assert isinstance(allowed, AllowedTokens)
     special = words.vocabulary.special
     last = special.end if direction == "left_to_right" else special.start
     assert np.flatnonzero(allowed.mask()).tolist() == [last, *range(7, 33)]

@@ -18,6 +18,7 @@ from seqmlm.model.model import Model
 from seqmlm.objectives.mlm import MaskedLanguageModelling
 from seqmlm.objectives.rows import Row
 from seqmlm.registry import OBJECTIVES
+from seqmlm.vocabulary import AllowedTokens
 
 Models = Callable[..., Model]
 TEXTS = st.text("ab z.", min_size=0, max_size=20)
@@ -49,7 +50,7 @@ def test_labels_are_the_true_tokens_and_stand_only_where_tokens_were_selected(
 def test_only_tokens_of_the_own_range_may_be_predicted(words: Domain) -> None:
     (row,) = rows(MaskedLanguageModelling(words), words, "abc")
     allowed = row.targets["mlm"].allowed
-    assert allowed is not None
+    assert isinstance(allowed, AllowedTokens)
     assert np.flatnonzero(allowed.mask()).tolist() == list(range(7, 33))
 
 

@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 
 from seqmlm.config import RunConfig, validate
+from seqmlm.config import configure as configuration
 from seqmlm.errors import ConfigError
 from seqmlm.evaluation.run import evaluate_run
+from seqmlm.finetuning import configure_finetuning, finetune
 from seqmlm.model.model import Model
 from seqmlm.training.loop import train
 from seqmlm.training.rehearsal import rehearse
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 Configure = Callable[..., RunConfig]
 
@@ -120,6 +123,31 @@ def test_the_exported_model_loads_without_the_generator(
     assert model.embed(["CDEF", "GAB"]).shape == (2, 16)
     with pytest.raises(ConfigError, match="trained by rtd alone"):
         model.fill_mask("CDE")
+
+
+def test_the_exported_model_can_be_fine_tuned(configure: Configure, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(configure("rtd"), folder)
+    examples = [("CDEFGAB", "up"), ("BAGFEDC", "down"), ("DEFGA", "up"), ("AGFED", "down")] * 5
+    data = tmp_path / "labelled.csv"
+    data.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in examples))
+    config = configure_finetuning(
+        folder,
+        task="classification",
+        data={"train": str(data), "test": str(data)},
+        overrides=["training.epochs=1", "data.validation_fraction=0.0", "training.device=cpu"],
+    )
+    found = finetune(config, tmp_path / "finetuned").evaluations["test"]
+    assert found.examples == len(examples)
+    assert 0 <= found.metrics["accuracy"].value <= 1
+
+
+@pytest.mark.parametrize("name", ["electra.toml", "tiny/electra.toml"])
+def test_the_named_runs_are_valid(name: str) -> None:
+    config = configuration(domain=None, sources=["text.txt"], files=[CONFIGS / name])
+    (section,) = config.objectives
+    assert section.name == "rtd"
+    assert config.model.hidden_size % config.model.heads == 0
 
 
 def test_a_rehearsal_shows_both_losses(configure: Configure) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from seqmlm.data.report import ReadReport
 from seqmlm.errors import DataError, suggestion
 from seqmlm_domains.kg.domain import KnowledgeGraphDomain
+from seqmlm_domains.kg.graph_folder import GraphFolder, entity_texts
 from seqmlm_domains.kg.linearisation import Part
-from seqmlm_domains.kg.link_scores import LinkScorer, numbered, ranks_of
+from seqmlm_domains.kg.link_scores import LinkScorer, ranks_of
 from seqmlm_domains.kg.metrics import (
     RankingReport,
     RankTypes,
@@ -19,37 +23,26 @@ from seqmlm_domains.kg.metrics import (
     relation_categories,
 )
 from seqmlm_domains.kg.ranking import Ranks, Triples
-from seqmlm_domains.kg.triples import NameAndDescription
+from seqmlm_domains.kg.triples import NameAndDescription, StatedTriple, read_triples
 
-StatedTriple = tuple[str, str, str]
+logger = logging.getLogger("seqmlm")
 
 
 def evaluate_links(
-    scorer: LinkScorer,
-    triples: Sequence[StatedTriple],
-    *,
-    training: Sequence[StatedTriple],
-    known: Sequence[StatedTriple],
+    scorer: LinkScorer, triples: Triples, *, training: Triples, known: Triples
 ) -> RankingReport:
     """Rank the true head and tail of every triple among all entities of the scorer's graph.
 
-    Entities that ``triples`` or ``known`` mention must be in the graph
-    (:func:`with_entities_of`).
-
     Args:
         scorer: of a trained model.
-        triples: to evaluate.
-        training: what the model was trained on: for categories, unseen entities and the bar.
-        known: all triples whose answers are no candidates: training, validation and test.
-
-    Raises:
-        DataError: an entity or relation is unknown.
+        triples: int64 ``[n, 3]``, to evaluate; see :func:`with_entities_of` for their entities.
+        training: int64 ``[m, 3]``, what the model was trained on: for categories, unseen entities
+            and the bar.
+        known: int64 ``[k, 3]``, all whose answers are no candidates: training, validation and
+            test.
     """
-    domain = scorer.domain
-    asked, trained = numbered(domain, triples), numbered(domain, training)
-    known_triples = numbered(domain, known)
-    ranks = ranks_of(scorer, asked, known_triples=known_triples)
-    return _report(domain, asked, trained, known_triples, ranks)
+    ranks = ranks_of(scorer, triples, known_triples=known)
+    return _report(scorer.domain, triples, training, known, ranks)
 
 
 def with_entities_of(
@@ -76,6 +69,35 @@ def with_entities_of(
     if missing:
         domain.use_graph(graph.with_entities(missing))
     return domain
+
+
+def test_of_folder(folder: Path) -> tuple[list[StatedTriple], dict[str, NameAndDescription]]:
+    """Return the test triples of a folder, and the texts of its entities.
+
+    Raises:
+        DataError: it has no test triples, or they cannot be read.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder: evaluation takes the test triples of one.")
+    files = GraphFolder.find(folder)
+    if files.test is None:
+        raise DataError(f"{folder}: no test triples; looked for test.tsv and the like.")
+    report = ReadReport()
+    triples = [triple.key for triple in read_triples(files.test, report)]
+    for line in report.lines():
+        logger.info(line)
+    return triples, entity_texts(files)
+
+
+def warn_of_leakage(triples: Triples, training: Triples) -> None:
+    """Log how many triples were trained on."""
+    stated = {tuple(triple) for triple in training.tolist()}
+    if leaked := sum(tuple(triple) in stated for triple in triples.tolist()):
+        logger.warning(
+            "%d of %d triples to evaluate are among the training triples: the result is too good",
+            leaked,
+            len(triples),
+        )
 
 
 def _report(

@@ -25,6 +25,9 @@ from seqmlm_domains.kg.names import IntArray, RaggedTokens
 Representation = Literal["tokens", "id", "both"]
 End = Literal["ignore", "eos", "pad"]
 
+UNKNOWN_ENTITY = -1
+"""Stands for a number where nothing is known of an entity: it is the unknown token alone."""
+
 
 class Part(IntEnum):
     """A part of a triple; also the type of its unit and its segment."""
@@ -115,7 +118,7 @@ class Linearisation:
         """Return the sequence of a triple, its missing part as the one unit.
 
         Args:
-            triple: numbers of head, relation and tail.
+            triple: numbers of head, relation and tail; :data:`UNKNOWN_ENTITY` may be one.
             missing: the part that can be hidden.
             max_length: tokens at most; descriptions give way, then names of known entities.
             drop_ids: whether the own token of head and of tail is replaced by the unknown token,
@@ -157,6 +160,8 @@ class Linearisation:
 
     def _entity(self, number: int, drop_id: bool) -> IntArray:
         """What is known of an entity: own token, name, separator and description."""
+        if number == UNKNOWN_ENTITY:
+            return np.array([self.special.unknown], np.int32)
         parts: list[npt.NDArray[np.int32]] = []
         if self.slots.own:
             token = int(self.entities.id_tokens[number])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,9 @@ from torch import Tensor
 from seqmlm.data.packing import pack
 from seqmlm.encoding import Encoding
 from seqmlm.objectives.rows import Row
-from seqmlm_domains.kg.linearisation import End, Part
+from seqmlm_domains.kg.linearisation import UNKNOWN_ENTITY, End, Part
 from seqmlm_domains.kg.ranking import Queries, Ranks, Triples, query_batches, rank_answers
-from seqmlm_domains.kg.scorer import EntityScorer, Normalise
+from seqmlm_domains.kg.scorer import EntityScorer, Normalise, allowed_like
 
 if TYPE_CHECKING:
     from seqmlm.model.model import Model
@@ -35,13 +35,18 @@ class LinkScorer:
         model: trained on a graph.
         domain: of the model.
         scorer: of the graph's entities.
+        normalise: see :meth:`EntityScorer.of`.
         max_length: tokens of a query at most.
     """
 
     model: Model
     domain: KnowledgeGraphDomain
     scorer: EntityScorer
+    normalise: Normalise
     max_length: int
+    _uninformed: dict[tuple[Part, int], Tensor] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def of(
@@ -69,7 +74,7 @@ class LinkScorer:
             slots if end is None else replace(slots, end=end),
             normalise=normalise,
         )
-        return cls(model, domain, scorer.to(model.device), max_length)
+        return cls(model, domain, scorer.to(model.device), normalise, max_length)
 
     def columns(self, missing: Part, known: npt.NDArray[np.int64]) -> Tensor:
         """Encode queries and project their slots; float32 ``[columns, queries]``, nats.
@@ -78,17 +83,65 @@ class LinkScorer:
             missing: head or tail.
             known: int64 ``[queries, 2]``, the known entity and the relation.
         """
-        encodings = [self._query(missing, entity, relation) for entity, relation in known.tolist()]
-        batch = pack([Row.of(encoding) for encoding in encodings]).to(self.model.device)
-        total = self.domain.linearisation.slots.total
-        starts = np.array(
-            [self.domain.linearisation.slot_start(encoding, missing) for encoding in encodings]
-        )
-        first = batch.cu_seqlens[:-1].long() + torch.from_numpy(starts).to(self.model.device)
-        slot_rows = first[:, None] + torch.arange(total, device=self.model.device)
+        queries = [self.encoding(missing, entity, relation) for entity, relation in known.tolist()]
+        columns = self.columns_of(queries, missing)
+        if self.normalise != "pmi":
+            return columns
+        uninformed = [self.uninformed(missing, relation) for relation in known[:, 1].tolist()]
+        return columns - torch.stack(uninformed, 1)
+
+    def uninformed(self, missing: Part, relation: int) -> Tensor:
+        """Return the columns if nothing but the relation is known, float32 ``[columns]``.
+
+        Computed once.
+        """
+        if (missing, relation) not in self._uninformed:
+            query = self.encoding(missing, UNKNOWN_ENTITY, relation)
+            self._uninformed[missing, relation] = self.columns_of([query], missing)[:, 0]
+        return self._uninformed[missing, relation]
+
+    def relation_log_likelihoods(self, known: npt.NDArray[np.int64]) -> Tensor:
+        """Return log p of every relation, float32 ``[queries, relations]``, nats.
+
+        Args:
+            known: int64 ``[queries, 2]``, head and tail.
+        """
+        line = self.domain.linearisation
+        encodings = [self._query(Part.RELATION, (head, 0, tail)) for head, tail in known.tolist()]
+        tokens = line.relation_tokens.astype(np.int64)
         with self.model.inference():
-            hidden = self.model(batch)
+            hidden, rows = self._encode(encodings, Part.RELATION, slots=1)
+            likelihoods = self.model.token_head.log_probabilities(
+                hidden,
+                rows[:, 0],
+                torch.from_numpy(tokens).to(hidden.device).expand(len(known), len(tokens)),
+                allowed=allowed_like(self.model, tokens),
+                backend=self.model.encoder.backend,
+            )
+        return likelihoods.float()
+
+    def encoding(self, missing: Part, entity: int, relation: int) -> Encoding:
+        """Return the sequence that asks for the missing entity; its slots hold the mask token."""
+        triple = (0, relation, entity) if missing == Part.HEAD else (entity, relation, 0)
+        return self._query(missing, triple)
+
+    def columns_of(self, encodings: Sequence[Encoding], missing: Part) -> Tensor:
+        """Encode any sequences with slots; float32 ``[columns, queries]``, nats."""
+        total = self.domain.linearisation.slots.total
+        with self.model.inference():
+            hidden, slot_rows = self._encode(encodings, missing, slots=total)
             return self.scorer.column_log_likelihoods(self.model, hidden, slot_rows)
+
+    def _encode(
+        self, encodings: Sequence[Encoding], missing: Part, *, slots: int
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden states, and int64 ``[queries, slots]``, which of them the slots have."""
+        device = self.model.device
+        batch = pack([Row.of(encoding) for encoding in encodings]).to(device)
+        line = self.domain.linearisation
+        starts = np.array([line.slot_start(encoding, missing) for encoding in encodings])
+        first = batch.cu_seqlens[:-1].long() + torch.from_numpy(starts).to(device)
+        return self.model(batch), first[:, None] + torch.arange(slots, device=device)
 
     def rank(
         self, triples: Triples, *, known_triples: Triples
@@ -115,9 +168,7 @@ class LinkScorer:
                 )
                 yield missing, ranks, which
 
-    def _query(self, missing: Part, entity: int, relation: int) -> Encoding:
-        """The sequence of a query: all slots of the missing entity hold the mask token."""
-        triple = (0, relation, entity) if missing == Part.HEAD else (entity, relation, 0)
+    def _query(self, missing: Part, triple: tuple[int, int, int]) -> Encoding:
         encoding = self.domain.linearisation.encode(triple, missing, max_length=self.max_length)
         encoding.ids[encoding.unit_ids >= 0] = self.domain.vocabulary.special.mask
         return encoding
@@ -129,6 +180,29 @@ def ranks_of(scorer: LinkScorer, triples: Triples, *, known_triples: Triples) ->
     for part, ranks, which in scorer.rank(triples, known_triples=known_triples):
         found[part][:, which] = (ranks.optimistic, ranks.pessimistic, ranks.candidates)
     return {part: Ranks(*columns) for part, columns in found.items()}
+
+
+def scores_of(scorer: LinkScorer, triples: Triples, missing: Part) -> npt.NDArray[np.float64]:
+    """Return the score of the head or tail of each triple, float64 ``[n]``, nats.
+
+    Equal queries are computed once.
+
+    Args:
+        scorer: of the entities.
+        triples: int64 ``[n, 3]``.
+        missing: head or tail.
+    """
+    other = Part.TAIL if missing == Part.HEAD else Part.HEAD
+    known, query = np.unique(triples[:, [other, Part.RELATION]], axis=0, return_inverse=True)
+    query = query.reshape(-1)
+    scores = np.empty(len(triples))
+    for start in range(0, len(known), QUERIES_PER_BATCH):
+        columns = scorer.columns(missing, known[start : start + QUERIES_PER_BATCH])
+        here = np.flatnonzero((query >= start) & (query < start + QUERIES_PER_BATCH))
+        entities, place = np.unique(triples[here, missing], return_inverse=True)
+        found = scorer.scorer.score(columns, torch.from_numpy(entities).to(columns.device))
+        scores[here] = found.cpu().numpy()[place.reshape(-1), query[here] - start]
+    return scores
 
 
 def numbered(domain: KnowledgeGraphDomain, triples: Sequence[tuple[str, str, str]]) -> Triples:

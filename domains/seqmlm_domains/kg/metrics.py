@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,10 @@ from seqmlm_domains.kg.ranking import Ranks, Triples
 RankType = Literal["optimistic", "realistic", "pessimistic"]
 Category = Literal["1-1", "1-N", "N-1", "N-N"]
 
-MANY = 1.5
+MANY: Final = 1.5
 """More answers per question than this, on average, are many (Bordes et al., NeurIPS 2013)."""
 
-BOOTSTRAP_SAMPLES = 1000
+BOOTSTRAP_SAMPLES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +128,9 @@ class RankingReport:
     num_entities: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as plain JSON values."""
-        return asdict(self)
+        """Return everything as plain JSON values; what no rank says anything about is null."""
+        content: dict[str, Any] = _without_nan(asdict(self))
+        return content
 
 
 def joined(ranks: dict[Part, Ranks]) -> Ranks:
@@ -191,10 +193,11 @@ def copy_the_reverse(
         triples: int64 ``[n, 3]``, asked for.
         training: int64 ``[m, 3]``.
         ranks: of the same triples; gives the number of candidates.
-        known_triples: whose answers are no candidates.
+        known_triples: whose answers are no candidates; those of ``triples`` themselves need not be
+            among them.
     """
     stated = {tuple(triple) for triple in training.tolist()}
-    known = {tuple(triple) for triple in known_triples.tolist()}
+    known = {tuple(triple) for triple in [*known_triples.tolist(), *triples.tolist()]}
     partners: dict[Part, dict[tuple[int, int], set[int]]] = {Part.HEAD: {}, Part.TAIL: {}}
     for head, relation, tail in training.tolist():
         partners[Part.TAIL].setdefault((tail, relation), set()).add(head)
@@ -219,3 +222,12 @@ def copy_the_reverse(
 
 def _statement(part: Part, entity: int, relation: int, other: int) -> tuple[int, int, int]:
     return (other, relation, entity) if part == Part.HEAD else (entity, relation, other)
+
+
+def _without_nan(value: Any) -> Any:
+    """None for NaN, which JSON cannot write, at any depth."""
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -51,9 +51,7 @@ class NameAudit:
     cut: int
 
 
-def audit_names(
-    identifiers: Sequence[str], texts: Mapping[str, NameAndDescription]
-) -> NameAudit:
+def audit_names(identifiers: Sequence[str], texts: Mapping[str, NameAndDescription]) -> NameAudit:
     """Learn sub-words from names and descriptions, as the domain does by default, and count.
 
     Args:

@@ -95,6 +95,10 @@ class NameTokenizer:
         """Return the numbers of each text's sub-words."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
 
+    def decode(self, numbers: Sequence[int]) -> str:
+        """Return the text of sub-words, without the space before it."""
+        return str(self._tokenizer.decode(list(numbers))).strip()
+
     def to_json(self) -> str:
         """Return the tokenizer in the format of the library ``tokenizers``."""
         return str(self._tokenizer.to_str())

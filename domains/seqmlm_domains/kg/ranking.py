@@ -114,50 +114,91 @@ def rank_answers(
     """
     probe = scores(torch.zeros(1, dtype=torch.int64, device=device))
     count = probe.shape[1]
-    answers, column = _part(queries.answers, queries.answer_offsets, first, count, device)
-    filtered, filter_column = _part(queries.filtered, queries.filter_offsets, first, count, device)
-    true = _pairs(scores, answers, column)
-    known = _pairs(scores, filtered, filter_column)
+    answers, column = _part(queries.answers, queries.answer_offsets, first, count)
+    filtered, filter_column = _part(queries.filtered, queries.filter_offsets, first, count)
+    distinct, place = np.unique(answers, return_inverse=True)
+    true = scores(torch.from_numpy(distinct).to(device))[place, column]
+    known = np.empty(len(filtered), np.float32)
     higher = torch.zeros(len(answers), dtype=torch.int64, device=device)
     at_least = torch.zeros_like(higher)
     for start in range(0, num_entities, ENTITIES_PER_CHUNK):
-        chunk = scores(slice(start, min(start + ENTITIES_PER_CHUNK, num_entities))).T.contiguous()
-        for index in range(len(answers)):
-            row, score = chunk[column[index]], true[index]
-            higher[index] += (row > score).sum()
-            at_least[index] += (row >= score).sum()
-    # Known answers are no candidates; the true one is among them and counts itself.
-    same_query = column[:, None] == filter_column[None, :]
-    higher -= (same_query & (known[None, :] > true[:, None])).sum(1)
-    others = same_query & (filtered[None, :] != answers[:, None])
-    at_least -= (others & (known[None, :] >= true[:, None])).sum(1)
-    candidates = num_entities - others.sum(1)
+        chunk = scores(slice(start, min(start + ENTITIES_PER_CHUNK, num_entities)))
+        _count(chunk, true, column, higher, at_least)
+        here = (filtered >= start) & (filtered < start + len(chunk))
+        known[here] = chunk[filtered[here] - start, filter_column[here]].cpu().numpy()
     begin, end = queries.answer_offsets[first], queries.answer_offsets[first + count]
-    ranks = Ranks((higher + 1).cpu().numpy(), at_least.cpu().numpy(), candidates.cpu().numpy())
+    # Known answers are no candidates; the true one is among them and counts itself.
+    ranks = _without(
+        Ranks(
+            higher.cpu().numpy() + 1,
+            at_least.cpu().numpy(),
+            np.full(len(answers), num_entities, np.int64),
+        ),
+        (answers, column, true.cpu().numpy()),
+        (filtered, np.diff(queries.filter_offsets[first : first + count + 1]), known),
+    )
     return ranks, queries.triples[begin:end]
 
 
-def _pairs(scores: Scores, entities: Tensor, column: Tensor) -> Tensor:
-    """The score of each entity in its own query."""
-    distinct, inverse = torch.unique(entities, return_inverse=True)
-    return scores(distinct)[inverse, column]
+def _count(
+    chunk: Tensor, true: Tensor, column: npt.NDArray[np.int64], higher: Tensor, at_least: Tensor
+) -> None:
+    """Add for each answer how many of ``chunk``, ``[entities, queries]``, score as high."""
+    columns, firsts = np.unique(column, return_index=True)
+    best = chunk.new_zeros(chunk.shape[1])
+    best[columns] = true[firsts]
+    # The comparison as floats: their sum is exact up to 2^24 rows, and vectorised as no sum of
+    # booleans is. This is most of the time of a ranking.
+    is_so = torch.empty_like(chunk)
+    higher[firsts] += torch.gt(chunk, best, out=is_so).sum(0)[columns].long()
+    at_least[firsts] += torch.ge(chunk, best, out=is_so).sum(0)[columns].long()
+    further = np.setdiff1d(np.arange(len(column)), firsts)
+    rows = chunk.T.contiguous() if len(further) else chunk
+    for index in further.tolist():
+        row, score = rows[column[index]], true[index]
+        higher[index] += torch.count_nonzero(row > score)
+        at_least[index] += torch.count_nonzero(row >= score)
+
+
+def _without(
+    ranks: Ranks,
+    answers: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]],
+    filtered: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]],
+) -> Ranks:
+    """Take the other known answers of each query out of its ranking.
+
+    Args:
+        ranks: among all entities.
+        answers: entity, query and score of each answer.
+        filtered: entity of each known answer, grouped by query; how many each query has; their
+            scores.
+    """
+    entity, column, true = answers
+    other, sizes, score = filtered
+    lengths = sizes[column]
+    ends = np.cumsum(lengths)
+    answer = np.repeat(np.arange(len(entity)), lengths)
+    starts = (np.cumsum(sizes) - sizes)[column]
+    pair = np.arange(len(answer)) + np.repeat(starts - (ends - lengths), lengths)
+    is_other = other[pair] != entity[answer]
+
+    def number(chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        return np.bincount(answer[chosen & is_other], minlength=len(entity))
+
+    return Ranks(
+        ranks.optimistic - number(score[pair] > true[answer]),
+        ranks.pessimistic - number(score[pair] >= true[answer]),
+        ranks.candidates - number(is_other),
+    )
 
 
 def _part(
-    values: npt.NDArray[np.int64],
-    offsets: npt.NDArray[np.int64],
-    first: int,
-    count: int,
-    device: torch.device,
-) -> tuple[Tensor, Tensor]:
+    values: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64], first: int, count: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The values of some queries, and the column of each."""
-    begin, end = offsets[first], offsets[first + count]
     lengths = np.diff(offsets[first : first + count + 1])
     columns = np.repeat(np.arange(count), lengths)
-    return (
-        torch.from_numpy(np.ascontiguousarray(values[begin:end])).to(device),
-        torch.from_numpy(columns).to(device),
-    )
+    return values[offsets[first] : offsets[first + count]], columns
 
 
 def _offsets(groups: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:

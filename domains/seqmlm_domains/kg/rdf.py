@@ -12,7 +12,7 @@ from seqmlm.errors import ConfigError, DataError
 from seqmlm_domains.kg.n_triples import Statement, parse_n_triple
 
 if TYPE_CHECKING:
-    import rdflib
+    from rdflib.term import Node
 
 N_TRIPLES_SUFFIX: Final = ".nt"
 RDFLIB_FORMATS: Final = {".ttl": "turtle", ".rdf": "xml", ".owl": "xml", ".xml": "xml"}
@@ -77,24 +77,27 @@ def _n_triples(path: str | Path) -> Iterator[PlacedStatement]:
 
 
 def _through_rdflib(path: str | Path) -> Iterator[PlacedStatement]:
-    import rdflib as library
+    statements = _parsed(path)
+    import rdflib
 
     blanks: dict[str, str] = {}
 
-    def named(term: Any) -> str:
-        if isinstance(term, library.BNode):
+    def named(term: Node) -> str:
+        if isinstance(term, rdflib.BNode):
             return blanks.setdefault(str(term), f"_:b{len(blanks)}")
         return str(term)
 
-    for number, (head, relation, tail) in enumerate(_parsed(path), start=1):
-        is_literal = isinstance(tail, library.Literal)
-        language = (tail.language or "").lower() if isinstance(tail, library.Literal) else ""
-        object_ = str(tail) if is_literal else named(tail)
-        statement = Statement(named(head), named(relation), object_, is_literal, language)
+    for number, (head, relation, tail) in enumerate(statements, start=1):
+        if isinstance(tail, rdflib.Literal):
+            language = (tail.language or "").lower()
+            statement = Statement(named(head), named(relation), str(tail), True, language)
+        else:
+            statement = Statement(named(head), named(relation), named(tail))
         yield PlacedStatement(statement, number, f"{source_name(path)}, statement {number}")
 
 
-def _parsed(path: str | Path) -> rdflib.Graph:
+def _parsed(path: str | Path) -> list[tuple[Node, Node, Node]]:
+    """Statements in the order of the file, which a graph of rdflib does not keep."""
     try:
         import rdflib
     except ModuleNotFoundError as error:
@@ -108,12 +111,25 @@ def _parsed(path: str | Path) -> rdflib.Graph:
 
     from rdflib.exceptions import ParserError
     from rdflib.plugins.parsers.notation3 import BadSyntax
+    from rdflib.plugins.stores.memory import SimpleMemory
 
+    class InOrder(SimpleMemory):
+        """Keeps every statement once, in the order in which they come."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.statements: dict[tuple[Node, Node, Node], None] = {}
+
+        def add(self, triple: Any, context: Any, quoted: bool = False) -> None:
+            self.statements[triple] = None
+
+    store = InOrder()
     with open_text(path) as file:
         content = "".join(file)
-    graph = rdflib.Graph()
     try:
-        graph.parse(data=content, format=RDFLIB_FORMATS[_suffix(path)], publicID="urn:seqmlm:graph")
+        rdflib.Graph(store).parse(
+            data=content, format=RDFLIB_FORMATS[_suffix(path)], publicID="urn:seqmlm:graph"
+        )
     except BadSyntax as error:
         reason = str(error._why)
         raise DataError(f"{path}, line {error.lines + 1}: not valid Turtle ({reason}).") from error
@@ -122,7 +138,7 @@ def _parsed(path: str | Path) -> rdflib.Graph:
         raise DataError(f"{path}, line {line}: not valid XML ({error.getMessage()}).") from error
     except ParserError as error:
         raise DataError(f"{path}: not valid RDF ({error}).") from error
-    return graph
+    return list(store.statements)
 
 
 @dataclass

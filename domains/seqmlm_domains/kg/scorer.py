@@ -12,13 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seqmlm_domains.kg.entities import NO_TOKEN
 from seqmlm_domains.kg.linearisation import Slots
 
 if TYPE_CHECKING:
     from seqmlm.model.model import Model
     from seqmlm_domains.kg.entities import EntityTable
 
-Normalise = Literal["mean", "sum"]
+Normalise = Literal["mean", "sum", "pmi"]
 
 
 @dataclass(frozen=True)
@@ -56,22 +57,22 @@ class EntityScorer:
         Args:
             entities: to score.
             slots: how a missing entity is written, and which end is scored.
-            normalise: ``mean`` over an entity's tokens (the paper), or their ``sum``.
+            normalise: ``mean`` over an entity's tokens (the paper), or their ``sum``; ``pmi`` is a
+                mean too, of columns from which those of an uninformative query were taken.
         """
-        pairs = [
-            slots.targets(int(entities.id_tokens[number]), entities.name_tokens[number])
-            for number in range(len(entities))
-        ]
-        lengths = np.array([len(tokens) for _, tokens in pairs], np.int64)
-        slot = np.concatenate([places for places, _ in pairs]).astype(np.int64)
-        token = np.concatenate([tokens for _, tokens in pairs]).astype(np.int64)
+        slot, token, lengths = _layout(entities, slots)
+        # Columns by a table instead of a sort: 5 million entities have 30 million tokens.
         size = int(token.max(initial=0)) + 1
-        columns, entries = np.unique(slot * size + token, return_inverse=True)
-        per_entity = 1 / np.maximum(lengths, 1) if normalise == "mean" else np.ones(len(lengths))
+        keys = slot * size + token
+        is_used = np.zeros(slots.total * size, np.bool_)
+        is_used[keys] = True
+        columns = np.flatnonzero(is_used)
+        entries = (np.cumsum(is_used, dtype=np.int32) - 1)[keys]
+        per_entity = np.ones(len(lengths)) if normalise == "sum" else 1 / np.maximum(lengths, 1)
         return cls(
             (columns // size).astype(np.int32),
             columns % size,
-            torch.from_numpy(entries.astype(np.int32)),
+            torch.from_numpy(entries),
             torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)])),
             torch.from_numpy(np.repeat(per_entity, lengths).astype(np.float32)),
             torch.from_numpy(np.where(lengths, 0, -np.inf).astype(np.float32)),
@@ -111,14 +112,12 @@ class EntityScorer:
             if not len(used):
                 continue
             tokens = torch.from_numpy(used).to(hidden.device)
-            # All tokens of a slot are of one set: entities in the first, words in the others.
-            chosen = model.domain.prediction_sets[int(model.domain.prediction_set(used)[0])]
-            allowed = torch.from_numpy(chosen.words)[None].to(hidden.device)
             likelihoods = model.token_head.log_probabilities(
                 hidden,
                 slot_rows[:, slot],
                 tokens.expand(queries, len(tokens)),
-                allowed=allowed,
+                # All tokens of a slot are of one set: entities in the first, words in the others.
+                allowed=allowed_like(model, used),
                 backend=model.encoder.backend,
             )
             parts.append(likelihoods.float().T)
@@ -145,7 +144,7 @@ class EntityScorer:
             per_sample_weights=self.weights[first:last],
             include_last_offset=True,
         )
-        return sums + self.bias[start:stop, None]
+        return sums.add_(self.bias[start:stop, None])
 
     def _of_numbers(self, columns: Tensor, numbers: Tensor) -> Tensor:
         """Scores of single entities, by the same sums as those of ranges."""
@@ -161,7 +160,39 @@ class EntityScorer:
             mode="sum",
             per_sample_weights=self.weights[places],
         )
-        return sums + self.bias[numbers, None]
+        return sums.add_(self.bias[numbers, None])
+
+
+def _layout(
+    entities: EntityTable, slots: Slots
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Slots and tokens of all entities one after another, and how many each has.
+
+    The same as :meth:`Slots.targets` entity by entity.
+    """
+    has_own = (entities.id_tokens != NO_TOKEN) & bool(slots.own)
+    own = has_own.astype(np.int64)
+    words = ends = np.zeros(len(entities), np.int64)
+    if slots.representation != "id":
+        words = entities.name_tokens.lengths
+        ends = {"ignore": 0, "eos": 1, "pad": slots.name - words}[slots.end] + ends
+    lengths = own + words + ends
+    starts = np.cumsum(lengths) - lengths
+    slot = np.zeros(lengths.sum(), np.int64)
+    token = np.full(len(slot), slots.end_token, np.int64)
+    token[starts[has_own]] = entities.id_tokens[has_own]
+    within = np.arange(len(slot)) - np.repeat(starts + own, lengths)
+    slot[within >= 0] = within[within >= 0] + slots.own
+    if slots.representation != "id":
+        token[(within >= 0) & (within < np.repeat(words, lengths))] = entities.name_tokens.flat
+    return slot, token, lengths
+
+
+def allowed_like(model: Model, ids: npt.NDArray[np.int64]) -> Tensor:
+    """Return the prediction set that ids are of, a bitset int32 ``[1, words]``."""
+    domain = model.domain
+    chosen = domain.prediction_sets[int(domain.prediction_set(ids[:1])[0])]
+    return torch.from_numpy(chosen.words)[None].to(model.device)
 
 
 def padded_mean(

@@ -13,6 +13,7 @@ from seqmlm.model.model import Model
 from seqmlm_domains.kg.domain import require_graph_domain
 from seqmlm_domains.kg.link_scores import LinkScorer, ranks_of
 from seqmlm_domains.kg.metrics import RankMetrics, joined
+from seqmlm_domains.kg.predictor_folder import triples_of_store
 
 MOST_TRIPLES: Final = 1000
 """Held-out triples that are ranked at each evaluation; a fixed sample of more."""
@@ -32,8 +33,7 @@ def ranking_measures(
         records: int64, the held-out ones; at least one.
     """
     domain = require_graph_domain(model.domain)
-    relations = len(domain.graph.relations)
-    known = store.tokens.astype(np.int64).reshape(-1, 3) - [relations, 0, relations]
+    known = triples_of_store(store, num_relations=len(domain.graph.relations))
     is_held_out = np.zeros(len(store), np.bool_)
     is_held_out[records] = True
     asked = known[is_held_out[store.lengths > 0]]

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from seqmlm.atomic_files import write_file
 from seqmlm.data.report import ReadReport
 from seqmlm.data.store import TokenStore
 from seqmlm.domain import Domain, Record, TokenBlock
 from seqmlm.encoding import Encoding
-from seqmlm.errors import ConfigError
+from seqmlm.errors import CheckpointError, ConfigError
 from seqmlm_domains.protein.cluster_file import read_cluster_file
 from seqmlm_domains.protein.clustering import have_neighbours, kmer_clusters
 from seqmlm_domains.protein.reader import read_records
 from seqmlm_domains.protein.substitutions import substitutions
 from seqmlm_domains.protein.tokenizer import (
+    TOKENS,
     VOCABULARY,
     GapPolicy,
     ResidueTokenizer,
     decode,
     encode,
+)
+from seqmlm_domains.protein.vocabulary_file import (
+    VOCABULARY_FILE,
+    check_vocabulary_file,
+    write_vocabulary_file,
 )
 
 SAMPLES: Final = Path(__file__).parent / "samples"
@@ -166,6 +175,22 @@ class ProteinDomain(Domain):
     def decode(self, ids: Sequence[int]) -> str:
         """Return one-letter codes, special tokens left out."""
         return decode(ids)
+
+    def import_tokenizer(self, folder: Path, *, rows: int) -> None:
+        """Check that ``vocab.txt`` lists the tokens of ESM-2 in their order."""
+        check_vocabulary_file(folder / VOCABULARY_FILE, rows=rows)
+
+    def export_tokenizer(self, folder: Path, *, max_length: int | None, has_segments: bool) -> None:
+        """Write the files of ``EsmTokenizer``."""
+        write_vocabulary_file(folder / VOCABULARY_FILE)
+        names = {"cls": "start", "pad": "padding", "eos": "end", "unk": "unknown", "mask": "mask"}
+        special = asdict(VOCABULARY.special)
+        content: dict[str, Any] = {"tokenizer_class": "EsmTokenizer"}
+        content |= {f"{their}_token": TOKENS[special[our]] for their, our in names.items()}
+        if max_length is not None:
+            content["model_max_length"] = max_length
+        path = folder / "tokenizer_config.json"
+        write_file(path, json.dumps(content, indent=1) + "\n", error=CheckpointError)
 
     def similar_units(self) -> Iterable[tuple[tuple[int, ...], tuple[int, ...], float]]:
         """Yield for each residue all others, weighted by BLOSUM62."""

@@ -14,6 +14,12 @@ from seqmlm.data.store import TokenStore
 from seqmlm.domain import Domain, Record, TokenBlock
 from seqmlm.encoding import NOT_MASKABLE, Encoding, IntArray
 from seqmlm.errors import ConfigError, DataError
+from seqmlm.model.model_folder import find_model_folder
+from seqmlm_domains.text.pretrained import (
+    PretrainedTokenizer,
+    load_pretrained,
+    read_pretrained,
+)
 from seqmlm_domains.text.reader import (
     WIKITEXT_HEADING,
     DocumentLayout,
@@ -52,6 +58,8 @@ class TextDomain(Domain):
         heading: regular expression of a line that begins a document.
         text_field: field of JSON Lines, or column of CSV and TSV.
         passage_characters: a longer document becomes several records.
+        tokenizer_folder: with ``tokenizer = "pretrained"``, the run or model folder of an imported
+            model whose tokenizer is used; not needed again once the model is saved.
 
     Raises:
         ConfigError: an option is outside what is allowed.
@@ -74,6 +82,7 @@ class TextDomain(Domain):
         heading: str = WIKITEXT_HEADING,
         text_field: str = "text",
         passage_characters: int = 2_000,
+        tokenizer_folder: str = "",
     ) -> None:
         if isinstance(unmaskable_words, str):
             raise ConfigError(
@@ -94,12 +103,21 @@ class TextDomain(Domain):
             passage_characters=passage_characters,
         )
         self._choose_token_dtype(vocabulary_size)
+        self._tokenizer_folder = tokenizer_folder
+        if tokenizer_folder and tokenizer != "pretrained":
+            raise ConfigError(
+                f"domain.tokenizer_folder = {tokenizer_folder!r}, but domain.tokenizer is "
+                f"{tokenizer!r}: set it to 'pretrained', or leave the folder out."
+            )
+        if tokenizer_folder and Path(tokenizer_folder).is_dir():
+            self.load_tokenizer(find_model_folder(Path(tokenizer_folder)))
 
     @property
     def options(self) -> Mapping[str, Any]:
         """Keyword arguments that rebuild this domain, but for its vocabulary."""
         settings, reader = self._settings, self._reader
-        return {
+        folder = self._tokenizer_folder
+        return ({"tokenizer_folder": folder} if folder else {}) | {
             "tokenizer": settings.kind,
             "vocabulary_size": settings.vocabulary_size,
             "lowercase": settings.lowercase,
@@ -279,7 +297,20 @@ class TextDomain(Domain):
             CheckpointError: a file is missing or damaged.
             ConfigError: the tokenizer was learned with other options.
         """
-        self._use(load_tokenizer(folder, self._settings))
+        if self._settings.kind == "pretrained":
+            self._use_pretrained(load_pretrained(folder))
+        else:
+            self._use(load_tokenizer(folder, self._settings))
+
+    def import_tokenizer(self, folder: Path, *, rows: int) -> None:
+        """Take over ``tokenizer.json``, or ``vocab.txt`` of BERT, with the words it knows."""
+        self._use_pretrained(read_pretrained(folder, rows=rows))
+
+    def export_tokenizer(
+        self, folder: Path, *, max_length: int | None, has_segments: bool
+    ) -> None:
+        """Write ``tokenizer.json`` and ``tokenizer_config.json``."""
+        self._tokenizer.export(folder, max_length=max_length, has_segments=has_segments)
 
     def _choose_token_dtype(self, num_values: int) -> None:
         """Leave room for a mark above the values of stored tokens.
@@ -293,6 +324,11 @@ class TextDomain(Domain):
     def _use(self, tokenizer: TextTokenizer) -> None:
         self._tokenizer = tokenizer
         self.vocabulary = tokenizer.vocabulary
+
+    def _use_pretrained(self, tokenizer: PretrainedTokenizer) -> None:
+        self._settings = tokenizer.settings
+        self._choose_token_dtype(len(tokenizer.vocabulary))
+        self._use(tokenizer)
 
     def _is_maskable(self, ids: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         low, high = self.vocabulary.ranges[self.name]

@@ -69,7 +69,9 @@ class TextTokenizer:
 
     def __init__(self, content: str, settings: TokenizerSettings) -> None:
         self._content = content
-        self._settings = settings
+        self.settings = settings
+        self._kind = settings.kind
+        self._mask = MASK
         parsed = json.loads(content)
         # A literal [MASK] of the data must stay text: the library would make a special of it.
         parsed["added_tokens"] = [item for item in parsed["added_tokens"] if not item["special"]]
@@ -100,7 +102,7 @@ class TextTokenizer:
         Words are runs of letters and digits, signs (BPE: runs of signs), line ends, and Chinese
         characters or words; no token reaches across two of them, Chinese words excepted.
         """
-        pieces = [list(_pieces(text)) for text in texts]
+        pieces = [list(self._pieces(text)) for text in texts]
         flat = list(chain.from_iterable(pieces))
         encoded = self._tokenizer.encode_batch(flat, add_special_tokens=False)
         ids, starts = self._arrays(flat, encoded)
@@ -112,7 +114,7 @@ class TextTokenizer:
     def encode_typed(
         self, text: str
     ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.bool_], npt.NDArray[np.int32]]:
-        """Return ids, word starts and offsets of a text in which ``[MASK]`` is the mask token.
+        """Return ids, word starts and offsets of a text in which the mask token is no text.
 
         A blank before a mask belongs to what is hidden, if tokens of this kind begin with blanks.
 
@@ -132,12 +134,10 @@ class TextTokenizer:
         starts: list[npt.NDArray[np.bool_]] = []
         offsets: list[npt.NDArray[np.int32]] = []
         position = 0
-        segments = text.split(MASK)
+        segments = text.split(self._mask)
         for number, segment in enumerate(segments):
             is_before_mask = number < len(segments) - 1
-            visible = segment
-            if is_before_mask and self._settings.kind in ("bpe", "unigram"):
-                visible = segment.removesuffix(" ")
+            visible = self._before_mask(segment) if is_before_mask else segment
             encoded = self._tokenizer.encode(visible, add_special_tokens=False)
             part_ids, part_starts = self._arrays([visible], [encoded])
             ids.append(part_ids)
@@ -147,15 +147,15 @@ class TextTokenizer:
             if is_before_mask:
                 ids.append(np.array([self.vocabulary.special.mask], np.uint32))
                 starts.append(np.ones(1, np.bool_))
-                offsets.append(np.array([[position, position + len(MASK)]], np.int32))
-                position += len(MASK)
+                offsets.append(np.array([[position, position + len(self._mask)]], np.int32))
+                position += len(self._mask)
         return np.concatenate(ids), np.concatenate(starts), np.concatenate(offsets)
 
     @cached_property
     def sentence_starts(self) -> SentenceStarts:
         """What finds the beginnings of sentences among tokens."""
         texts = (self.decode([id]) for id in range(len(self.vocabulary)))
-        return SentenceStarts(texts, has_blanks=self._settings.kind != "wordpiece")
+        return SentenceStarts(texts, has_blanks=self._kind != "wordpiece")
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ``ids``: special tokens left out, unknown ones as U+FFFD."""
@@ -174,12 +174,12 @@ class TextTokenizer:
                 parts.append(REPLACEMENT)
             elif id >= high:
                 parts.append(tokens[id])
-        if self._settings.kind != "wordpiece":
+        if self._kind != "wordpiece":
             return "".join(parts)
         return " ".join(parts).replace(f" {PARAGRAPH} ", PARAGRAPH)
 
     def _decode_learned(self, ids: list[int]) -> str:
-        if self._settings.kind != "wordpiece":
+        if self._kind != "wordpiece":
             return str(self._tokenizer.decode(ids))
         tokens = (self.vocabulary.tokens[id] for id in ids)
         joined = "".join(
@@ -191,8 +191,32 @@ class TextTokenizer:
     def save(self, folder: Path) -> None:
         """Write ``tokenizer.json`` and beside it its checksum and the settings it was made with."""
         (folder / TOKENIZER_FILE).write_bytes(self._content.encode())
-        record = {"sha256": _sha256(self._content.encode()), "settings": _plain(self._settings)}
-        (folder / SETTINGS_FILE).write_text(json.dumps(record, indent=1) + "\n")
+        (folder / SETTINGS_FILE).write_text(json.dumps(self._record(), indent=1) + "\n")
+
+    def export(self, folder: Path, *, max_length: int | None, has_segments: bool) -> None:
+        """Write what ``AutoTokenizer`` of Hugging Face loads; see :class:`Domain`."""
+        (folder / TOKENIZER_FILE).write_bytes(self._content.encode())
+        names = {"pad": "padding", "unk": "unknown", "cls": "start", "sep": "end", "mask": "mask"}
+        special = asdict(self.vocabulary.special)
+        content: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+        for their, our in names.items():
+            content[f"{their}_token"] = self.vocabulary.tokens[special[our]]
+        segments = ["token_type_ids"] if has_segments else []
+        content["model_input_names"] = ["input_ids", *segments, "attention_mask"]
+        if max_length is not None:
+            content["model_max_length"] = max_length
+        (folder / "tokenizer_config.json").write_text(json.dumps(content, indent=1) + "\n")
+
+    def _record(self) -> dict[str, Any]:
+        """What a file beside ``tokenizer.json`` tells of it."""
+        return {"sha256": _sha256(self._content.encode()), "settings": _plain(self.settings)}
+
+    def _before_mask(self, text: str) -> str:
+        """A text before a mask without what is hidden along."""
+        return text.removesuffix(" ") if self._kind in ("bpe", "unigram") else text
+
+    def _pieces(self, text: str) -> Iterator[str]:
+        return _pieces(text)
 
     def _arrays(
         self, texts: Sequence[str], encoded: Sequence[Encoded]
@@ -203,7 +227,7 @@ class TextTokenizer:
         words = chain.from_iterable(item.word_ids for item in encoded)
         starts = np.diff(np.fromiter(words, np.int64, total), prepend=-1) != 0
         starts[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
-        if self._settings.chinese_units == "word":
+        if self.settings.chinese_units == "word":
             first = 0
             for text, item, length in zip(texts, encoded, lengths.tolist(), strict=True):
                 if length:
@@ -220,22 +244,34 @@ def load_tokenizer(folder: Path, settings: TokenizerSettings) -> TextTokenizer:
         CheckpointError: a file is missing or damaged.
         ConfigError: the tokenizer was made with other settings.
     """
+    content, record = read_saved(folder)
+    made_with = record["settings"]
+    for name, value in _plain(settings).items():
+        if made_with.get(name) != value:
+            raise ConfigError(
+                f"{folder / TOKENIZER_FILE} was learned with {name} = {made_with.get(name)!r}, but "
+                f"the configuration says {value!r}. Give the same [domain] options, or prepare the "
+                "data again."
+            )
+    return TextTokenizer(content, settings)
+
+
+def read_saved(folder: Path) -> tuple[str, dict[str, Any]]:
+    """Return the two files of :meth:`TextTokenizer.save`: the tokenizer, and what is said of it.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+    """
     path = folder / TOKENIZER_FILE
     try:
         content = path.read_bytes()
         record: dict[str, Any] = json.loads((folder / SETTINGS_FILE).read_bytes())
-        sha256, made_with = record["sha256"], record["settings"]
+        sha256, _ = record["sha256"], record["settings"]["kind"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder} holds no tokenizer that can be read ({error}).") from error
     if _sha256(content) != sha256:
         raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one.")
-    for name, value in _plain(settings).items():
-        if made_with.get(name) != value:
-            raise ConfigError(
-                f"{path} was learned with {name} = {made_with.get(name)!r}, but the configuration "
-                f"says {value!r}. Give the same [domain] options, or prepare the data again."
-            )
-    return TextTokenizer(content.decode(), settings)
+    return content.decode(), record
 
 
 def _plain(settings: TokenizerSettings) -> dict[str, Any]:

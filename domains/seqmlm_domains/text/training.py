@@ -23,7 +23,7 @@ from tokenizers import (
 
 from seqmlm.errors import ConfigError, DataError
 
-TokenizerKind = Literal["bpe", "wordpiece", "unigram", "character"]
+TokenizerKind = Literal["bpe", "wordpiece", "unigram", "character", "pretrained"]
 ChineseUnits = Literal["character", "word"]
 
 PADDING, UNKNOWN, START, END, MASK = SPECIAL_TOKENS = (
@@ -47,7 +47,8 @@ class TokenizerSettings:
 
     Args:
         kind: ``bpe`` (byte-level, nothing is unknown), ``wordpiece`` (BERT; forgets white space
-            but for paragraphs), ``unigram`` (SentencePiece) or ``character``.
+            but for paragraphs), ``unigram`` (SentencePiece) or ``character``; ``pretrained``
+            learns nothing, for the tokenizer is that of another model.
         vocabulary_size: most tokens, special tokens included; few or uniform texts give fewer.
         lowercase: whether case is dropped; WordPiece then drops accents too, as BERT does.
         unmaskable_words: placeholders of the data, such as ``<unk>``. Each becomes one token that
@@ -66,10 +67,9 @@ class TokenizerSettings:
     chinese_units: ChineseUnits = "character"
 
     def __post_init__(self) -> None:
-        if self.kind not in _PIPELINES:
-            raise ConfigError(
-                f"domain.tokenizer is {self.kind!r}; allowed: {', '.join(_PIPELINES)}."
-            )
+        kinds = get_args(TokenizerKind)
+        if self.kind not in kinds:
+            raise ConfigError(f"domain.tokenizer is {self.kind!r}; allowed: {', '.join(kinds)}.")
         smallest = self.num_reserved + (_NUM_BYTES if self.kind == "bpe" else 0) + 1
         size = self.vocabulary_size
         if not isinstance(size, int) or not smallest <= size < 2**31:
@@ -199,8 +199,14 @@ def train_tokenizer(settings: TokenizerSettings, texts: Iterable[str]) -> Tokeni
         like in a text for special tokens.
 
     Raises:
+        ConfigError: the tokenizer is to be a pretrained one.
         DataError: the texts hold nothing to learn from.
     """
+    if settings.kind == "pretrained":
+        raise ConfigError(
+            "domain.tokenizer is 'pretrained', and such a one is not learned: let "
+            "domain.tokenizer_folder name the folder of an imported model that exists."
+        )
     pipeline = _PIPELINES[settings.kind](settings.lowercase)
     pieces = _Pieces(texts, settings.reserved)
     if not any(piece.strip() for piece in pieces):

@@ -108,7 +108,7 @@ def _norm(maps: AttentionMaps) -> PowerNorm:
 def _draw_scale(figure: Figure, grid: Any, image: AxesImage) -> None:
     bar = figure.colorbar(image, ax=grid, shrink=0.6, aspect=32, pad=0.02)
     bar.set_label("attention weight", fontsize=8)
-    highest = image.norm.vmax
+    _, highest = image.get_clim()
     assert highest is not None
     ticks = [highest * share for share in (0.0, 0.04, 0.16, 0.36, 0.64, 1.0)]
     bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks], fontsize=7)

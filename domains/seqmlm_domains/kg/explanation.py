@@ -1,0 +1,165 @@
+"""Why an entity scores as it does: its tokens one by one, and what each part of the query adds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from seqmlm.encoding import Encoding
+from seqmlm_domains.kg.answers import KNOWN_PARTS
+from seqmlm_domains.kg.graph import GraphVocabulary
+from seqmlm_domains.kg.linearisation import Part
+from seqmlm_domains.kg.link_scores import LinkScorer
+
+SpanKind = Literal["entity", "name", "description", "relation", "relation name"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenContribution:
+    """One token of the entity that was asked for.
+
+    Args:
+        slot: number of its slot.
+        token: as in the vocabulary.
+        log_likelihood: log p, nats; with ``pmi`` less that under the relation alone.
+    """
+
+    slot: int
+    token: str
+    log_likelihood: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpanContribution:
+    """What one part of the query adds to the score.
+
+    Args:
+        kind: ``entity`` or ``relation`` for its own token; a word of its ``name``,
+            ``description`` or ``relation name``.
+        text: identifier or word.
+        contribution: score with the span less the score without it, nats. An entity's own token
+            is replaced by the unknown token, everything else is deleted.
+    """
+
+    kind: SpanKind
+    text: str
+    contribution: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A score taken apart.
+
+    Args:
+        score: of the entity, nats: the sum of ``tokens``, divided by their number unless scores
+            are sums.
+        tokens: in the order of their slots.
+        spans: of the query, in its order. They do not add up: words act together.
+    """
+
+    score: float
+    tokens: tuple[TokenContribution, ...]
+    spans: tuple[SpanContribution, ...]
+
+
+@dataclass(frozen=True)
+class _Span:
+    kind: SpanKind
+    text: str
+    positions: tuple[int, ...]
+
+
+def explain(scorer: LinkScorer, triple: tuple[int, int, int], missing: Part) -> Explanation:
+    """Take the score of the head or tail of a triple apart.
+
+    Args:
+        scorer: of the graph's entities.
+        triple: numbers of head, relation and tail.
+        missing: the part whose score is explained, head or tail.
+    """
+    entity, relation = (triple[part] for part in KNOWN_PARTS[missing])
+    full = scorer.encoding(missing, entity, relation)
+    spans = list(_spans(full, scorer, missing))
+    variants = [full, *(_without(full, span, scorer) for span in spans)]
+    columns = scorer.columns_of(variants, missing)
+    if scorer.normalise == "pmi":
+        columns = columns - scorer.uninformed(missing, relation)[:, None]
+    used = _columns_of(scorer, triple[missing])
+    values = columns[used].double().cpu().numpy()
+    totals = values.sum(0)
+    scores = totals if scorer.normalise == "sum" else totals / max(len(used), 1)
+    layout, names = scorer.scorer, scorer.domain.vocabulary.tokens
+    return Explanation(
+        float(scores[0]),
+        tuple(
+            TokenContribution(int(layout.slots[at]), names[int(layout.tokens[at])], float(value))
+            for at, value in zip(used.tolist(), values[:, 0], strict=True)
+        ),
+        tuple(
+            SpanContribution(span.kind, span.text, float(scores[0] - score))
+            for span, score in zip(spans, scores[1:], strict=True)
+        ),
+    )
+
+
+def _columns_of(scorer: LinkScorer, entity: int) -> Tensor:
+    begin, end = scorer.scorer.offsets[entity : entity + 2].tolist()
+    return scorer.scorer.entries[begin:end].long()
+
+
+def _without(encoding: Encoding, span: _Span, scorer: LinkScorer) -> Encoding:
+    """The sequence without a span."""
+    positions = list(span.positions)
+    if span.kind == "entity":
+        ids = encoding.ids.copy()
+        ids[positions] = scorer.domain.vocabulary.special.unknown
+        return replace(encoding, ids=ids)
+    keep = np.ones(len(encoding.ids), np.bool_)
+    keep[positions] = False
+    return replace(
+        encoding,
+        ids=encoding.ids[keep],
+        unit_ids=encoding.unit_ids[keep],
+        segment_ids=encoding.segment_ids[keep],
+    )
+
+
+def _spans(encoding: Encoding, scorer: LinkScorer, missing: Part) -> Iterator[_Span]:
+    """The known parts of a query, word by word."""
+    graph = scorer.domain.graph
+    special = scorer.domain.vocabulary.special
+    known = KNOWN_PARTS[missing][0]
+    words: list[int] = []
+    kind: SpanKind = "name"
+    last = len(encoding.ids) - 1
+    for position, token in enumerate(encoding.ids.tolist()):
+        part = encoding.segment_ids[position]
+        is_subword = token >= graph.first_subword and part != missing
+        begins = is_subword and scorer.domain.vocabulary.tokens[token].startswith("Ġ")
+        if words and (not is_subword or begins):
+            yield _word(kind, encoding.ids, words, graph)
+            words = []
+        if is_subword:
+            words.append(position)
+        elif graph.first_relation <= token < graph.first_entity:
+            yield _Span("relation", graph.relations[token - graph.first_relation], (position,))
+            kind = "relation name"
+        elif graph.first_entity <= token < graph.first_subword and part == known:
+            identifier = graph.entities.identifiers[token - graph.first_entity]
+            yield _Span("entity", identifier, (position,))
+        elif token == special.end and part == known and position < last:
+            kind = "description"
+        if part == known and kind == "relation name":
+            kind = "name"
+
+
+def _word(
+    kind: SpanKind, ids: npt.NDArray[np.int32], positions: Sequence[int], graph: GraphVocabulary
+) -> _Span:
+    text = graph.tokenizer.decode([int(ids[at]) - graph.first_subword for at in positions])
+    return _Span(kind, text, tuple(positions))

@@ -1,0 +1,485 @@
+"""Link prediction for programs: train, ask, extend, evaluate, explain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
+from typing import Any, Literal, Self
+
+import numpy as np
+from rich.console import Console
+
+from seqmlm.atomic_files import make_directory
+from seqmlm.errors import CheckpointError, ConfigError, DataError
+from seqmlm.model.model import Model
+from seqmlm.model.model_folder import find_model_folder
+from seqmlm.training.distributed import choose_device
+from seqmlm_domains.kg.answers import Answer, KnownAnswers, Numbers, best_entities, best_relations
+from seqmlm_domains.kg.calibration import Calibration
+from seqmlm_domains.kg.calibration_queries import calibrate_entities, calibrate_relations
+from seqmlm_domains.kg.domain import require_graph_domain
+from seqmlm_domains.kg.evaluation import (
+    evaluate_links,
+    test_of_folder,
+    warn_of_leakage,
+    with_entities_of,
+)
+from seqmlm_domains.kg.explanation import Explanation, explain
+from seqmlm_domains.kg.fitting import run_on_folder, run_on_triples
+from seqmlm_domains.kg.graph import GraphVocabulary
+from seqmlm_domains.kg.linearisation import End, Part
+from seqmlm_domains.kg.link_scores import LinkScorer, numbered, scores_of
+from seqmlm_domains.kg.metrics import RankingReport
+from seqmlm_domains.kg.predictions import EntityPrediction, RelationPrediction, TripleScore
+from seqmlm_domains.kg.predictor_folder import (
+    KnownTriples,
+    load_predictor,
+    save_predictor,
+    triples_of_run,
+)
+from seqmlm_domains.kg.queries import (
+    Prediction,
+    Query,
+    candidate_numbers,
+    known_parts,
+    missing_part,
+    predictions_of,
+)
+from seqmlm_domains.kg.scorer import Normalise
+from seqmlm_domains.kg.triples import NameAndDescription, StatedTriple
+
+Texts = Mapping[str, str | NameAndDescription]
+"""Names, or names and descriptions, by identifier."""
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+class LinkPredictor:
+    """Answers what is missing in a triple. Made by :meth:`fit` or :meth:`load`.
+
+    Entities and relations are given by their identifiers; an unknown one is a
+    :class:`~seqmlm.errors.DataError` that names a similar one.
+
+    Args:
+        model: trained on a graph.
+        known: what it was trained and chosen on.
+        normalise: how likelihoods of tokens make a score; see
+            :meth:`~seqmlm_domains.kg.scorer.EntityScorer.of`.
+        end: what is scored after a name; as trained if None.
+        calibration: of the probabilities of entities; fitted on ``known.validation`` if None,
+            which costs an encoder pass for up to 500 queries.
+        relation_calibration: of those of relations, likewise.
+        entity_types: types of entities, by identifier.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        known: KnownTriples,
+        normalise: Normalise = "mean",
+        end: End | None = None,
+        calibration: Calibration | None = None,
+        relation_calibration: Calibration | None = None,
+        entity_types: Mapping[str, Sequence[str]] = _NONE,
+    ) -> None:
+        self._model, self._known = model, known
+        self._normalise: Normalise = normalise
+        self._end: End | None = end
+        self._domain = require_graph_domain(model.domain)
+        self._scorer = LinkScorer.of(model, normalise=normalise, end=end)
+        self._answers = {part: KnownAnswers.of(known.all, part) for part in Part}
+        self._calibration = calibration or calibrate_entities(
+            self._scorer, known.validation, excluded=self._answers
+        )
+        self._relation_calibration = relation_calibration or calibrate_relations(
+            self._scorer, known.validation, excluded=self._answers[Part.RELATION]
+        )
+        self.set_entity_types(entity_types)
+
+    @classmethod
+    def fit(
+        cls,
+        train: str | Path | Iterable[StatedTriple],
+        *,
+        validation: Iterable[StatedTriple] | None = None,
+        entity_texts: Texts = _NONE,
+        relation_texts: Texts = _NONE,
+        seed: int = 0,
+        settings: Mapping[str, Any] = _NONE,
+        output: str | Path | None = None,
+        normalise: Normalise = "mean",
+        console: Console | None = None,
+    ) -> Self:
+        """Train a model, keep the best by filtered validation MRR, calibrate its probabilities.
+
+        The same as ``seqmlm train --domain kg``, for what is in memory too. Training stops after
+        :data:`~seqmlm_domains.kg.fitting.PATIENCE` evaluations without a better MRR, unless
+        ``settings`` has another ``training.patience``. Filtering knows the training and
+        validation triples alone.
+
+        Args:
+            train: triples of identifiers; or a folder with training and validation triples and
+                texts.
+            validation: chooses between models; without it the trainer holds out some of ``train``.
+            entity_texts: names, or names and descriptions, also of entities in no triple.
+            relation_texts: likewise.
+            seed: of everything random.
+            settings: of the run, by dotted name: ``{"training.steps": 3000}``.
+            output: folder of the run, which :meth:`load` reads; a temporary one if None. A run on
+                triples from memory cannot be resumed.
+            normalise: see the class.
+            console: where a progress bar goes, such as ``rich.console.Console(stderr=True)``.
+
+        Raises:
+            ConfigError: a setting is not usable.
+            DataError: a triple or a text is not usable.
+        """
+        with TemporaryDirectory(prefix="seqmlm-") as scratch:
+            run = Path(output) if output is not None else Path(scratch) / "run"
+            if isinstance(train, str | Path):
+                if validation is not None or entity_texts or relation_texts:
+                    raise ConfigError(
+                        f"train = {str(train)!r}: files bring their validation triples and texts "
+                        "with them. Leave out the other arguments, or give triples."
+                    )
+                config = run_on_folder(train, run, settings=settings, seed=seed, console=console)
+            else:
+                config = run_on_triples(
+                    train,
+                    run,
+                    validation=validation,
+                    entity_texts=_texts(entity_texts),
+                    relation_texts=_texts(relation_texts),
+                    settings=settings,
+                    seed=seed,
+                    console=console,
+                    scratch=Path(scratch),
+                )
+            model = Model.load(run, device=choose_device(config.training.device))
+            predictor = cls(model, known=triples_of_run(run, model.domain), normalise=normalise)
+            if output is not None:
+                predictor.save(output)
+        return predictor
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str = "cpu", backend: str = "auto") -> Self:
+        """Read what :meth:`save` wrote, or a run of ``seqmlm train --domain kg``.
+
+        A run brings no calibration: it is fitted anew on its validation triples.
+
+        Raises:
+            CheckpointError: there is no model, or it is damaged.
+            ConfigError: the model is of another domain, or nothing says what it was trained on.
+            DataError: the data of the run is not what it was.
+        """
+        folder = Path(path)
+        model = Model.load(folder, device=choose_device(device), backend=backend)
+        require_graph_domain(model.domain)
+        saved = load_predictor(folder)
+        if saved is None:
+            run = folder if (folder / "config.toml").is_file() else find_model_folder(folder).parent
+            return cls(model, known=triples_of_run(run, model.domain))
+        known, settings = saved
+        try:
+            return cls(
+                model,
+                known=known,
+                normalise=settings["normalise"],
+                end=settings["end"],
+                calibration=Calibration.from_json(settings["calibration"]),
+                relation_calibration=Calibration.from_json(settings["relation_calibration"]),
+                entity_types=settings["entity_types"],
+            )
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{folder}: the settings of the predictor lack {error}"
+            ) from error
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to a folder, which ``seqmlm.load`` reads too.
+
+        Entities that were added are part of it.
+
+        Raises:
+            CheckpointError: the folder cannot be written.
+        """
+        folder = Path(path)
+        make_directory(folder)
+        self._model.save(folder / "model")
+        settings = {
+            "normalise": self._normalise,
+            "end": self._end,
+            "calibration": self._calibration.to_json(),
+            "relation_calibration": self._relation_calibration.to_json(),
+            "entity_types": {entity: sorted(types) for entity, types in self._types.items()},
+        }
+        save_predictor(folder, self._known, settings)
+
+    @property
+    def entities(self) -> tuple[str, ...]:
+        """Identifiers of all entities."""
+        return self._domain.graph.entities.identifiers
+
+    @property
+    def relations(self) -> tuple[str, ...]:
+        """Identifiers of all relations."""
+        return self._domain.graph.relations
+
+    @property
+    def calibration(self) -> Calibration:
+        """How scores of entities become probabilities, and how far those are off."""
+        return self._calibration
+
+    def set_entity_types(self, types: Mapping[str, Sequence[str]]) -> None:
+        """Say what types entities have, for ``candidate_type``; replaces what was said before.
+
+        Args:
+            types: by identifier of an entity; those that the graph does not know play no part.
+        """
+        self._types = {entity: frozenset(own) for entity, own in types.items()}
+
+    def predict_tails(
+        self,
+        head: str,
+        relation: str,
+        *,
+        top_k: int = 10,
+        filtered: bool = False,
+        candidates: Sequence[str] | None = None,
+        candidate_type: str | None = None,
+        abstain_below: float = 0.0,
+    ) -> list[EntityPrediction]:
+        """Return the best tails, best first; see :meth:`predict_many` for the arguments."""
+        found = self.predict_many(
+            [(head, relation, None)],
+            top_k=top_k,
+            filtered=filtered,
+            candidates=candidates,
+            candidate_type=candidate_type,
+            abstain_below=abstain_below,
+        )
+        return [item for item in found[0] if isinstance(item, EntityPrediction)]
+
+    def predict_heads(
+        self,
+        relation: str,
+        tail: str,
+        *,
+        top_k: int = 10,
+        filtered: bool = False,
+        candidates: Sequence[str] | None = None,
+        candidate_type: str | None = None,
+        abstain_below: float = 0.0,
+    ) -> list[EntityPrediction]:
+        """Return the best heads, best first; see :meth:`predict_many` for the arguments."""
+        found = self.predict_many(
+            [(None, relation, tail)],
+            top_k=top_k,
+            filtered=filtered,
+            candidates=candidates,
+            candidate_type=candidate_type,
+            abstain_below=abstain_below,
+        )
+        return [item for item in found[0] if isinstance(item, EntityPrediction)]
+
+    def predict_relations(
+        self,
+        head: str,
+        tail: str,
+        *,
+        top_k: int = 10,
+        filtered: bool = False,
+        candidates: Sequence[str] | None = None,
+        abstain_below: float = 0.0,
+    ) -> list[RelationPrediction]:
+        """Return the best relations, best first; see :meth:`predict_many` for the arguments."""
+        found = self.predict_many(
+            [(head, None, tail)],
+            top_k=top_k,
+            filtered=filtered,
+            candidates=candidates,
+            abstain_below=abstain_below,
+        )
+        return [item for item in found[0] if isinstance(item, RelationPrediction)]
+
+    def predict_many(
+        self,
+        queries: Sequence[Query],
+        *,
+        top_k: int = 10,
+        filtered: bool = False,
+        candidates: Sequence[str] | None = None,
+        candidate_type: str | None = None,
+        abstain_below: float = 0.0,
+    ) -> list[list[Prediction]]:
+        """Return the best answers to many queries, which may ask for different parts.
+
+        One encoder pass per different query. Answers are in the order of their scores; where
+        names differ in length, the calibrated probability may order them otherwise.
+
+        Args:
+            queries: triples in which None stands for what is asked for.
+            top_k: answers to each, at least 1; fewer if there are fewer candidates.
+            filtered: whether what training and validation triples state is no candidate.
+            candidates: identifiers to choose from; all if None.
+            candidate_type: only entities of this type; see :meth:`set_entity_types`.
+            abstain_below: no answer at all where the best one's probability is less.
+
+        Raises:
+            ConfigError: an argument is out of range.
+            DataError: an identifier or type is unknown.
+        """
+        if top_k < 1:
+            raise ConfigError(f"top_k = {top_k}: it must be at least 1.")
+        if not 0 <= abstain_below <= 1:
+            raise ConfigError(f"abstain_below = {abstain_below}: it is a probability in [0, 1].")
+        by_part: dict[Part, list[int]] = {}
+        for number, query in enumerate(queries):
+            by_part.setdefault(missing_part(query), []).append(number)
+        answers: dict[int, list[Prediction]] = {}
+        for missing, numbers in by_part.items():
+            found = self._answer(
+                missing,
+                known_parts(self._domain, [queries[number] for number in numbers], missing),
+                excluded=self._answers[missing] if filtered else None,
+                candidates=candidate_numbers(
+                    self._domain,
+                    missing,
+                    candidates=candidates,
+                    candidate_type=candidate_type,
+                    types=self._types,
+                ),
+                top_k=top_k,
+            )
+            for number, answer in zip(numbers, found, strict=True):
+                items = predictions_of(self._domain, missing, answer)
+                is_sure = bool(items) and items[0].probability >= abstain_below
+                answers[number] = [*items] if is_sure else []
+        return [answers[number] for number in range(len(queries))]
+
+    def score_triples(self, triples: Iterable[StatedTriple]) -> list[TripleScore]:
+        """Return the scores of heads and tails of triples, in their order.
+
+        Raises:
+            DataError: an entity or relation is unknown.
+        """
+        asked = numbered(self._domain, list(triples))
+        heads, tails = (scores_of(self._scorer, asked, part) for part in (Part.HEAD, Part.TAIL))
+        return [TripleScore(*pair) for pair in zip(heads.tolist(), tails.tolist(), strict=True)]
+
+    def explain(
+        self, head: str, relation: str, tail: str, *, missing: Literal["head", "tail"] = "tail"
+    ) -> Explanation:
+        """Take a score apart: tokens of the entity, and what each part of the query adds to it.
+
+        Args:
+            head: identifier, as are the next two.
+            relation: see ``head``.
+            tail: see ``head``.
+            missing: whose score is explained, given the other two parts.
+
+        Raises:
+            DataError: an entity or relation is unknown.
+        """
+        ((first, second, third),) = numbered(self._domain, [(head, relation, tail)]).tolist()
+        part = Part.HEAD if missing == "head" else Part.TAIL
+        return explain(self._scorer, (first, second, third), part)
+
+    def add_entity(self, entity: str, *, name: str = "", description: str = "") -> None:
+        """Make an entity known by its name and description; see :meth:`add_entities`."""
+        self.add_entities({entity: NameAndDescription(name, description)})
+
+    def add_entities(self, entities: Texts) -> None:
+        """Make entities known that nobody trained on; nothing is trained.
+
+        They can then be given in queries and are candidates. The scores of all others stay the
+        same to the last bit.
+
+        Args:
+            entities: names, or names and descriptions, by identifier; an empty name is made of
+                the identifier.
+
+        Raises:
+            ConfigError: the model knows entities by a token of their own alone.
+            DataError: one exists already.
+        """
+        if self._domain.options["entities"] == "id":
+            raise ConfigError(
+                "This model was trained with domain.entities = 'id': it cannot read the name of an "
+                "entity that it was not trained on. Train one with 'both' or 'tokens'."
+            )
+        self._use(self._domain.graph.with_entities(_texts(entities)))
+
+    def evaluate(
+        self, test: str | Path | Iterable[StatedTriple], *, entity_texts: Texts = _NONE
+    ) -> RankingReport:
+        """Rank the true heads and tails of test triples among all entities.
+
+        Training, validation and test triples are filtered out. Entities that only the test
+        triples have are candidates too while this lasts, and reported apart.
+
+        Args:
+            test: triples; or a folder, whose test triples and texts are taken.
+            entity_texts: of entities that the graph does not know.
+
+        Raises:
+            DataError: there is no triple, or a relation is unknown.
+        """
+        texts = _texts(entity_texts)
+        if isinstance(test, str | Path):
+            test, of_files = test_of_folder(Path(test))
+            texts = {**of_files, **texts}
+        triples = list(dict.fromkeys(tuple(triple) for triple in test))
+        if not triples:
+            raise DataError("There is no triple to evaluate.")
+        graph = self._domain.graph
+        try:
+            with_entities_of(self._domain, triples, texts)
+            asked = numbered(self._domain, triples)
+            warn_of_leakage(asked, self._known.training)
+            return evaluate_links(
+                LinkScorer.of(self._model, normalise=self._normalise, end=self._end),
+                asked,
+                training=self._known.training,
+                known=np.concatenate([self._known.all, asked]),
+            )
+        finally:
+            self._domain.use_graph(graph)
+
+    def _answer(
+        self,
+        missing: Part,
+        known: Numbers,
+        *,
+        excluded: KnownAnswers | None,
+        candidates: Numbers | None,
+        top_k: int,
+    ) -> list[Answer]:
+        if missing != Part.RELATION:
+            return best_entities(
+                self._scorer, self._calibration, missing, known,
+                excluded=excluded, candidates=candidates, top_k=top_k,
+            )  # fmt: skip
+        if not self._domain.options["relation_share"]:
+            raise ConfigError(
+                "This model was trained with domain.relation_share = 0: it never had to predict a "
+                "relation. Train one with a share above 0."
+            )
+        return best_relations(
+            self._scorer, self._relation_calibration, known,
+            excluded=excluded, candidates=candidates, top_k=top_k,
+        )  # fmt: skip
+
+    def _use(self, graph: GraphVocabulary) -> None:
+        self._domain.use_graph(graph)
+        self._scorer = LinkScorer.of(self._model, normalise=self._normalise, end=self._end)
+
+
+def _texts(texts: Texts) -> dict[str, NameAndDescription]:
+    return {
+        identifier: NameAndDescription(text) if isinstance(text, str) else text
+        for identifier, text in texts.items()
+    }

@@ -1,0 +1,116 @@
+"""What a link predictor keeps beside its model, and where it finds it in a run of the trainer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from seqmlm.atomic_files import new_directory, remove_directory
+from seqmlm.config import read_config_file, validate
+from seqmlm.data.prepare import open_store
+from seqmlm.data.store import TokenStore
+from seqmlm.domain import Domain
+from seqmlm.errors import CheckpointError, ConfigError
+from seqmlm.evaluation.run import require_same_data
+from seqmlm.training.workload import split_of_run
+from seqmlm_domains.kg.domain import require_graph_domain
+from seqmlm_domains.kg.ranking import Triples
+
+FOLDER: Final = "predictor"
+_SETTINGS = "predictor.json"
+
+
+@dataclass(frozen=True)
+class KnownTriples:
+    """What a model was trained and chosen on.
+
+    Args:
+        training: int64 ``[n, 3]``, numbers of head, relation and tail.
+        validation: int64 ``[m, 3]``.
+    """
+
+    training: Triples
+    validation: Triples
+
+    @property
+    def all(self) -> Triples:
+        """Both, int64 ``[n + m, 3]``."""
+        return np.concatenate([self.training, self.validation])
+
+
+def triples_of_run(run: Path, domain: Domain) -> KnownTriples:
+    """Return the triples of a run, from its data or their store.
+
+    Args:
+        run: folder of a run of the trainer.
+        domain: of its model.
+
+    Raises:
+        ConfigError: the folder is no run.
+        DataError: its data cannot be read, or is not what it was.
+    """
+    path = run / "config.toml"
+    if not path.is_file():
+        raise ConfigError(
+            f"{run}: neither saved by a link predictor nor a run folder. A model alone does not "
+            "know which triples are known: give the run it comes from."
+        )
+    graph = require_graph_domain(domain).graph
+    config = validate(read_config_file(path))
+    store = open_store(domain, config.data.sources)
+    split = split_of_run(config, domain, store)
+    require_same_data(run, store, split)
+    is_held_out = np.zeros(len(store), np.bool_)
+    is_held_out[split.validation] = True
+    is_held_out = is_held_out[store.lengths > 0]
+    triples = triples_of_store(store, num_relations=len(graph.relations))
+    return KnownTriples(triples[~is_held_out], triples[is_held_out])
+
+
+def triples_of_store(store: TokenStore, *, num_relations: int) -> Triples:
+    """Return what a store holds, int64 ``[triples, 3]``: its entities follow the relations."""
+    stored = store.tokens.astype(np.int64).reshape(-1, 3)
+    return stored - np.array([num_relations, 0, num_relations])
+
+
+def save_predictor(folder: Path, known: KnownTriples, settings: dict[str, Any]) -> None:
+    """Write triples and settings to ``predictor/`` in a folder, in place of older ones.
+
+    Raises:
+        CheckpointError: the folder cannot be written.
+    """
+    fresh = folder / f"{FOLDER}-new"
+    if fresh.exists():
+        remove_directory(fresh)
+    with new_directory(fresh) as temporary:
+        np.save(temporary / "training.npy", known.training)
+        np.save(temporary / "validation.npy", known.validation)
+        text = json.dumps(settings, indent=1, ensure_ascii=False)
+        (temporary / _SETTINGS).write_text(text + "\n", encoding="utf-8")
+    target = folder / FOLDER
+    if target.exists():
+        remove_directory(target)
+    fresh.rename(target)
+
+
+def load_predictor(folder: Path) -> tuple[KnownTriples, dict[str, Any]] | None:
+    """Read what :func:`save_predictor` wrote; None if nothing was.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    path = folder / FOLDER
+    if not path.is_dir():
+        return None
+    try:
+        settings: dict[str, Any] = json.loads((path / _SETTINGS).read_text(encoding="utf-8"))
+        training, validation = (
+            np.load(path / f"{name}.npy", allow_pickle=False) for name in ("training", "validation")
+        )
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    return KnownTriples(training, validation), settings

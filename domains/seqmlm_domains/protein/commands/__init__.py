@@ -1,0 +1,23 @@
+"""seqmlm protein: one file per command, which parses, calls and prints."""
+
+from __future__ import annotations
+
+import typer
+
+from seqmlm_domains.protein.commands import variants
+
+app = typer.Typer(
+    help="Proteins: score variants.",
+    epilog="""Examples:
+
+seqmlm protein variants runs/protein --wild-type wt.fasta --mutations dms.csv""",
+    no_args_is_help=True,
+)
+
+for command in (variants,):
+    app.command(name=command.NAME, epilog=command.EXAMPLES)(command.run)
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps the group a group while it has one command."""

@@ -1,0 +1,1 @@
+"""Effects of mutations: notation, scores of a model, simple baselines, table and picture."""

@@ -1,0 +1,41 @@
+"""Groups of commands that domains contribute, such as ``seqmlm kg``; loaded when named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from seqmlm.registry import Registry
+
+COMMAND_GROUPS = Registry(
+    noun="command group",
+    builtin={
+        "kg": "seqmlm_domains.kg.commands:app",
+        "protein": "seqmlm_domains.protein.commands:app",
+    },
+    group="seqmlm.commands",
+    kind=typer.Typer,
+)
+
+
+class CommandsAndGroups(TyperGroup):
+    """The core's commands and, after them, the groups of domains.
+
+    The help loads every group, any other call the one it names: a module of a group imports
+    nothing heavy at its top.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of all commands and groups."""
+        return [*super().list_commands(ctx), *COMMAND_GROUPS.names()]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command or group; None if there is none of that name."""
+        found = super().get_command(ctx, cmd_name)
+        if found is None and cmd_name in COMMAND_GROUPS.names():
+            group = typer.main.get_group(COMMAND_GROUPS.load(cmd_name))
+            group.name = cmd_name
+            return group
+        return found

@@ -1,0 +1,66 @@
+"""Small graphs whose right answers are plain to see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seqmlm.domain import Record
+from seqmlm_domains.kg.domain import SAMPLES, KnowledgeGraphDomain
+
+NATIONS = SAMPLES / "nations"
+
+FAMILY = (
+    ("ann", "parent_of", "bob"),
+    ("ann", "parent_of", "cy"),
+    ("bob", "child_of", "ann"),
+    ("cy", "sibling_of", "bob"),
+    ("new_york_city", "part_of", "new_york"),
+)
+
+Written = Callable[..., Path]
+BuildDomain = Callable[..., KnowledgeGraphDomain]
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Written:
+    """Write files into a folder: ``written({"train.tsv": "a\\tr\\tb\\n"})`` returns it."""
+
+    def write(files: Mapping[str, str | bytes], folder: str = "graph") -> Path:
+        target = tmp_path / folder
+        target.mkdir(exist_ok=True)
+        for name, content in files.items():
+            data = content if isinstance(content, bytes) else content.encode()
+            (target / name).write_bytes(data)
+        return target
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def build_domain() -> BuildDomain:
+    """A domain that knows triples, the family's if none are given, and perhaps texts."""
+
+    def build(
+        triples: Sequence[tuple[str, str, str]] = FAMILY,
+        *,
+        texts: Mapping[str, tuple[str, str]] | None = None,
+        relation_names: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> KnowledgeGraphDomain:
+        rows = [("entity", (key, *text)) for key, text in (texts or {}).items()]
+        rows += [("relation", (key, name, "")) for key, name in (relation_names or {}).items()]
+        rows += [("train", triple) for triple in triples]
+        domain = KnowledgeGraphDomain(**{"vocabulary_size": 300} | options)
+        domain.fit_tokenizer(
+            [
+                Record(kind, "\t".join(fields), "test", number)
+                for number, (kind, fields) in enumerate(rows, start=1)
+            ]
+        )
+        return domain
+
+    return build
