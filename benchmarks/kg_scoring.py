@@ -148,7 +148,7 @@ def largest_difference(work: Workload, queries: int) -> float:
         tuple(map(np.ndarray.tolist, slots.targets(int(own), table.name_tokens[number])))
         for number, own in enumerate(table.id_tokens)
     ]
-    expected = padded_mean(drawn, pairs)  # type: ignore[arg-type]
+    expected = padded_mean(drawn, pairs)
     return float((work.scorer.score(gathered(work, drawn)).T - expected).abs().max())
 
 

@@ -331,9 +331,7 @@ class Domain(ABC):
         """
         raise ConfigError(f"domain {self.name!r} cannot take over the tokenizer of {folder}.")
 
-    def export_tokenizer(
-        self, folder: Path, *, max_length: int | None, has_segments: bool
-    ) -> None:
+    def export_tokenizer(self, folder: Path, *, max_length: int | None, has_segments: bool) -> None:
         """Write files that ``AutoTokenizer`` of Hugging Face loads.
 
         Args:

@@ -139,6 +139,7 @@ class Registry:
 DOMAINS = Registry(
     noun="domain",
     builtin={
+        "code": "seqmlm_domains.code.domain:CodeDomain",
         "dialogue": "seqmlm_domains.text.dialogue:DialogueDomain",
         "kg": "seqmlm_domains.kg.domain:KnowledgeGraphDomain",
         "protein": "seqmlm_domains.protein.domain:ProteinDomain",
@@ -173,6 +174,7 @@ SELECTORS = Registry(
         "scored": "seqmlm.masking.scored:ScoredSelector",
         "typed": "seqmlm.masking.typed:TypedSelector",
         "group": "seqmlm.masking.typed:GroupSelector",
+        "occurrences": "seqmlm.masking.occurrences:OccurrencesSelector",
     },
     group="seqmlm.selectors",
 )

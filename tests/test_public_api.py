@@ -9,7 +9,8 @@ import seqmlm
 from seqmlm.cli import app
 
 COMMANDS = {
-    "train": "domain data config output set steps seed device backend resume allow-drift dry-run "
+    "train": "domain data config output set init steps seed device backend resume allow-drift "
+    "dry-run "
     "json",
     "evaluate": "data device backend tokens-per-batch json",
     "finetune": "task data validation test column output config set epochs learning-rate freeze "
@@ -19,6 +20,8 @@ COMMANDS = {
     "score": "device backend tokens-per-batch json",
     "embed": "output pooling device backend tokens-per-batch",
     "prepare": "domain output set",
+    "import-hf": "output domain revision",
+    "export-hf": "output",
     "domains": "json",
     "doctor": "",
 }  # fmt: skip
@@ -53,6 +56,7 @@ def test_the_public_names_are_these_and_all_of_them_load() -> None:
         "configure",
         "configure_finetuning",
         "finetune",
+        "from_pretrained",
         "load",
         "read_embeddings",
         "train",

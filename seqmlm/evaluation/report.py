@@ -22,6 +22,8 @@ from seqmlm.randomness import Purpose, stream
 BAR_RECORDS = 20_000
 """Training records that the bars are fitted on at most; more change their third decimal."""
 
+TRAINING_DATA = "training data"
+
 DRAWS_PER_GROUP = 20
 """Records drawn per similarity group, if the run samples groups."""
 
@@ -97,6 +99,7 @@ class EvaluationReport:
         num_too_close: held-out sequences that were left out for being close.
         direction: each token was predicted from those before it in this direction; None if
             tokens were hidden behind mask tokens.
+        compared_with: the data in which neighbours were looked for.
     """
 
     scores: MaskedScores
@@ -107,6 +110,7 @@ class EvaluationReport:
     neighbours: str
     num_too_close: int
     direction: Direction | None = None
+    compared_with: str = TRAINING_DATA
 
     @property
     def targets(self) -> str:
@@ -165,8 +169,8 @@ class EvaluationReport:
         """One plain sentence on how far the sequences are from the training data."""
         left_out = f"; {self.num_too_close:,} that have were left out" if self.num_too_close else ""
         return (
-            f"{self.leakage:.1%} of these sequences have {self.neighbours} in the training data"
-            f"{left_out}."
+            f"{self.leakage:.1%} of these sequences have {self.neighbours} in the "
+            f"{self.compared_with}{left_out}."
         )
 
     def rows(self) -> list[tuple[str, float, float, float]]:

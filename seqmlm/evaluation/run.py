@@ -8,14 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
-from seqmlm.config import read_config_file, validate
+from seqmlm.config import RunConfig, configure, read_config_file, validate
 from seqmlm.data.prepare import open_store
 from seqmlm.data.samples import evaluation_context, evaluation_direction, evaluation_samples
 from seqmlm.data.splits import Split
 from seqmlm.data.store import TokenStore
 from seqmlm.errors import ConfigError, DataError
 from seqmlm.evaluation.masked import evaluate_masked
-from seqmlm.evaluation.report import EvaluationReport, fit_training_bars, score_bars
+from seqmlm.evaluation.report import (
+    TRAINING_DATA,
+    EvaluationReport,
+    fit_training_bars,
+    score_bars,
+)
 from seqmlm.model.model import Model
 from seqmlm.training.distributed import choose_device
 from seqmlm.training.workload import build_objectives, split_of_run
@@ -33,13 +38,15 @@ def evaluate_run(
 
     Args:
         folder: of the run; its training data must still be where it was, for the bars.
-        data: other data, all of which is evaluated; the run's own held-out records if empty.
+        data: other data, all of which is evaluated; the run's own held-out records if empty. Of a
+            model without a run, such as an imported one, the bars are fitted on half of it, and
+            the other half is evaluated.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         backend: of the kernels.
         tokens_per_batch: bounds the memory; results do not depend on it.
 
     Raises:
-        ConfigError: the folder is no run, or the run held nothing out and no data is given.
+        ConfigError: the folder is no run, or the run held nothing out, and no data is given.
         DataError: the data cannot be read.
         CheckpointError: there is no model, or it is damaged.
     """
@@ -49,18 +56,21 @@ def evaluate_run(
             f"seqmlm predict {folder} FILE --output predictions.csv --evaluate"
         )
     path = folder / "config.toml"
-    if not path.is_file():
+    is_run = path.is_file()
+    if not is_run and not data:
         raise ConfigError(
             f"{folder} is not a run folder: it has no config.toml. Evaluation needs the run, not "
-            "the model alone, because the bars are fitted on its training data."
+            "the model alone, because the bars are fitted on its training data. With --data, half "
+            "of which the bars are fitted on, it needs the model alone."
         )
-    config = validate(read_config_file(path))
     model = Model.load(folder, device=choose_device(device), backend=backend)
+    config = validate(read_config_file(path)) if is_run else _halves_of(data, model)
     training = open_store(model.domain, config.data.sources)
     split = split_of_run(config, model.domain, training)
-    require_same_data(folder, training, split)
     store, records, leakage = training, split.validation, split.leakage
-    if data:
+    if is_run:
+        require_same_data(folder, training, split)
+    if is_run and data:
         store = open_store(model.domain, data)
         records = np.flatnonzero(store.lengths > 0)
         trained_on = training.content_hashes[split.train]
@@ -101,11 +111,21 @@ def evaluate_run(
         bars=score_bars(bars, samples),
         tokens=model.vocabulary.tokens,
         leakage=leakage,
-        neighbours="an identical copy" if data else model.domain.neighbours,
-        num_too_close=0 if data else split.num_too_close,
+        neighbours="an identical copy" if is_run and data else model.domain.neighbours,
+        num_too_close=0 if is_run and data else split.num_too_close,
+        compared_with=TRAINING_DATA if is_run else "half that the bars were fitted on",
         sequence_targets=[len(sample.positions) for sample in samples],
         direction=direction,
     )
+
+
+def _halves_of(data: Sequence[str], model: Model) -> RunConfig:
+    """Settings that hold out half of some data and fit the length that the model can read."""
+    name = model.domain.registered_name
+    config = configure(domain=name, sources=data, overrides=["data.validation_fraction=0.5"])
+    longest = model.encoder.config.longest_sequence or config.data.max_length
+    section = config.data.model_copy(update={"max_length": min(longest, config.data.max_length)})
+    return config.model_copy(update={"data": section})
 
 
 def require_same_data(folder: Path, training: TokenStore, split: Split) -> None:

@@ -124,14 +124,18 @@ class Architecture(ABC):
     def config_json(self, encoder: EncoderConfig, vocabulary: Vocabulary) -> dict[str, Any]:
         """Return the content of ``config.json``; the reverse of :meth:`options`."""
 
-    def prepare_tensors(self, config: HuggingFaceConfig, tensors: dict[str, Tensor]) -> None:
+    def prepare_tensors(  # noqa: B027
+        self, config: HuggingFaceConfig, tensors: dict[str, Tensor]
+    ) -> None:
         """Take out or replace, in place, tensors that are not of :meth:`correspondences`.
 
         Raises:
             CheckpointError: they do not agree with one another.
         """
 
-    def finish_tensors(self, encoder: EncoderConfig, tensors: dict[str, Tensor]) -> None:
+    def finish_tensors(  # noqa: B027
+        self, encoder: EncoderConfig, tensors: dict[str, Tensor]
+    ) -> None:
         """Add, in place, tensors that are not of :meth:`correspondences`."""
 
     def unmet(self, encoder: EncoderConfig, *, head_transform: bool) -> list[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from seqmlm.interop.architecture import Architecture, Correspondence, Stacked, Tensors
 from seqmlm.interop.source import HuggingFaceConfig
@@ -21,7 +21,7 @@ class Bert(Architecture):
     embedding = "bert.embeddings.word_embeddings.weight"
     decoder = "cls.predictions.decoder.weight"
     bias = "cls.predictions.bias"
-    required: Mapping[str, Any] = {  # noqa: RUF012
+    required: ClassVar[Mapping[str, Any]] = {
         "activation": "gelu",
         "normalisation": "layer",
         "normalisation_placement": "post",
@@ -35,12 +35,12 @@ class Bert(Architecture):
         "head_transform": True,
         "head_dense_bias": True,
     }
-    left_out = (
+    left_out: ClassVar[Sequence[str]] = (
         r"bert\.pooler\..*",
         r"cls\.seq_relationship\..*",
         r"bert\.embeddings\.(position_ids|token_type_ids)",
     )
-    head: Mapping[str, str] = {  # noqa: RUF012
+    head: ClassVar[Mapping[str, str]] = {
         "dense": "cls.predictions.transform.dense",
         "norm": "cls.predictions.transform.LayerNorm",
     }
@@ -101,8 +101,7 @@ class Bert(Architecture):
         found: list[Correspondence] = [Stacked(ours, (theirs,)) for ours, theirs in pairs.items()]
         for part in ("weight", "bias"):
             found += [
-                Stacked(f"{ours}.{part}", (f"{theirs}.{part}",))
-                for ours, theirs in modules.items()
+                Stacked(f"{ours}.{part}", (f"{theirs}.{part}",)) for ours, theirs in modules.items()
             ]
             for number in range(encoder.layers):
                 attention = f"{self.prefix}encoder.layer.{number}.attention.self"
@@ -145,8 +144,11 @@ class Roberta(Bert):
     embedding = "roberta.embeddings.word_embeddings.weight"
     decoder = "lm_head.decoder.weight"
     bias = "lm_head.bias"
-    left_out = (r"roberta\.pooler\..*", r"roberta\.embeddings\.(position_ids|token_type_ids)")
-    head: Mapping[str, str] = {  # noqa: RUF012
+    left_out: ClassVar[Sequence[str]] = (
+        r"roberta\.pooler\..*",
+        r"roberta\.embeddings\.(position_ids|token_type_ids)",
+    )
+    head: ClassVar[Mapping[str, str]] = {
         "dense": "lm_head.dense",
         "norm": "lm_head.layer_norm",
     }

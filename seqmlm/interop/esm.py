@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ class Esm(Architecture):
     embedding = "esm.embeddings.word_embeddings.weight"
     decoder = "lm_head.decoder.weight"
     bias = "lm_head.bias"
-    required: Mapping[str, Any] = {  # noqa: RUF012
+    required: ClassVar[Mapping[str, Any]] = {
         "activation": "gelu",
         "normalisation": "layer",
         "normalisation_placement": "pre",
@@ -51,7 +51,7 @@ class Esm(Architecture):
         "head_transform": True,
         "head_dense_bias": True,
     }
-    left_out = (
+    left_out: ClassVar[Sequence[str]] = (
         r"esm\.contact_head\..*",
         r"esm\.pooler\..*",
         r"esm\.embeddings\.position_ids",
@@ -153,9 +153,13 @@ class Esm(Architecture):
                 f"{config.path.parent}: layers have different rotary frequencies ({names[0]}, ...)."
             )
         rate = config.get(RATE_SETTING, MASK_TOKEN_RATE)
-        if rate != MASK_TOKEN_RATE and self.decoder in tensors:
-            scaled = tensors[self.decoder] * _rescaling(rate)
-            if not torch.equal(scaled, tensors[self.embedding]):
+        if rate != MASK_TOKEN_RATE:
+            decoder, embedding = tensors.get(self.decoder), tensors.get(self.embedding)
+            if (
+                decoder is None
+                or embedding is None
+                or not torch.equal(decoder * _rescaling(rate), embedding)
+            ):
                 raise CheckpointError(
                     f"{config.path}: {RATE_SETTING} = {rate} does not fit the embeddings, which "
                     "should be those of the decoder times (1 - rate) / 0.88."

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from seqmlm.errors import ConfigError
 from seqmlm.interop.architecture import (
@@ -30,7 +30,7 @@ class ModernBert(Architecture):
     embedding = "model.embeddings.tok_embeddings.weight"
     decoder = "decoder.weight"
     bias = "decoder.bias"
-    required: Mapping[str, Any] = {  # noqa: RUF012
+    required: ClassVar[Mapping[str, Any]] = {
         "activation": "geglu",
         "normalisation": "layer",
         "normalisation_placement": "pre",
@@ -45,7 +45,7 @@ class ModernBert(Architecture):
         "token_dropout": False,
         "head_transform": True,
     }
-    left_out = ()
+    left_out: ClassVar[Sequence[str]] = ()
 
     def options(self, config: HuggingFaceConfig, tensors: Tensors) -> dict[str, Any]:
         """See the base class."""

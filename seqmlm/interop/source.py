@@ -39,7 +39,7 @@ class HuggingFaceConfig:
     @property
     def model_type(self) -> str:
         """Name of the architecture, empty if the file does not say."""
-        return str(self.content.get("model_type", ""))
+        return str(self.get("model_type", ""))
 
     def get(self, name: str, default: Any) -> Any:
         """Return a setting; ``default`` if it is absent or null, as in transformers."""

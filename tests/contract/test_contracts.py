@@ -15,6 +15,11 @@ from seqmlm.testing import check_domain, check_objective, check_pair_objective
 PLUGINS = Path(__file__).parents[1] / "plugins"
 
 TEXTS = {
+    "code": [
+        "def area(width, height=1):\n    return width * height\n\n\nprint(area(2), \"[MASK]\")\n",
+        "class Pair<K> {\n\tfinal K \u952e; // \U0001f600 <|mask\n}\n",
+        "x",
+    ],
     "protein": ["MKTAYIAKQRQISFVKSHFSRQ", "MSXBZUOACDEFGHIKLMNPQRSTVWY", "M"],
     "text": [
         "The quick brown fox\n\njumps over 13 lazy dogs.",
@@ -67,7 +72,7 @@ def test_objective_keeps_its_contract(name: str, domain_name: str) -> None:
 
 
 @pytest.mark.usefixtures("plugins_installed")
-@pytest.mark.parametrize("domain_name", ["music", "protein", "text"])
+@pytest.mark.parametrize("domain_name", ["code", "music", "protein", "text"])
 @pytest.mark.parametrize(
     "name",
     [name for name in OBJECTIVES.names() if issubclass(OBJECTIVES.load(name), PairObjective)],

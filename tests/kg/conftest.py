@@ -10,6 +10,7 @@ import pytest
 
 from seqmlm.domain import Record
 from seqmlm_domains.kg.domain import SAMPLES, KnowledgeGraphDomain
+from seqmlm_domains.kg.triples import NameAndDescription
 
 NATIONS = SAMPLES / "nations"
 
@@ -42,7 +43,10 @@ def written(tmp_path: Path) -> Written:
 
 @pytest.fixture(scope="session")
 def build_domain() -> BuildDomain:
-    """A domain that knows triples, the family's if none are given, and perhaps texts."""
+    """A domain that knows triples, the family's if none are given, and perhaps texts.
+
+    Entities that only a text mentions are added afterwards, without a token of their own.
+    """
 
     def build(
         triples: Sequence[tuple[str, str, str]] = FAMILY,
@@ -61,6 +65,14 @@ def build_domain() -> BuildDomain:
                 for number, (kind, fields) in enumerate(rows, start=1)
             ]
         )
+        known = domain.graph.entities.numbers
+        added = {key: text for key, text in (texts or {}).items() if key not in known}
+        if added:
+            domain.use_graph(
+                domain.graph.with_entities(
+                    {key: NameAndDescription(*text) for key, text in added.items()}
+                )
+            )
         return domain
 
     return build

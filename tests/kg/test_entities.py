@@ -87,14 +87,23 @@ def test_entities_of_training_come_first_and_have_a_token_of_their_own(
     assert domain.vocabulary.tokens[first] == "entity:b"
 
 
-def test_validation_triples_teach_no_entity() -> None:
+def test_validation_triples_name_candidates_but_teach_no_token_and_no_relation() -> None:
     from seqmlm.domain import Record
 
     domain = KnowledgeGraphDomain(vocabulary_size=256)
-    rows = [("train", "a\tr\tb"), ("validation", "a\ts\tz")]
+    rows = [("train", "a\tr\tb"), ("validation", "a\ts\tz"), ("entity", "y\tYves\t")]
     domain.fit_tokenizer([Record(part, row, "test", 1) for part, row in rows])
-    assert domain.graph.entities.identifiers == ("a", "b")
+    assert domain.graph.entities.identifiers == ("a", "b", "z")
+    assert domain.graph.entities.id_tokens[2] == NO_TOKEN
     assert domain.graph.relations == ("r",)
+
+
+def test_an_added_entity_of_a_known_name_is_told_apart(build_domain: BuildDomain) -> None:
+    domain = build_domain([("a", "r", "b")], texts={"a": ("Ann", ""), "x": ("Ann", "a queen")})
+    table = domain.graph.entities
+    assert table.name_tokens[0].tolist() != table.name_tokens[2].tolist()
+    assert table.num_collisions == 2
+    assert table.num_ties == 0
 
 
 def test_added_entities_change_nothing_that_existed(build_domain: BuildDomain) -> None:

@@ -42,6 +42,11 @@ def encoded(
     return domain.linearisation.encode(triple, missing, **{"max_length": 512} | options)
 
 
+def unit_types(encoding: Encoding) -> list[int]:
+    assert encoding.unit_types is not None
+    return [int(kind) for kind in encoding.unit_types]
+
+
 def name_of(domain: KnowledgeGraphDomain, entity: str) -> list[int]:
     """The tokens of a name, from the tokenizer itself."""
     graph = domain.graph
@@ -53,9 +58,7 @@ def own_token(domain: KnowledgeGraphDomain, entity: str) -> int:
     return domain.graph.first_entity + domain.graph.entities.numbers[entity]
 
 
-@pytest.mark.parametrize(
-    ("representation", "end"), list(itertools.product(REPRESENTATIONS, ENDS)), ids="-".join
-)
+@pytest.mark.parametrize(("representation", "end"), list(itertools.product(REPRESENTATIONS, ENDS)))
 def test_a_missing_tail_is_written_as(
     representation: str, end: str, build_domain: BuildDomain
 ) -> None:
@@ -75,7 +78,7 @@ def test_a_missing_tail_is_written_as(
     assert encoding.ids.tolist() == [*context, *slots, END]
     units = [-1] * len(context) + [0] * len(answer) + [-1] * (num_slots - len(answer) + 1)
     assert encoding.unit_ids.tolist() == units
-    assert encoding.unit_types.tolist() == [Part.TAIL]
+    assert unit_types(encoding) == [Part.TAIL]
     segments = [0] * (1 + len(known)) + [1] * (1 + len(spoken) * has_name)
     assert encoding.segment_ids.tolist() == [*segments, *[2] * (num_slots + 1)]
     assert domain.linearisation.slot_start(encoding, Part.TAIL) == len(context)
@@ -88,7 +91,7 @@ def test_a_missing_head_has_its_slots_first(build_domain: BuildDomain) -> None:
     assert encoding.ids[1] == own_token(domain, "ann")
     answer = [own_token(domain, "ann"), *name_of(domain, "ann"), END_OF_NAME]
     assert encoding.ids[encoding.unit_ids == 0].tolist() == answer
-    assert encoding.unit_types.tolist() == [Part.HEAD]
+    assert unit_types(encoding) == [Part.HEAD]
 
 
 def test_a_missing_relation_is_one_token_and_its_name_is_not_written(
@@ -100,7 +103,7 @@ def test_a_missing_relation_is_one_token_and_its_name_is_not_written(
     expected = [START, *name_of(domain, "ann"), relation, *name_of(domain, "bob"), END]
     assert encoding.ids.tolist() == expected
     assert encoding.ids[encoding.unit_ids == 0].tolist() == [relation]
-    assert encoding.unit_types.tolist() == [Part.RELATION]
+    assert unit_types(encoding) == [Part.RELATION]
 
 
 @pytest.mark.parametrize("representation", REPRESENTATIONS)
@@ -204,3 +207,18 @@ def test_targets_fit_into_the_slots(
     assert ((places >= 0) & (places < slots.total)).all()
     if end == "pad" and representation != "id":
         assert len(places) == slots.name + (slots.own and id_token != NO_TOKEN)
+
+
+def test_descriptions_give_way_before_any_name(build_domain: BuildDomain) -> None:
+    """The longest part was cut, be it a long name beside a short described one."""
+    texts = {"a": ("alpha", "w w w w w w"), "b": ("a name of many long words indeed", "")}
+    domain = build_domain(
+        [("a", "r", "b")], texts=texts, entities="tokens", max_description_tokens=6,
+        max_name_tokens=40,
+    )  # fmt: skip
+    whole = encoded(domain, "a", "r", "b", Part.RELATION)
+    cut = encoded(domain, "a", "r", "b", Part.RELATION, max_length=len(whole) - 7)
+    relation = domain.graph.first_relation
+    assert cut.ids.tolist() == [
+        START, *name_of(domain, "a"), relation, *name_of(domain, "b"), END,
+    ]  # fmt: skip

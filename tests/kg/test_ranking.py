@@ -39,7 +39,10 @@ def ranked(
     for batch in query_batches(queries, size):
         table = torch.tensor(
             [
-                [score(missing, entity, relation, answer) for entity, relation in queries.known[batch]]
+                [
+                    score(missing, entity, relation, answer)
+                    for entity, relation in queries.known[batch]
+                ]
                 for answer in range(ENTITIES)
             ]
         )
@@ -51,9 +54,10 @@ def ranked(
             queries, batch.start, scores, num_entities=ENTITIES, device=torch.device("cpu")
         )
         for row, number in enumerate(numbers.tolist()):
-            found[number] = tuple(
-                int(column[row])
-                for column in (ranks.optimistic, ranks.pessimistic, ranks.candidates)
+            found[number] = (
+                int(ranks.optimistic[row]),
+                int(ranks.pessimistic[row]),
+                int(ranks.candidates[row]),
             )
     return found
 
@@ -91,10 +95,8 @@ def test_ranks_are_those_of_the_definition(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "ENTITIES_PER_CHUNK", chunk)
         found = ranked(np.array(asked), missing, np.array(more), size)
-    known = {*asked, *more}
-    assert found == {
-        number: counted(triple, missing, known) for number, triple in enumerate(asked)
-    }
+    known: set[tuple[int, ...]] = {*asked, *more}
+    assert found == {number: counted(triple, missing, known) for number, triple in enumerate(asked)}
 
 
 def test_equal_queries_are_one_and_their_answers_do_not_compete() -> None:
@@ -111,3 +113,10 @@ def test_equal_queries_are_one_and_their_answers_do_not_compete() -> None:
 def test_the_realistic_rank_is_the_mean_of_the_others() -> None:
     ranks = ranking.Ranks(np.array([1, 2]), np.array([4, 2]), np.array([9, 9]))
     assert ranks.realistic.tolist() == [2.5, 2.0]
+
+
+def test_no_triples_ask_nothing() -> None:
+    """Looking them up failed on an empty table."""
+    queries = Queries.of(np.zeros((0, 3), np.int64), Part.TAIL, known_triples=np.array([[0, 0, 1]]))
+    assert len(queries) == 0
+    assert len(queries.filtered) == 0

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import gzip
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from seqmlm.data.report import ReadReport
-from seqmlm.errors import DataError
+from seqmlm.errors import ConfigError, DataError
 from seqmlm_domains.kg.graph_folder import GraphFolder, entity_texts, relation_texts
 from seqmlm_domains.kg.reader import read_graph
 from seqmlm_domains.kg.triples import NameAndDescription, read_texts, read_triples
@@ -65,7 +66,10 @@ def test_duplicates_and_empty_fields_are_counted_with_their_lines(written: Writt
         ("g.tsv", "a\tr\tb\n".encode("utf-16"), "UTF-16"),
         ("g.nt", b"<a> <r> <b> .\n<a> <r>\n", "line 2: not an N-Triples statement"),
         ("g.ttl", b"@prefix x: <urn:x> .\nx:a x:r\n", r"line \d: not valid Turtle"),
+        ("g.ttl", b"<a\\u0009> <r> <b> .", "holds a tab or line break"),
+        ("g.ttl", b"@base <urn:x> . <a> <r> <b> .", "not valid RDF"),
         ("g.rdf", b"<rdf><unclosed></rdf>", "line 1: not valid XML"),
+        ("g.rdf", b'<!DOCTYPE r [<!ENTITY a "x"><!ENTITY b "&a;&a;">]><r>&b;</r>', "Expand them"),
     ],
 )
 def test_a_malformed_file_is_refused_with_its_line(
@@ -75,6 +79,29 @@ def test_a_malformed_file_is_refused_with_its_line(
     with pytest.raises(DataError, match=message) as caught:
         keys(path)
     assert str(path) in str(caught.value)
+
+
+def test_relative_iris_stay_as_written_without_a_base(written: Written) -> None:
+    path = written({"g.ttl": "<ann> <likes> <bob> ."}) / "g.ttl"
+    assert keys(path) == [("ann", "likes", "bob")]
+
+
+def test_namespaces_may_be_entities_of_the_dtd(written: Written) -> None:
+    """As ontology editors write them."""
+    xml = """<!DOCTYPE rdf:RDF [<!ENTITY x "http://x/">]>
+      <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:x="http://x/">
+      <rdf:Description rdf:about="&x;a"><x:r rdf:resource="&x;b"/></rdf:Description></rdf:RDF>"""
+    path = written({"g.owl": xml}) / "g.owl"
+    assert keys(path) == [("http://x/a", "http://x/r", "http://x/b")]
+
+
+def test_turtle_without_rdflib_says_what_to_install(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "rdflib", None)
+    path = written({"g.ttl": "<a> <r> <b> ."}) / "g.ttl"
+    with pytest.raises(ConfigError, match=r"need rdflib: pip install 'seqmlm\[kg\]'"):
+        keys(path)
 
 
 def test_literals_of_n_triples_are_counted_but_for_texts(written: Written) -> None:

@@ -36,7 +36,7 @@ def columns(scorer: EntityScorer, log_probabilities: Tensor) -> Tensor:
     return log_probabilities[:, slots, tokens].T.contiguous()
 
 
-@pytest.mark.parametrize(("entities", "end"), VARIANTS, ids="-".join)
+@pytest.mark.parametrize(("entities", "end"), VARIANTS)
 def test_scores_equal_a_loop_over_entities(
     entities: str, end: str, build_domain: BuildDomain
 ) -> None:
@@ -50,9 +50,7 @@ def test_scores_equal_a_loop_over_entities(
     given = likelihoods(domain)
     expected = padded_mean(given, [(s.tolist(), t.tolist()) for s, t in targets]).T
     scorer = EntityScorer.of(table, slots)
-    torch.testing.assert_close(
-        scorer.score(columns(scorer, given)), expected, atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(scorer.score(columns(scorer, given)), expected, atol=1e-5, rtol=0)
     sums = EntityScorer.of(table, slots, normalise="sum")
     lengths = torch.tensor([len(tokens) for _, tokens in targets])[:, None]
     torch.testing.assert_close(
@@ -73,7 +71,7 @@ def test_the_mean_likelihood_by_hand(build_domain: BuildDomain) -> None:
     assert float(score) == pytest.approx(float(sum(parts)) / len(parts), abs=1e-6)
 
 
-@pytest.mark.parametrize(("entities", "end"), VARIANTS, ids="-".join)
+@pytest.mark.parametrize(("entities", "end"), VARIANTS)
 def test_a_score_has_the_same_bits_alone_in_a_range_and_among_all(
     entities: str, end: str, build_domain: BuildDomain
 ) -> None:
@@ -84,14 +82,16 @@ def test_a_score_has_the_same_bits_alone_in_a_range_and_among_all(
         every = scorer.score(given)
         size = scorer.num_entities
         for step in (1, 3, size):
-            parts = [scorer.score(given, slice(i, min(i + step, size))) for i in range(0, size, step)]
+            parts = [
+                scorer.score(given, slice(i, min(i + step, size))) for i in range(0, size, step)
+            ]
             assert torch.equal(torch.cat(parts), every)
         numbers = torch.randperm(size, generator=torch.Generator().manual_seed(1))
         assert torch.equal(scorer.score(given, numbers), every[numbers])
         assert torch.equal(scorer.score(given, numbers[:1]), every[numbers[:1]])
 
 
-@pytest.mark.parametrize(("entities", "end"), VARIANTS, ids="-".join)
+@pytest.mark.parametrize(("entities", "end"), VARIANTS)
 def test_added_entities_change_no_bit_of_the_scores_of_the_others(
     entities: str, end: str, build_domain: BuildDomain
 ) -> None:

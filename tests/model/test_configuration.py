@@ -46,6 +46,15 @@ def test_every_third_layer_is_global_from_the_first_on() -> None:
 def test_json_round_trip_keeps_every_option() -> None:
     given = config(positions="learned", max_positions=9, heads=2, key_value_heads=1, dropout=0.1)
     assert EncoderConfig.from_json(json.loads(json.dumps(given.to_json()))) == given
+    rotary = config(hidden_size=8, heads=2, rotary_frequencies=[1.0, 0.1])
+    assert EncoderConfig.from_json(json.loads(json.dumps(rotary.to_json()))) == rotary
+
+
+def test_the_longest_sequence_is_what_learned_positions_leave() -> None:
+    learned = {"positions": "learned", "max_positions": 9}
+    assert config(**learned).longest_sequence == 9
+    assert config(**learned, position_offset=2).longest_sequence == 7
+    assert config().longest_sequence is None
 
 
 @pytest.mark.parametrize(
@@ -69,6 +78,21 @@ def test_json_round_trip_keeps_every_option() -> None:
         ({"hidden_size": 12, "heads": 4}, "= 3 is odd: rotary positions turn pairs"),
         ({"positions": "learned"}, "max_positions must be set"),
         ({"max_positions": 8}, "max_positions = 8 has no effect with model.positions = 'rotary'"),
+        ({"position_offset": 2}, "position_offset = 2 has no effect with model.positions = 'rot"),
+        (
+            {"positions": "learned", "max_positions": 2, "position_offset": 2},
+            "position_offset = 2 leaves no row of model.max_positions = 2",
+        ),
+        (
+            {"positions": "learned", "max_positions": 2, "local_rotary_base": 1e4},
+            r"local_rotary_base = 10000\.0 has no effect with model.positions = 'learned'",
+        ),
+        ({"local_rotary_base": -1.0}, r"local_rotary_base = -1\.0: must be at least 0"),
+        ({"rotary_frequencies": (1.0,)}, "rotary_frequencies has 1 numbers; heads of size 32 turn"),
+        (
+            {"heads": 32, "rotary_frequencies": (1.0, 0.1), "local_rotary_base": 1e4},
+            "cannot both be set",
+        ),
         ({"token_dropout": True, "mask_token_rate": 1.0}, "nothing would be left"),
     ],
     ids=str,

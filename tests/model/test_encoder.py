@@ -17,7 +17,7 @@ from seqmlm.data.packing import pack
 from seqmlm.domain import Domain
 from seqmlm.errors import DataError
 from seqmlm.model.configuration import EncoderConfig
-from seqmlm.model.encoder import Encoder
+from seqmlm.model.encoder import Encoder, attention_context
 from seqmlm.model.model import Model
 from seqmlm.objectives.mlm import MaskedLanguageModelling
 from seqmlm.objectives.rows import Row, RowVisibility
@@ -67,6 +67,15 @@ NAMED_OPTIONS: dict[str, dict[str, Any]] = {
         "global_every": 3,
         "layers": 3,
         "embedding_normalisation": True,
+        "first_attention_normalisation": False,
+        "local_rotary_base": 100.0,
+    },
+    "roberta": {
+        "positions": "learned",
+        "max_positions": 42,
+        "position_offset": 2,
+        "segments": 1,
+        "normalisation_placement": "post",
     },
     "grouped queries": {"heads": 4, "key_value_heads": 2},
 }
@@ -295,3 +304,69 @@ def test_residual_branches_start_small() -> None:
     ):
         assert spread[f"layers.3.{inner}.weight"] == pytest.approx(0.02, rel=0.03)
         assert spread[f"layers.3.{outer}.weight"] == pytest.approx(0.02 / 4, rel=0.03)
+
+
+def test_positions_begin_at_the_offset(build_model: Models, words: Domain) -> None:
+    shifted = build_model(words, positions="learned", max_positions=12, position_offset=3)
+    plain = build_model(words, positions="learned", max_positions=9)
+    plain.load_state_dict(
+        {
+            name: value[3:] if name == "encoder.position_embedding.weight" else value
+            for name, value in shifted.state_dict().items()
+        }
+    )
+    batch = pack([Row.of(words.parse("abc def"))])
+    with shifted.inference(), plain.inference():
+        assert torch.equal(shifted(batch), plain(batch))
+    with pytest.raises(DataError, match="has learned 9 positions"):
+        shifted(pack([Row.of(words.parse("abcdefgh"))]))
+
+
+def test_frequencies_replace_those_of_the_base(build_model: Models, words: Domain) -> None:
+    """Heads of size 8 with base 16 turn by 16 ** (-2 i / 8) = 1, 1/2, 1/4, 1/8 a position."""
+    options = {"hidden_size": 16, "heads": 2}
+    given = build_model(words, **options, rotary_frequencies=(1.0, 0.5, 0.25, 0.125))
+    based = build_model(words, **options, rotary_base=16.0)
+    other = build_model(words, **options, rotary_base=17.0)
+    based.load_state_dict(given.state_dict())
+    other.load_state_dict(given.state_dict())
+    batch = pack([Row.of(words.parse("abc def"))])
+    with torch.inference_mode():
+        torch.testing.assert_close(given.eval()(batch), based.eval()(batch))
+        assert not torch.allclose(given(batch), other.eval()(batch))
+
+
+def test_layers_with_a_window_may_have_a_rotary_base_of_their_own(
+    build_model: Models, words: Domain
+) -> None:
+    """The window spans everything here, so that the base alone tells the layers apart."""
+    windows = {"layers": 2, "window": 50, "global_every": 2}
+    separate = build_model(words, **windows, rotary_base=300.0, local_rotary_base=7.0)
+    same = build_model(words, **windows, rotary_base=7.0)
+    same.load_state_dict(separate.state_dict())
+    batch = pack([Row.of(words.parse("abc def"))])
+    with torch.inference_mode():
+        hidden = separate.eval().encoder.embed(batch)
+        for layer, are_equal in ((0, False), (1, True)):
+            results = [
+                model.encoder.layers[layer](
+                    hidden, attention_context(model.encoder.config, batch, backend="auto")
+                )
+                for model in (separate, same)
+            ]
+            assert torch.equal(*results) == are_equal
+
+
+def test_the_first_attention_may_go_without_a_norm(build_model: Models, words: Domain) -> None:
+    model = build_model(words, layers=2, first_attention_normalisation=False)
+    names = set(model.state_dict())
+    assert "encoder.layers.0.attention_norm.weight" not in names
+    assert "encoder.layers.1.attention_norm.weight" in names
+
+
+def test_one_segment_is_shared_by_all_tokens(build_model: Models, words: Domain) -> None:
+    model = build_model(words, segments=1)
+    encoding = words.parse("abc def")
+    pair = replace(encoding, segment_ids=np.arange(len(encoding), dtype=np.int32) // 4)
+    with model.inference():
+        assert torch.equal(model(pack([Row.of(encoding)])), model(pack([Row.of(pair)])))

@@ -18,6 +18,8 @@ from seqmlm.objectives.rows import Row, TrainedObjective
 from seqmlm_domains.protein import VariantScorer
 from seqmlm_domains.protein.tokenizer import STANDARD_RESIDUES, VOCABULARY
 from seqmlm_domains.protein.variants.hidden_residues import window_around
+from seqmlm_domains.protein.variants.passes import RandomMasks
+from seqmlm_domains.protein.variants.scorer import mean_scores
 
 WILD_TYPE = "MKTAYIAKQRQISFVKSHFS"
 VARIANTS = ["K2G", "A4W", "S20A", "M1V", "K2G:A4W:S20A", "R10D,K2G", "K2K", "WT", "K2G"]
@@ -100,6 +102,53 @@ def test_the_hidden_residue_is_the_one_that_is_read(model: Model) -> None:
         found = dict(zip(others, scorer.score(WILD_TYPE, variants).values, strict=True))
         order = sorted([*others, residue], key=lambda letter: -found.get(letter, 0.0))
         assert order == [filling.token for filling in best]
+
+
+def test_random_masks_average_what_is_filled_in_under_them(model: Model) -> None:
+    masks = RandomMasks(rate=0.25, draws=3, seed=5)
+    scores = VariantScorer(model).score(WILD_TYPE, VARIANTS, method="random-mask", masks=masks)
+    generator = np.random.default_rng(5)
+    found: dict[int, list[dict[str, float]]] = {site: [] for site in range(len(WILD_TYPE))}
+    for _ in range(3):
+        for mask in np.array_split(generator.permutation(len(WILD_TYPE)), 4):
+            for site, row in filled(model, WILD_TYPE, set(mask.tolist())).items():
+                found[site].append(row)
+    assert {len(rows) for rows in found.values()} == {3}
+    expected = [
+        sum(
+            float(np.mean([row[new] - row[WILD_TYPE[site]] for row in found[site]]))
+            for site, new in changes(variant).items()
+        )
+        for variant in VARIANTS
+    ]
+    assert scores.values == pytest.approx(expected, abs=2e-5)
+
+
+def test_random_masks_in_windows_hide_what_lies_within(model: Model) -> None:
+    """With every residue hidden there is one mask, and its part of the window is all masks."""
+    scorer = VariantScorer(model, max_length=9)
+    found = scorer.score(
+        WILD_TYPE, ["Q11W"], method="random-mask", masks=RandomMasks(rate=1, draws=1)
+    )
+    expected = filled(model, WILD_TYPE[7:14], set(range(7)))[3]
+    assert found.values[0] == pytest.approx(expected["W"] - expected["Q"], abs=2e-5)
+
+
+@pytest.mark.parametrize("options", [{"rate": 0.0}, {"rate": 1.5}, {"draws": 0}])
+def test_impossible_random_masks_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="mask "):
+        RandomMasks(**options)  # type: ignore[arg-type]
+
+
+def test_an_ensemble_is_the_mean_of_its_scores(
+    model: Model, build_model: Callable[..., Model]
+) -> None:
+    other = build_model(build_domain({"name": "protein"}), layers=1)
+    variants = ["K2G", "K2*", "A4W"]
+    first, second = (VariantScorer(each).score(WILD_TYPE, variants) for each in (model, other))
+    mean = mean_scores([first, second])
+    assert mean.values == pytest.approx((first.values + second.values) / 2, nan_ok=True)
+    assert mean.items[1].reason == first.items[1].reason
 
 
 def test_both_conventions_agree_on_one_mutation_and_differ_on_two(model: Model) -> None:
@@ -254,6 +303,7 @@ def test_a_run_says_how_long_its_windows_are(model: Model, tmp_path: Path) -> No
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_scores_on_a_gpu_equal_those_on_the_cpu(model: Model, tmp_path: Path) -> None:
     model.save(tmp_path)
     cpu, gpu = (

@@ -156,7 +156,8 @@ def _fit(queries: ScoredQueries) -> tuple[float, float]:
     scores = queries.scores.masked_fill(~is_candidate, 0.0)
     log_lengths = queries.lengths.clamp(min=1).double().log()
     # Names of one length leave the exponent open: it stays 0.
-    exponent = torch.zeros((), dtype=torch.float64, requires_grad=len(log_lengths.unique()) > 1)
+    is_open = bool((log_lengths != log_lengths[0]).any())
+    exponent = torch.zeros((), dtype=torch.float64, requires_grad=is_open)
     log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
     parameters = [each for each in (exponent, log_temperature) if each.requires_grad]
     optimizer = torch.optim.LBFGS(
@@ -171,8 +172,8 @@ def _fit(queries: ScoredQueries) -> tuple[float, float]:
         # A weak pull towards a plain softmax keeps the parameters of a perfect fit finite.
         pull = 1e-3 * (exponent.square() + log_temperature.square())
         value = (logits.logsumexp(0) - true).double().mean() + pull
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         return value
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return float(exponent), float(log_temperature.exp())
+    return float(exponent.detach()), float(log_temperature.detach().exp())

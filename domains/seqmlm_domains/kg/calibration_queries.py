@@ -48,7 +48,12 @@ def calibrate_entities(
 def calibrate_relations(
     scorer: LinkScorer, triples: Triples, *, excluded: KnownAnswers
 ) -> Calibration:
-    """Fit the probabilities of relations; see :func:`calibrate_entities`."""
+    """Fit the probabilities of relations, if the model learned to predict any.
+
+    See :func:`calibrate_entities`.
+    """
+    if not scorer.domain.options["relation_share"]:
+        return Calibration()
     chosen = _evenly(triples, MOST_TRIPLES)
     scores = torch.empty(len(scorer.domain.graph.relations), len(chosen))
     for start in range(0, len(chosen), QUERIES_PER_BATCH):

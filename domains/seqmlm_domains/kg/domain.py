@@ -64,7 +64,7 @@ class KnowledgeGraphDomain(Domain):
     """
 
     name: ClassVar[str] = "kg"
-    summary: ClassVar[str] = "Knowledge graphs from TSV, CSV or N-Triples, for link prediction"
+    summary: ClassVar[str] = "Knowledge graphs from TSV, CSV, N-Triples or RDF, for link prediction"
     learns_vocabulary: ClassVar[bool] = True
     selection_measure: ClassVar[str] = "mrr"
     token_dtype = np.uint32
@@ -144,6 +144,24 @@ class KnowledgeGraphDomain(Domain):
             "training": {"tokens_per_batch": 4096, "select": "best"},
         }
 
+    @classmethod
+    def bundled_run(cls) -> dict[str, Any]:
+        """Return a run on Nations: 14 countries, 55 relations, 1,592 training triples.
+
+        About a minute on one core. Entities are tokens of their own: 14 names teach nothing.
+        """
+        return {
+            "domain": {"entities": "id"},
+            "model": {"hidden_size": 64},
+            "data": {"sources": [str(SAMPLES / "nations")]},
+            "training": {
+                "steps": 1500,
+                "tokens_per_batch": 640,
+                "evaluate_every": 250,
+                "checkpoint_every": 500,
+            },
+        }
+
     @property
     def evaluation_policy(self) -> MaskingPolicy:
         """What validation hides: the whole missing part of every held-out triple."""
@@ -203,7 +221,7 @@ class KnowledgeGraphDomain(Domain):
             if relation not in graph.relation_numbers:
                 report.drop("relation without a training triple", record.place)
             elif head not in numbers or tail not in numbers:
-                report.drop("entity without a training triple or text", record.place)
+                report.drop("entity without a triple", record.place)
             else:
                 first = len(graph.relations)
                 tokens += [
@@ -253,11 +271,11 @@ class KnowledgeGraphDomain(Domain):
     @property
     def special_tokens_per_sequence(self) -> int:
         """What a sequence can have besides one token per part."""
-        line = self._linearisation
-        names = line.slots.total - line.slots.own
-        words = int(line.relation_names.lengths.max(initial=0)) if names else 0
-        described = self._options["max_description_tokens"]
-        return 2 + 2 * (line.slots.total - 1) + words + (1 + described if described else 0)
+        line, described = self._linearisation, self._options["max_description_tokens"]
+        by_name = line.slots.total > line.slots.own
+        words = int(line.relation_names.lengths.max(initial=0)) if by_name else 0
+        entity = line.slots.total + (1 + described if described else 0)
+        return 2 + 2 * (entity - 1) + words
 
     def parse(self, text: str) -> Encoding:
         """Encode a typed triple: head, relation and tail, parted by tabs.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, TypeVar
@@ -57,14 +57,19 @@ class EntityTable:
 
     def joined(self, other: EntityTable) -> EntityTable:
         """Return these entities and then those of ``other``, whose numbers follow."""
+        names = self.names + other.names
+        name_tokens = self.name_tokens.joined(other.name_tokens)
+        spelled = [tuple(name_tokens[number].tolist()) for number in range(len(names))]
         return replace(
             self,
             identifiers=self.identifiers + other.identifiers,
-            names=self.names + other.names,
+            names=names,
             descriptions=self.descriptions + other.descriptions,
             id_tokens=np.concatenate([self.id_tokens, other.id_tokens]),
-            name_tokens=self.name_tokens.joined(other.name_tokens),
+            name_tokens=name_tokens,
             description_tokens=self.description_tokens.joined(other.description_tokens),
+            num_collisions=sum(map(len, _shared(names))),
+            num_ties=sum(map(len, _shared(spelled))),
         )
 
 
@@ -78,6 +83,7 @@ def entity_table(
     first_subword: int,
     max_name_tokens: int,
     collisions: Collisions,
+    taken: Collection[str] = frozenset(),
 ) -> EntityTable:
     """Tokenise entities and tell those of one name apart.
 
@@ -94,12 +100,13 @@ def entity_table(
         first_subword: vocabulary id of the tokenizer's sub-word 0.
         max_name_tokens: longer names are cut at the end.
         collisions: what to do about equal names.
+        taken: names that other entities have already.
     """
     distinct = list(names)
     num_collisions = sum(map(len, _shared(names)))
     if collisions == "disambiguate":
-        _append(distinct, [_first_words(text) for text in descriptions])
-        _append(distinct, list(identifiers))
+        _append(distinct, [_first_words(text) for text in descriptions], frozenset(taken))
+        _append(distinct, list(identifiers), frozenset(taken))
     encoded = tokenizer.encode(distinct)
     tokens = [tuple(ids[:max_name_tokens]) for ids in encoded]
     if collisions == "disambiguate":
@@ -121,20 +128,20 @@ def entity_table(
     )
 
 
-def _append(names: list[str], additions: Sequence[str]) -> None:
-    """Add to each name that occurs more than once what is to tell it apart."""
-    for group in _shared(names):
+def _append(names: list[str], additions: Sequence[str], taken: Collection[str]) -> None:
+    """Add to each name that is not the only one of its kind what is to tell it apart."""
+    for group in _shared(names, taken):
         for number in group:
             if additions[number] and additions[number] != names[number]:
                 names[number] = f"{names[number]} ({additions[number]})"
 
 
-def _shared(names: Sequence[Name]) -> list[list[int]]:
-    """Numbers of the entities that share a name, by name."""
+def _shared(names: Sequence[Name], taken: Collection[Name] = frozenset()) -> list[list[int]]:
+    """Numbers of the entities that share a name with another or with ``taken``, by name."""
     groups: defaultdict[Name, list[int]] = defaultdict(list)
     for number, name in enumerate(names):
         groups[name].append(number)
-    return [group for group in groups.values() if len(group) > 1]
+    return [group for name, group in groups.items() if len(group) > 1 or name in taken]
 
 
 def _first_words(description: str) -> str:

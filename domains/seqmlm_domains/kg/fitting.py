@@ -84,6 +84,8 @@ def write_graph(
     parts = {"train": train} | ({} if validation is None else {"valid": validation})
     for name, triples in parts.items():
         with (folder / f"{name}.tsv").open("w", encoding="utf-8", newline="\n") as file:
+            # Without a header of our own, a first triple (h, r, t) would be taken for one.
+            file.write("head\trelation\ttail\n")
             file.writelines(
                 _line(triple, f"{name}: triple {number}")
                 for number, triple in enumerate(triples, start=1)

@@ -134,9 +134,11 @@ class GraphVocabulary:
         their own token alone, nothing can tell the new ones apart.
 
         Raises:
-            DataError: an entity exists already.
+            DataError: an entity exists already, or its identifier is empty.
         """
         for identifier in added:
+            if not identifier.strip():
+                raise DataError("An entity needs an identifier that is not empty.")
             if identifier in self.entities.numbers:
                 raise DataError(f"The entity {identifier!r} exists already.")
         names = [text.name or spoken(identifier) for identifier, text in added.items()]
@@ -149,6 +151,7 @@ class GraphVocabulary:
             first_subword=self.first_subword,
             max_name_tokens=self.max_name_tokens,
             collisions=self.collisions,
+            taken=self.entities.names,
         )
         return replace(self, entities=self.entities.joined(fresh))
 
@@ -165,7 +168,10 @@ class GraphVocabulary:
             number = inner[place] - self.first_relation
             relation, tail = self.relations[number], inner[place + 1 :]
             name = linearisation.relation_names[number].tolist()
-            if tail[: len(name)] == name:
+            # The relation's name is not there while it is the missing part; a tail's name may
+            # begin alike.
+            is_whole = SPECIAL.mask not in tail and self._entity_of(tail) != mask
+            if tail[: len(name)] == name and not is_whole:
                 tail = tail[len(name) :]
         return "\t".join([self._entity_of(inner[:place]), relation, self._entity_of(tail)])
 
@@ -267,7 +273,8 @@ def learn_vocabulary(
     """Number what the records hold and learn the sub-words of its names.
 
     Entities of the training triples come first, sorted, each with a token of its own unless
-    ``representation`` is ``tokens``; entities that only a text mentions follow, without.
+    ``representation`` is ``tokens``; those of validation triples alone follow, without. An entity
+    that only a text mentions is none: it would be a candidate that no protocol knows.
 
     Args:
         records: triples and texts as :func:`~seqmlm_domains.kg.reader.read_graph` yields them.
@@ -281,15 +288,18 @@ def learn_vocabulary(
     """
     texts: dict[str, dict[str, NameAndDescription]] = {"entity": {}, "relation": {}}
     trained: set[str] = set()
+    held_out: set[str] = set()
     relations: set[str] = set()
     for record in records:
         first, second, third = record.content.split("\t")
         if record.name in texts:
             texts[record.name][first] = NameAndDescription(second, third)
-        elif record.name != "validation":
+        elif record.name == "validation":
+            held_out |= {first, third}
+        else:
             trained |= {first, third}
             relations.add(second)
-    ordered = sorted(trained) + sorted(texts["entity"].keys() - trained)
+    ordered = sorted(trained) + sorted(held_out - trained)
     named = [texts["entity"].get(identifier, NameAndDescription("")) for identifier in ordered]
     relation_texts = {key: texts["relation"].get(key, NameAndDescription("")) for key in relations}
     relation_texts = {

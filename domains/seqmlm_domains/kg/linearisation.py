@@ -129,7 +129,10 @@ class Linearisation:
         """
         parts = [self._entity(triple[0], drop_ids[0]), self._relation(triple[1], missing)]
         parts.append(self._entity(triple[2], drop_ids[1]))
+        nothing = np.zeros(0, np.int32)
+        descriptions = [self._description(triple[0]), nothing, self._description(triple[2])]
         predicted = np.zeros(1, np.int32)
+        descriptions[missing] = nothing
         if missing != Part.RELATION:
             number = triple[missing]
             predicted, ids = self.slots.targets(
@@ -137,7 +140,8 @@ class Linearisation:
             )
             parts[missing] = np.full(self.slots.total, self.special.mask, np.int32)
             parts[missing][predicted] = ids
-        self._shorten(parts, missing, max_length - 2)
+        self._shorten(parts, descriptions, missing, max_length - 2)
+        parts = [np.concatenate(both) for both in zip(parts, descriptions, strict=True)]
         lengths = [len(part) for part in parts]
         start = 1 + sum(lengths[:missing])
         unit_ids = np.full(sum(lengths) + 2, NOT_MASKABLE, np.int32)
@@ -159,7 +163,7 @@ class Linearisation:
         return first
 
     def _entity(self, number: int, drop_id: bool) -> IntArray:
-        """What is known of an entity: own token, name, separator and description."""
+        """What stands for a known entity: own token and name."""
         if number == UNKNOWN_ENTITY:
             return np.array([self.special.unknown], np.int32)
         parts: list[npt.NDArray[np.int32]] = []
@@ -169,10 +173,15 @@ class Linearisation:
             parts.append(np.array([token if known else self.special.unknown], np.int32))
         if self.slots.representation != "id":
             parts.append(self.entities.name_tokens[number])
-            description = self.entities.description_tokens[number][: self.max_description_tokens]
-            if len(description):
-                parts += [np.array([self.special.end], np.int32), description]
         return np.concatenate(parts)
+
+    def _description(self, number: int) -> IntArray:
+        """Separator and description of a known entity; nothing if there is none to write."""
+        if number == UNKNOWN_ENTITY or self.slots.representation == "id":
+            return np.zeros(0, np.int32)
+        words = self.entities.description_tokens[number][: self.max_description_tokens]
+        separator = np.full(int(len(words) > 0), self.special.end, np.int32)
+        return np.concatenate([separator, words])
 
     def _relation(self, number: int, missing: Part) -> IntArray:
         """Its own token, and its name unless it is to be predicted."""
@@ -181,16 +190,21 @@ class Linearisation:
             return own
         return np.concatenate([own, self.relation_names[number]])
 
-    def _shorten(self, parts: list[IntArray], missing: Part, room: int) -> None:
-        """Cut the ends of known parts, the longest first, until all fit."""
+    def _shorten(
+        self, parts: list[IntArray], descriptions: list[IntArray], missing: Part, room: int
+    ) -> None:
+        """Cut descriptions, then the ends of known parts, the longest first, until all fit."""
         known = [part for part in Part if part != missing]
-        while (excess := sum(map(len, parts)) - room) > 0:
-            longest = max(known, key=lambda part: len(parts[part]))
-            second = max(len(parts[part]) for part in known if part != longest)
-            cut = min(excess, max(1, len(parts[longest]) - second))
-            if len(parts[longest]) <= 1:
-                raise ConfigError(
-                    f"data.max_length = {room + 2}: a triple with {len(parts[missing])} slots for "
-                    f"its missing part needs at least {len(parts[missing]) + 4} tokens."
-                )
-            parts[longest] = parts[longest][: max(1, len(parts[longest]) - cut)]
+        excess = sum(map(len, [*parts, *descriptions])) - room
+        for pieces, least in ((descriptions, 0), (parts, 1)):
+            while excess > 0:
+                longest = max(known, key=lambda part: len(pieces[part]))
+                if len(pieces[longest]) <= least:
+                    break
+                pieces[longest] = pieces[longest][:-1]
+                excess -= 1
+        if excess > 0:
+            raise ConfigError(
+                f"data.max_length = {room + 2}: a triple with {len(parts[missing])} slots for its "
+                f"missing part needs at least {len(parts[missing]) + 4} tokens."
+            )

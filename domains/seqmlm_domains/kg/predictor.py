@@ -16,7 +16,7 @@ from seqmlm.errors import CheckpointError, ConfigError, DataError
 from seqmlm.model.model import Model
 from seqmlm.model.model_folder import find_model_folder
 from seqmlm.training.distributed import choose_device
-from seqmlm_domains.kg.answers import Answer, KnownAnswers, Numbers, best_entities, best_relations
+from seqmlm_domains.kg.answers import KnownAnswers
 from seqmlm_domains.kg.calibration import Calibration
 from seqmlm_domains.kg.calibration_queries import calibrate_entities, calibrate_relations
 from seqmlm_domains.kg.domain import require_graph_domain
@@ -30,22 +30,15 @@ from seqmlm_domains.kg.explanation import Explanation, explain
 from seqmlm_domains.kg.fitting import run_on_folder, run_on_triples
 from seqmlm_domains.kg.graph import GraphVocabulary
 from seqmlm_domains.kg.linearisation import End, Part
+from seqmlm_domains.kg.link_queries import LinkQueries
 from seqmlm_domains.kg.link_scores import LinkScorer, numbered, scores_of
 from seqmlm_domains.kg.metrics import RankingReport
-from seqmlm_domains.kg.predictions import EntityPrediction, RelationPrediction, TripleScore
+from seqmlm_domains.kg.predictions import TripleScore
 from seqmlm_domains.kg.predictor_folder import (
     KnownTriples,
     load_predictor,
     save_predictor,
     triples_of_run,
-)
-from seqmlm_domains.kg.queries import (
-    Prediction,
-    Query,
-    candidate_numbers,
-    known_parts,
-    missing_part,
-    predictions_of,
 )
 from seqmlm_domains.kg.scorer import Normalise
 from seqmlm_domains.kg.triples import NameAndDescription, StatedTriple
@@ -56,7 +49,7 @@ Texts = Mapping[str, str | NameAndDescription]
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
-class LinkPredictor:
+class LinkPredictor(LinkQueries):
     """Answers what is missing in a triple. Made by :meth:`fit` or :meth:`load`.
 
     Entities and relations are given by their identifiers; an unknown one is a
@@ -85,18 +78,19 @@ class LinkPredictor:
         relation_calibration: Calibration | None = None,
         entity_types: Mapping[str, Sequence[str]] = _NONE,
     ) -> None:
+        scorer = LinkScorer.of(model, normalise=normalise, end=end)
+        answers = {part: KnownAnswers.of(known.all, part) for part in Part}
+        super().__init__(
+            scorer,
+            answers=answers,
+            calibration=calibration
+            or calibrate_entities(scorer, known.validation, excluded=answers),
+            relation_calibration=relation_calibration
+            or calibrate_relations(scorer, known.validation, excluded=answers[Part.RELATION]),
+        )
         self._model, self._known = model, known
         self._normalise: Normalise = normalise
         self._end: End | None = end
-        self._domain = require_graph_domain(model.domain)
-        self._scorer = LinkScorer.of(model, normalise=normalise, end=end)
-        self._answers = {part: KnownAnswers.of(known.all, part) for part in Part}
-        self._calibration = calibration or calibrate_entities(
-            self._scorer, known.validation, excluded=self._answers
-        )
-        self._relation_calibration = relation_calibration or calibrate_relations(
-            self._scorer, known.validation, excluded=self._answers[Part.RELATION]
-        )
         self.set_entity_types(entity_types)
 
     @classmethod
@@ -218,148 +212,6 @@ class LinkPredictor:
         }
         save_predictor(folder, self._known, settings)
 
-    @property
-    def entities(self) -> tuple[str, ...]:
-        """Identifiers of all entities."""
-        return self._domain.graph.entities.identifiers
-
-    @property
-    def relations(self) -> tuple[str, ...]:
-        """Identifiers of all relations."""
-        return self._domain.graph.relations
-
-    @property
-    def calibration(self) -> Calibration:
-        """How scores of entities become probabilities, and how far those are off."""
-        return self._calibration
-
-    def set_entity_types(self, types: Mapping[str, Sequence[str]]) -> None:
-        """Say what types entities have, for ``candidate_type``; replaces what was said before.
-
-        Args:
-            types: by identifier of an entity; those that the graph does not know play no part.
-        """
-        self._types = {entity: frozenset(own) for entity, own in types.items()}
-
-    def predict_tails(
-        self,
-        head: str,
-        relation: str,
-        *,
-        top_k: int = 10,
-        filtered: bool = False,
-        candidates: Sequence[str] | None = None,
-        candidate_type: str | None = None,
-        abstain_below: float = 0.0,
-    ) -> list[EntityPrediction]:
-        """Return the best tails, best first; see :meth:`predict_many` for the arguments."""
-        found = self.predict_many(
-            [(head, relation, None)],
-            top_k=top_k,
-            filtered=filtered,
-            candidates=candidates,
-            candidate_type=candidate_type,
-            abstain_below=abstain_below,
-        )
-        return [item for item in found[0] if isinstance(item, EntityPrediction)]
-
-    def predict_heads(
-        self,
-        relation: str,
-        tail: str,
-        *,
-        top_k: int = 10,
-        filtered: bool = False,
-        candidates: Sequence[str] | None = None,
-        candidate_type: str | None = None,
-        abstain_below: float = 0.0,
-    ) -> list[EntityPrediction]:
-        """Return the best heads, best first; see :meth:`predict_many` for the arguments."""
-        found = self.predict_many(
-            [(None, relation, tail)],
-            top_k=top_k,
-            filtered=filtered,
-            candidates=candidates,
-            candidate_type=candidate_type,
-            abstain_below=abstain_below,
-        )
-        return [item for item in found[0] if isinstance(item, EntityPrediction)]
-
-    def predict_relations(
-        self,
-        head: str,
-        tail: str,
-        *,
-        top_k: int = 10,
-        filtered: bool = False,
-        candidates: Sequence[str] | None = None,
-        abstain_below: float = 0.0,
-    ) -> list[RelationPrediction]:
-        """Return the best relations, best first; see :meth:`predict_many` for the arguments."""
-        found = self.predict_many(
-            [(head, None, tail)],
-            top_k=top_k,
-            filtered=filtered,
-            candidates=candidates,
-            abstain_below=abstain_below,
-        )
-        return [item for item in found[0] if isinstance(item, RelationPrediction)]
-
-    def predict_many(
-        self,
-        queries: Sequence[Query],
-        *,
-        top_k: int = 10,
-        filtered: bool = False,
-        candidates: Sequence[str] | None = None,
-        candidate_type: str | None = None,
-        abstain_below: float = 0.0,
-    ) -> list[list[Prediction]]:
-        """Return the best answers to many queries, which may ask for different parts.
-
-        One encoder pass per different query. Answers are in the order of their scores; where
-        names differ in length, the calibrated probability may order them otherwise.
-
-        Args:
-            queries: triples in which None stands for what is asked for.
-            top_k: answers to each, at least 1; fewer if there are fewer candidates.
-            filtered: whether what training and validation triples state is no candidate.
-            candidates: identifiers to choose from; all if None.
-            candidate_type: only entities of this type; see :meth:`set_entity_types`.
-            abstain_below: no answer at all where the best one's probability is less.
-
-        Raises:
-            ConfigError: an argument is out of range.
-            DataError: an identifier or type is unknown.
-        """
-        if top_k < 1:
-            raise ConfigError(f"top_k = {top_k}: it must be at least 1.")
-        if not 0 <= abstain_below <= 1:
-            raise ConfigError(f"abstain_below = {abstain_below}: it is a probability in [0, 1].")
-        by_part: dict[Part, list[int]] = {}
-        for number, query in enumerate(queries):
-            by_part.setdefault(missing_part(query), []).append(number)
-        answers: dict[int, list[Prediction]] = {}
-        for missing, numbers in by_part.items():
-            found = self._answer(
-                missing,
-                known_parts(self._domain, [queries[number] for number in numbers], missing),
-                excluded=self._answers[missing] if filtered else None,
-                candidates=candidate_numbers(
-                    self._domain,
-                    missing,
-                    candidates=candidates,
-                    candidate_type=candidate_type,
-                    types=self._types,
-                ),
-                top_k=top_k,
-            )
-            for number, answer in zip(numbers, found, strict=True):
-                items = predictions_of(self._domain, missing, answer)
-                is_sure = bool(items) and items[0].probability >= abstain_below
-                answers[number] = [*items] if is_sure else []
-        return [answers[number] for number in range(len(queries))]
-
     def score_triples(self, triples: Iterable[StatedTriple]) -> list[TripleScore]:
         """Return the scores of heads and tails of triples, in their order.
 
@@ -432,7 +284,7 @@ class LinkPredictor:
         if isinstance(test, str | Path):
             test, of_files = test_of_folder(Path(test))
             texts = {**of_files, **texts}
-        triples = list(dict.fromkeys(tuple(triple) for triple in test))
+        triples = list(dict.fromkeys((head, relation, tail) for head, relation, tail in test))
         if not triples:
             raise DataError("There is no triple to evaluate.")
         graph = self._domain.graph
@@ -448,30 +300,6 @@ class LinkPredictor:
             )
         finally:
             self._domain.use_graph(graph)
-
-    def _answer(
-        self,
-        missing: Part,
-        known: Numbers,
-        *,
-        excluded: KnownAnswers | None,
-        candidates: Numbers | None,
-        top_k: int,
-    ) -> list[Answer]:
-        if missing != Part.RELATION:
-            return best_entities(
-                self._scorer, self._calibration, missing, known,
-                excluded=excluded, candidates=candidates, top_k=top_k,
-            )  # fmt: skip
-        if not self._domain.options["relation_share"]:
-            raise ConfigError(
-                "This model was trained with domain.relation_share = 0: it never had to predict a "
-                "relation. Train one with a share above 0."
-            )
-        return best_relations(
-            self._scorer, self._relation_calibration, known,
-            excluded=excluded, candidates=candidates, top_k=top_k,
-        )  # fmt: skip
 
     def _use(self, graph: GraphVocabulary) -> None:
         self._domain.use_graph(graph)

@@ -18,6 +18,7 @@ from seqmlm.errors import CheckpointError, ConfigError
 from seqmlm.evaluation.run import require_same_data
 from seqmlm.training.workload import split_of_run
 from seqmlm_domains.kg.domain import require_graph_domain
+from seqmlm_domains.kg.linearisation import Part
 from seqmlm_domains.kg.ranking import Triples
 
 FOLDER: Final = "predictor"
@@ -71,10 +72,28 @@ def triples_of_run(run: Path, domain: Domain) -> KnownTriples:
     return KnownTriples(triples[~is_held_out], triples[is_held_out])
 
 
+def data_folder_of_run(run: Path) -> Path:
+    """Return the folder of the files that a run was trained on, which may hold test triples.
+
+    Raises:
+        ConfigError: it is no run, or was not trained on a folder that is still there.
+    """
+    path = run / "config.toml"
+    sources = validate(read_config_file(path)).data.sources if path.is_file() else []
+    folders = [Path(source) for source in sources if Path(source).is_dir()]
+    folders = [folder for folder in folders if not (folder / "store.json").is_file()]
+    if len(folders) != 1:
+        raise ConfigError(
+            f"{run} does not say where its test triples are. Give their folder with --data."
+        )
+    return folders[0]
+
+
 def triples_of_store(store: TokenStore, *, num_relations: int) -> Triples:
     """Return what a store holds, int64 ``[triples, 3]``: its entities follow the relations."""
-    stored = store.tokens.astype(np.int64).reshape(-1, 3)
-    return stored - np.array([num_relations, 0, num_relations])
+    triples: Triples = store.tokens.astype(np.int64).reshape(-1, 3)
+    triples[:, [Part.HEAD, Part.TAIL]] -= num_relations
+    return triples
 
 
 def save_predictor(folder: Path, known: KnownTriples, settings: dict[str, Any]) -> None:

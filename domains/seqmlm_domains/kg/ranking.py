@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from seqmlm.errors import DataError
 from seqmlm_domains.kg.linearisation import Part
 
 ENTITIES_PER_CHUNK = 262_144
@@ -111,6 +112,9 @@ def rank_answers(
 
     Returns:
         Ranks of the answers of these queries, and the triples they belong to.
+
+    Raises:
+        DataError: a score is not a number: it would rank first.
     """
     probe = scores(torch.zeros(1, dtype=torch.int64, device=device))
     count = probe.shape[1]
@@ -118,6 +122,8 @@ def rank_answers(
     filtered, filter_column = _part(queries.filtered, queries.filter_offsets, first, count)
     distinct, place = np.unique(answers, return_inverse=True)
     true = scores(torch.from_numpy(distinct).to(device))[place, column]
+    if true.isnan().any():
+        raise DataError("The model scores a true answer NaN; it cannot be ranked. Train it anew.")
     known = np.empty(len(filtered), np.float32)
     higher = torch.zeros(len(answers), dtype=torch.int64, device=device)
     at_least = torch.zeros_like(higher)
@@ -208,9 +214,11 @@ def _offsets(groups: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]
 
 def _find(rows: npt.NDArray[np.int64], known: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Where each row of two numbers stands in ``known``, which is sorted; -1 if nowhere."""
+    if not len(known):
+        return np.full(len(rows), -1, np.int64)
     size = int(max(rows.max(initial=0), known.max(initial=0))) + 1
     keys, wanted = known[:, 0] * size + known[:, 1], rows[:, 0] * size + rows[:, 1]
-    place = np.searchsorted(keys, wanted).clip(max=max(len(keys) - 1, 0))
+    place = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
     return np.where(keys[place] == wanted, place, -1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,11 @@ NAME_IRIS: Final = (
 DESCRIPTION_IRIS: Final = ("http://www.w3.org/2000/01/rdf-schema#comment",)
 TEXT_IRIS: Final = (*NAME_IRIS, *DESCRIPTION_IRIS)
 """Properties whose literals are names and descriptions; the first of a kind wins."""
+
+_BASE: Final = "relative:///"
+
+# Namespaces are declared as entities; entities within entities grow without bounds.
+_NESTED_ENTITY: Final = re.compile(r"<!ENTITY\s[^>]*?&(?!#)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,8 @@ def read_statements(path: str | Path) -> Iterator[PlacedStatement]:
     """Yield the statements of an RDF file, literals included.
 
     N-Triples are read line by line; Turtle and RDF/XML are held in memory as a whole. Blank nodes
-    of the latter are named ``_:b0``, ``_:b1`` and so on, in their order.
+    of the latter are named ``_:b0``, ``_:b1`` and so on, in their order; relative IRIs stay as they
+    are written where the file names no base.
 
     Raises:
         DataError: the file is malformed or cannot be read.
@@ -85,7 +92,7 @@ def _through_rdflib(path: str | Path) -> Iterator[PlacedStatement]:
     def named(term: Node) -> str:
         if isinstance(term, rdflib.BNode):
             return blanks.setdefault(str(term), f"_:b{len(blanks)}")
-        return str(term)
+        return str(term).removeprefix(_BASE)
 
     for number, (head, relation, tail) in enumerate(statements, start=1):
         if isinstance(tail, rdflib.Literal):
@@ -126,9 +133,11 @@ def _parsed(path: str | Path) -> list[tuple[Node, Node, Node]]:
     store = InOrder()
     with open_text(path) as file:
         content = "".join(file)
+    if RDFLIB_FORMATS[_suffix(path)] == "xml" and _NESTED_ENTITY.search(content):
+        raise DataError(f"{path}: an entity is declared by means of another one. Expand them.")
     try:
         rdflib.Graph(store).parse(
-            data=content, format=RDFLIB_FORMATS[_suffix(path)], publicID="urn:seqmlm:graph"
+            data=content, format=RDFLIB_FORMATS[_suffix(path)], publicID=_BASE
         )
     except BadSyntax as error:
         reason = str(error._why)
@@ -136,7 +145,7 @@ def _parsed(path: str | Path) -> list[tuple[Node, Node, Node]]:
     except SAXParseException as error:
         line = error.getLineNumber()
         raise DataError(f"{path}, line {line}: not valid XML ({error.getMessage()}).") from error
-    except ParserError as error:
+    except (ParserError, ValueError) as error:
         raise DataError(f"{path}: not valid RDF ({error}).") from error
     return list(store.statements)
 

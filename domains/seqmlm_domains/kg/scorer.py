@@ -175,7 +175,7 @@ def _layout(
     words = ends = np.zeros(len(entities), np.int64)
     if slots.representation != "id":
         words = entities.name_tokens.lengths
-        ends = {"ignore": 0, "eos": 1, "pad": slots.name - words}[slots.end] + ends
+        ends = {"ignore": ends, "eos": ends + 1, "pad": slots.name - words}[slots.end]
     lengths = own + words + ends
     starts = np.cumsum(lengths) - lengths
     slot = np.zeros(lengths.sum(), np.int64)

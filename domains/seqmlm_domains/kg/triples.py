@@ -96,6 +96,8 @@ def read_triples(
     seen = set() if seen is None else seen
     for triple in _rdf_triples(path, report) if is_rdf(path) else _tabular_triples(path, report):
         report.read += 1
+        for identifier in triple.key:
+            _refuse_breaks(identifier, triple.place)
         if not all(triple.key):
             report.drop("empty field", triple.place)
         elif triple.key in seen:
@@ -138,8 +140,9 @@ def read_texts(path: str | Path) -> dict[str, NameAndDescription]:
         )
         if not identifier:
             raise DataError(f"{place}: no identifier; a line is identifier TAB name.")
+        _refuse_breaks(identifier, place)
         text = NameAndDescription(name, description)
-        if texts.setdefault(_unbroken(identifier, place), text) != text:
+        if texts.setdefault(identifier, text) != text:
             raise DataError(f"{place}: {identifier!r} has a text already, and it is another one.")
     return texts
 
@@ -163,6 +166,7 @@ def read_stated_texts(path: str | Path) -> StatedTexts:
             nodes |= {statement.head, statement.tail}
     texts = StatedTexts({}, {})
     for identifier in dict.fromkeys([*literals.names, *literals.descriptions]):
+        _refuse_breaks(identifier, source_name(path))
         text = NameAndDescription(
             literals.names.get(identifier, ""), literals.descriptions.get(identifier, "")
         )
@@ -224,7 +228,7 @@ def _tabular_triples(path: str | Path, report: ReadReport) -> Iterator[Triple]:
                 f"{place}: {columns}; a triple has 3: head, relation and tail, "
                 "parted by tabs (.tsv, .txt) or commas (.csv)."
             )
-        head, relation, tail = (_unbroken(field.strip(), place) for field in fields)
+        head, relation, tail = (field.strip() for field in fields)
         if is_first and (head.lower(), relation.lower(), tail.lower()) in HEADERS:
             report.note("first line is a header, not a triple", place)
         else:
@@ -232,11 +236,10 @@ def _tabular_triples(path: str | Path, report: ReadReport) -> Iterator[Triple]:
         is_first = False
 
 
-def _unbroken(identifier: str, place: str) -> str:
-    """The identifier, if it can be written into a line of tab-separated fields."""
+def _refuse_breaks(identifier: str, place: str) -> None:
+    """Records are lines of tab-separated fields."""
     if _BREAKS.search(identifier):
         raise DataError(f"{place}: {identifier!r} holds a tab or line break; no identifier may.")
-    return identifier
 
 
 def _header_columns(fields: list[str]) -> tuple[int, int, int] | None:
@@ -262,8 +265,10 @@ def _read_json_texts(path: Path) -> dict[str, NameAndDescription]:
         raise DataError(f"{path}: it must map identifiers to objects with label and description.")
     if "" in content:
         raise DataError(f"{path}: one identifier is empty.")
+    for identifier in content:
+        _refuse_breaks(identifier, str(path))
     return {
-        _unbroken(identifier, str(path)): NameAndDescription(
+        identifier: NameAndDescription(
             str(entry.get("label") or ""), str(entry.get("description") or "")
         )
         for identifier, entry in content.items()

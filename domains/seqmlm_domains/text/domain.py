@@ -306,9 +306,7 @@ class TextDomain(Domain):
         """Take over ``tokenizer.json``, or ``vocab.txt`` of BERT, with the words it knows."""
         self._use_pretrained(read_pretrained(folder, rows=rows))
 
-    def export_tokenizer(
-        self, folder: Path, *, max_length: int | None, has_segments: bool
-    ) -> None:
+    def export_tokenizer(self, folder: Path, *, max_length: int | None, has_segments: bool) -> None:
         """Write ``tokenizer.json`` and ``tokenizer_config.json``."""
         self._tokenizer.export(folder, max_length=max_length, has_segments=has_segments)
 

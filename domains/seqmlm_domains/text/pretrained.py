@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,9 +74,8 @@ class PretrainedTokenizer(TextTokenizer):
         tokens = _tokens(ids, rows)
         roles = SpecialTokens(**{role: ids[token] for role, token in special.items()})
         apart = {ids[token] for token in (*added, *special.values())}
-        self._silent = {ids[token] for token in added if added[token]["special"]} | set(
-            range(max(ids.values()) + 1, rows)
-        )
+        silent = {ids[token] for token in added if added[token]["special"]}
+        self._silent = silent | set(vars(roles).values()) | set(range(len(ids), rows))
         self.vocabulary = Vocabulary(
             tokens=tokens, special=roles, ranges={"text": _longest_stretch(len(ids), apart)}
         )
@@ -86,7 +86,7 @@ class PretrainedTokenizer(TextTokenizer):
         parts: list[str] = []
         run: list[int] = []
         for id in [*ids, special.end]:
-            if id not in self._silent and id not in vars(special).values():
+            if id not in self._silent:
                 run.append(id)
                 continue
             if run:
@@ -95,6 +95,9 @@ class PretrainedTokenizer(TextTokenizer):
             if id == special.unknown:
                 parts.append(REPLACEMENT)
         return (" " if self._kind == "wordpiece" else "").join(parts)
+
+    def _exported(self) -> str:
+        return self._content
 
     def _record(self) -> dict[str, Any]:
         rows = len(self.vocabulary)
@@ -235,7 +238,5 @@ def _tokens(ids: Mapping[str, int], rows: int) -> tuple[str, ...]:
 def _longest_stretch(size: int, apart: set[int]) -> tuple[int, int]:
     """Longest half-open range of ids below ``size`` that holds none of ``apart``."""
     borders = [-1, *sorted(apart), size]
-    stretches = [
-        (low + 1, high) for low, high in zip(borders, borders[1:], strict=False) if low < high
-    ]
+    stretches = [(low + 1, high) for low, high in pairwise(borders) if low < high]
     return max(stretches, key=lambda stretch: stretch[1] - stretch[0])

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding as Encoded
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, processors
 
 from seqmlm.errors import CheckpointError, ConfigError, DataError
 from seqmlm.vocabulary import SpecialTokens, Vocabulary
@@ -39,6 +39,7 @@ SETTINGS_FILE: Final = "tokenizer_settings.json"
 REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 """What an unknown token decodes to."""
 
+_BLANK_BEGINS_TOKEN = ("bpe", "unigram")
 _PIECE_CHARACTERS = 500  # the library takes half the time for short texts
 _BLANK_BETWEEN_HAN = re.compile(f"(?<=[{HAN}]) (?=[{HAN}])")
 
@@ -195,7 +196,7 @@ class TextTokenizer:
 
     def export(self, folder: Path, *, max_length: int | None, has_segments: bool) -> None:
         """Write what ``AutoTokenizer`` of Hugging Face loads; see :class:`Domain`."""
-        (folder / TOKENIZER_FILE).write_bytes(self._content.encode())
+        (folder / TOKENIZER_FILE).write_bytes(self._exported().encode())
         names = {"pad": "padding", "unk": "unknown", "cls": "start", "sep": "end", "mask": "mask"}
         special = asdict(self.vocabulary.special)
         content: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
@@ -207,13 +208,26 @@ class TextTokenizer:
             content["model_max_length"] = max_length
         (folder / "tokenizer_config.json").write_text(json.dumps(content, indent=1) + "\n")
 
+    def _exported(self) -> str:
+        """``tokenizer.json`` for programs that know nothing of :meth:`encode_typed` and pairs."""
+        tokenizer = Tokenizer.from_str(self._content)
+        ids = [(token, tokenizer.token_to_id(token)) for token in (START, END)]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{START} $A {END}", pair=f"{START} $A {END} $B:1 {END}:1", special_tokens=ids
+        )
+        parsed = json.loads(tokenizer.to_str())
+        for item in parsed["added_tokens"]:
+            if item["content"] == MASK:
+                item["lstrip"] = self._kind in _BLANK_BEGINS_TOKEN
+        return json.dumps(parsed, ensure_ascii=False)
+
     def _record(self) -> dict[str, Any]:
         """What a file beside ``tokenizer.json`` tells of it."""
         return {"sha256": _sha256(self._content.encode()), "settings": _plain(self.settings)}
 
     def _before_mask(self, text: str) -> str:
         """A text before a mask without what is hidden along."""
-        return text.removesuffix(" ") if self._kind in ("bpe", "unigram") else text
+        return text.removesuffix(" ") if self._kind in _BLANK_BEGINS_TOKEN else text
 
     def _pieces(self, text: str) -> Iterator[str]:
         return _pieces(text)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from seqmlm_domains.kg.commands import audit
+from seqmlm_domains.kg.commands import audit, evaluate, predict
 
 app = typer.Typer(
     help="Knowledge graphs: look into their files, predict links, evaluate.",
     epilog="""Examples:
 
-seqmlm kg audit WN18RR""",
+seqmlm kg audit WN18RR
+
+seqmlm kg evaluate runs/wn18rr
+
+seqmlm kg predict runs/wn18rr --head HEAD --relation RELATION""",
     no_args_is_help=True,
 )
 
-for command in (audit,):
+for command in (audit, evaluate, predict):
     app.command(name=command.NAME, epilog=command.EXAMPLES)(command.run)
-
-
-@app.callback()
-def _group() -> None:
-    """Keeps the group a group while it has one command."""

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import typer
 
-from seqmlm_domains.protein.commands import variants
+from seqmlm_domains.protein.commands import homologs, variants
 
 app = typer.Typer(
-    help="Proteins: score variants.",
+    help="Proteins: families and the effects of mutations.",
     epilog="""Examples:
 
 seqmlm protein variants runs/protein --wild-type wt.fasta --mutations dms.csv""",
     no_args_is_help=True,
 )
 
-for command in (variants,):
+for command in (homologs, variants):
     app.command(name=command.NAME, epilog=command.EXAMPLES)(command.run)
-
-
-@app.callback()
-def _group() -> None:
-    """Keeps the group a group while it has one command."""

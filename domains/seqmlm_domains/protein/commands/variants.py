@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seqmlm.cli.options import AsJson, Backend, Device, Run, TokensPerBatch
+from seqmlm.cli.options import AsJson, Backend, Device, TokensPerBatch
 
 if TYPE_CHECKING:
     from seqmlm_domains.protein.variants.comparison import VariantComparison
@@ -23,14 +24,23 @@ seqmlm protein variants runs/protein --wild-type wt.fasta --mutations dms.csv --
 
 
 def run(
-    run: Run,
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="Run or model folders; of several, the mean of their scores.",
+            show_default=False,
+        ),
+    ],
     wild_type: Annotated[Path, typer.Option(help="FASTA file with one protein.")],
     mutations: Annotated[
         Path, typer.Option(help="CSV, TSV or JSON Lines: A42G, A42G:K55R, A42del, or sequences.")
     ],
     method: Annotated[
         str,
-        typer.Option(help="wt-marginal, masked-marginal, joint-mask or pseudo-likelihood."),
+        typer.Option(
+            help="wt-marginal, masked-marginal, random-mask, joint-mask or pseudo-likelihood."
+        ),
     ] = "masked-marginal",
     output: Annotated[
         Path | None,
@@ -50,6 +60,12 @@ def run(
     offset: Annotated[
         int | None, typer.Option(help="Number of the first residue; else found from the letters.")
     ] = None,
+    mask_rate: Annotated[
+        float, typer.Option(help="Of random-mask: share of the residues hidden at once.")
+    ] = 0.3,
+    mask_draws: Annotated[
+        int, typer.Option(help="Of random-mask: how often each residue is hidden.")
+    ] = 16,
     max_length: Annotated[
         int | None, typer.Option(help="Tokens that the model sees at once; else as it was trained.")
     ] = None,
@@ -64,45 +80,53 @@ def run(
     Every row of the input is a row of the output: without a score it has a reason. A heat map of
     the single substitutions is written beside it.
 
-    masked-marginal hides one mutated site at a time and sums; joint-mask hides all sites of a
-    variant together; wt-marginal hides none; pseudo-likelihood also takes insertions and deletions.
+    masked-marginal hides one mutated site at a time and sums; random-mask hides random others with
+    it and averages; joint-mask hides all sites of a variant together; wt-marginal hides none;
+    pseudo-likelihood also takes insertions and deletions.
     """
     import json
 
     from seqmlm.cli.reading import end_progress, show_progress
     from seqmlm.errors import ConfigError
     from seqmlm_domains.protein.commands.variant_tables import print_comparison, print_summary
-    from seqmlm_domains.protein.variants.comparison import compare
-    from seqmlm_domains.protein.variants.mutation_table import read_mutations, write_scores
-    from seqmlm_domains.protein.variants.scorer import VariantScorer
-    from seqmlm_domains.protein.variants.site_independent import fit_site_independent
+    from seqmlm_domains.protein.variants.mutation_table import (
+        check_output,
+        read_mutations,
+        write_scores,
+    )
+    from seqmlm_domains.protein.variants.passes import RandomMasks
+    from seqmlm_domains.protein.variants.scorer import VariantScorer, mean_scores
     from seqmlm_domains.protein.variants.wild_type import read_wild_type
 
     if homologs and measured is None:
-        raise ConfigError("--homologs is for the comparison: give the measured column too.")
+        raise ConfigError("--homologs is for the comparison: say --measured COLUMN too.")
     protein = read_wild_type(wild_type)
     table = read_mutations(mutations, column=column, measured=measured)
-    scorer = VariantScorer.load(run, device=device, backend=backend, max_length=max_length)
-    scores = scorer.score(
-        protein.content,
-        table.variants,
-        method=method,  # type: ignore[arg-type]  # the scorer names what it knows
-        offset=offset,
-        tokens_per_batch=tokens_per_batch,
-        on_progress=lambda done, passes: show_progress(f"{done:,} of {passes:,} passes"),
-    )
-    end_progress()
-    path = run / "variants.csv" if output is None else output
+    path = runs[0] / "variants.csv" if output is None else output
+    check_output(path, table)
+    masks = RandomMasks(rate=mask_rate, draws=mask_draws)
+    each = []
+    for run in runs:
+        scorer = VariantScorer.load(run, device=device, backend=backend, max_length=max_length)
+        each.append(
+            scorer.score(
+                protein.content,
+                table.variants,
+                method=method,  # type: ignore[arg-type]  # the scorer names what it knows
+                offset=offset,
+                masks=masks,
+                tokens_per_batch=tokens_per_batch,
+                on_progress=lambda done, passes: show_progress(f"{done:,} of {passes:,} passes"),
+            )
+        )
+        end_progress()
+    scores = mean_scores(each)
     write_scores(path, table, scores)
-    comparison = None
-    if table.measured is not None:
-        family = None
-        if homologs:
-            family = fit_site_independent(scores.wild_type, homologs, max_identity=max_identity)
-        comparison = compare(scores, table.measured, site_independent=family)
+    comparison = _compare(scores, table.measured, homologs or [], max_identity)
     picture = _draw(scores, path, title=f"{protein.name}, {scores.method}")
     if as_json:
-        print(json.dumps(_as_json(scores, comparison)))
+        compared = None if comparison is None else comparison.to_json()
+        print(json.dumps(scores.to_json() | {"comparison": compared}))
         return
     if comparison is not None:
         print_comparison(comparison)
@@ -110,6 +134,24 @@ def run(
     print(path)
     if picture is not None:
         print(picture)
+
+
+def _compare(
+    scores: VariantScores,
+    measured: Sequence[float] | None,
+    homologs: Sequence[str],
+    max_identity: float,
+) -> VariantComparison | None:
+    """None where nothing was measured."""
+    from seqmlm_domains.protein.variants.comparison import compare
+    from seqmlm_domains.protein.variants.site_independent import fit_site_independent
+
+    if measured is None:
+        return None
+    family = None
+    if homologs:
+        family = fit_site_independent(scores.wild_type, homologs, max_identity=max_identity)
+    return compare(scores, measured, site_independent=family)
 
 
 def _draw(scores: VariantScores, path: Path, *, title: str) -> Path | None:
@@ -133,7 +175,3 @@ def _draw(scores: VariantScores, path: Path, *, title: str) -> Path | None:
     picture = path.with_suffix(".png")
     write_file(picture, to_png(draw_heat_map(scores, title=title)), error=RunFolderError)
     return picture
-
-
-def _as_json(scores: VariantScores, comparison: VariantComparison | None) -> dict[str, object]:
-    return scores.to_json() | {"comparison": None if comparison is None else comparison.to_json()}

@@ -74,7 +74,7 @@ def compare(
     ]
     variants = [scores.items[index] for index in chosen]
     true = values[chosen]
-    predictors = _predictors(scores, variants, site_independent)
+    predictors = predictions(scores, variants, site_independent)
 
     def measures(drawn: IndexArray) -> dict[str, float]:
         target = ranks(true[drawn])
@@ -90,11 +90,18 @@ def compare(
     return VariantComparison(len(variants), found, scores.num_scored - len(variants))
 
 
-def _predictors(
+def predictions(
     scores: VariantScores,
     variants: Sequence[VariantScore],
     site_independent: SiteIndependentModel | None,
 ) -> dict[str, FloatArray]:
+    """Return what model and bars say of variants, float64 ``[variants]`` by name; higher is fitter.
+
+    Args:
+        scores: tell the wild type and the method.
+        variants: items of ``scores`` with a score and substitutions.
+        site_independent: see :func:`compare`.
+    """
     changes = [variant.substitutions or () for variant in variants]
     model = np.array([variant.score for variant in variants], np.float64)
     found = {

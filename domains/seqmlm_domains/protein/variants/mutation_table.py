@@ -14,6 +14,7 @@ from seqmlm_domains.protein.variants.scorer import VariantScores
 
 SCORE_COLUMN = "score"
 REASON_COLUMN = "reason"
+OUTPUT_FORMATS = (".csv", ".jsonl")
 
 
 @dataclass(frozen=True)
@@ -60,25 +61,38 @@ def read_mutations(
     )
 
 
-def write_scores(path: Path, table: MutationTable, scores: VariantScores) -> None:
-    """Write every row as read, with its score in nats, or an empty score and the reason.
-
-    Args:
-        path: to write, ``.csv`` or ``.jsonl``.
-        table: the rows.
-        scores: of its variants, in order.
+def check_output(path: Path, table: MutationTable) -> None:
+    """Refuse what :func:`write_scores` could not write, before anything is scored.
 
     Raises:
-        ConfigError: the rows have a column of one of these names, or the file cannot be written.
+        ConfigError: the ending of ``path``, its folder, or a column of the table.
     """
-    rows: list[dict[str, Any]] = []
-    for record, item in zip(table.records, scores.items, strict=True):
-        added = {SCORE_COLUMN: "" if item.score is None else item.score, REASON_COLUMN: item.reason}
-        if taken := record.fields.keys() & added.keys():
+    if path.suffix not in OUTPUT_FORMATS:
+        raise ConfigError(f"--output {path}: scores are written as {' or '.join(OUTPUT_FORMATS)}.")
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"--output {path}: there is no folder {path.parent}.")
+    for record in table.records:
+        if taken := record.fields.keys() & {SCORE_COLUMN, REASON_COLUMN}:
             raise ConfigError(
                 f"{record.place}: the table has a column {min(taken)!r} already, the name of what "
                 "would be written beside it. Rename that column."
             )
+
+
+def write_scores(path: Path, table: MutationTable, scores: VariantScores) -> None:
+    """Write every row as read, with its score in nats, or an empty score and the reason.
+
+    Args:
+        path: that :func:`check_output` accepts.
+        table: the rows.
+        scores: of its variants, in order.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    rows: list[dict[str, Any]] = []
+    for record, item in zip(table.records, scores.items, strict=True):
+        added = {SCORE_COLUMN: "" if item.score is None else item.score, REASON_COLUMN: item.reason}
         rows.append({**record.fields, **added})
     write_rows(path, rows)
 

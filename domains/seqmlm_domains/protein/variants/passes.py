@@ -6,9 +6,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
+from seqmlm.errors import ConfigError
 from seqmlm.model.model import Model
 from seqmlm_domains.protein.tokenizer import RESIDUE_RANGE
 from seqmlm_domains.protein.variants.hidden_residues import (
@@ -20,6 +23,7 @@ from seqmlm_domains.protein.variants.hidden_residues import (
 )
 
 Sites = tuple[int, ...]
+NUM_RESIDUES: Final = RESIDUE_RANGE[1] - RESIDUE_RANGE[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,30 @@ class Target:
 
     sequence: str
     sites: Sites | None
+
+
+@dataclass(frozen=True, slots=True)
+class RandomMasks:
+    """How method ``random-mask`` hides residues.
+
+    Args:
+        rate: share of the residues that is hidden at once, in (0, 1].
+        draws: masks that each site is in.
+        seed: of the masks.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    rate: float = 0.3
+    draws: int = 16
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate <= 1:
+            raise ConfigError(f"mask rate = {self.rate}: must be in (0, 1].")
+        if self.draws < 1:
+            raise ConfigError(f"mask draws = {self.draws}: must be at least 1.")
 
 
 @dataclass(frozen=True)
@@ -67,6 +95,29 @@ class Passes:
         questions = [self._hiding(tokens, (site,)) for site in sites]
         return _by_site(questions, self._answers(questions, len(questions)))
 
+    def randomly_masked(
+        self, tokens: TokenArray, sites: Sequence[int], masks: RandomMasks
+    ) -> dict[int, FloatArray]:
+        """Return the mean over draws of log p of the 20 residues at each site.
+
+        Each draw deals all residues out into masks of equal size, so that it hides every site once:
+        in a protein that fits, ``draws / rate`` passes, however many sites there are.
+        """
+        wanted = set(sites)
+        generator = np.random.default_rng(masks.seed)
+        dealt = np.flatnonzero(_is_standard(tokens))
+        questions = [
+            question
+            for _ in range(masks.draws)
+            for mask in np.array_split(generator.permutation(dealt), max(round(1 / masks.rate), 1))
+            for question in self._hiding_mask(tokens, np.sort(mask), wanted)
+        ]
+        sums = {site: np.zeros(NUM_RESIDUES) for site in sites}
+        for question, rows in zip(questions, self._answers(questions, len(questions)), strict=True):
+            for site, row in zip(question.sites, rows, strict=True):
+                sums[site] += row
+        return {site: total / masks.draws for site, total in sums.items()}
+
     def jointly_masked(self, tokens: TokenArray, sets: Sequence[Sites]) -> dict[Sites, FloatArray]:
         """Return log p of the 20 residues at the sites of each set, all of them being hidden."""
         questions = (self._hiding(tokens, sites) for sites in sets)
@@ -93,6 +144,17 @@ class Passes:
     def _hiding(self, tokens: TokenArray, sites: Sites) -> Question:
         return Question(tokens, sites, sites, *self._window(tokens, sites))
 
+    def _hiding_mask(
+        self, tokens: TokenArray, mask: npt.NDArray[np.int64], wanted: set[int]
+    ) -> Iterator[Question]:
+        """The passes that a mask needs: one for each window of its wanted sites."""
+        windows = [
+            (self._window(tokens, (site,)), site) for site in mask.tolist() if site in wanted
+        ]
+        for (start, end), group in groupby(windows, key=lambda item: item[0]):
+            hidden = mask[(mask >= start) & (mask < end)].tolist()
+            yield Question(tokens, tuple(site for _, site in group), tuple(hidden), start, end)
+
     def _window(self, tokens: TokenArray, sites: Sites) -> tuple[int, int]:
         return window_around(sites[0], sites[-1], length=len(tokens), room=self.room)
 
@@ -116,6 +178,6 @@ def _by_site(questions: Sequence[Question], answers: Iterator[FloatArray]) -> di
     }
 
 
-def _is_standard(tokens: TokenArray) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _is_standard(tokens: TokenArray) -> npt.NDArray[np.bool_]:
     low, high = RESIDUE_RANGE
     return (tokens >= low) & (tokens < high)

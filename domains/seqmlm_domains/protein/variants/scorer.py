@@ -6,9 +6,13 @@ With x the wild type, M the mutated sites, x_-M the wild type with M masked:
 wt-marginal          sum over i in M of log p(mutant_i | x) - log p(x_i | x): one pass
 masked-marginal      sum over i in M of log p(mutant_i | x_-i) - log p(x_i | x_-i): each site is
                      masked alone, as ProteinGym does; one pass for each mutated site
-joint-mask           the same given x_-M, all sites masked together, as in the paper of ESM-1v
-                     (Meier et al. 2021, https://doi.org/10.1101/2021.07.09.450648); one pass for
-                     each different set of sites
+random-mask          sum over i in M of the mean, over random sets R of sites with i in them, of
+                     log p(mutant_i | x_-R) - log p(x_i | x_-R): what a model says that was trained
+                     with much of its context hidden, and so must not be shown all of it. Passes:
+                     draws / mask rate, however many sites are mutated
+joint-mask           masked-marginal given x_-M, all sites masked together, as in the paper of
+                     ESM-1v (Meier et al. 2021, https://doi.org/10.1101/2021.07.09.450648); one
+                     pass for each different set of sites
 pseudo-likelihood    sum over all residues of log p(residue | all others), that of the variant less
                      that of the wild type; the only one that takes insertions and deletions. One
                      pass for every residue of every variant. A longer variant has more terms, all
@@ -23,7 +27,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, get_args
 
@@ -45,14 +49,16 @@ from seqmlm_domains.protein.variants.notation import (
     refuse_non_standard,
 )
 from seqmlm_domains.protein.variants.offset import OffsetChoice, choose_offset
-from seqmlm_domains.protein.variants.passes import Passes, Target
+from seqmlm_domains.protein.variants.passes import Passes, RandomMasks, Target
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
-Method = Literal["wt-marginal", "masked-marginal", "joint-mask", "pseudo-likelihood"]
+Method = Literal["wt-marginal", "masked-marginal", "random-mask", "joint-mask", "pseudo-likelihood"]
 
 METHODS: Final[tuple[Method, ...]] = get_args(Method)
+
+DEFAULT_MASKS: Final = RandomMasks()
 
 LONGEST_WITHOUT_RUN: Final = 1024
 """Tokens in a window where no run says how long its rows were; that of ESM-2."""
@@ -117,6 +123,25 @@ class VariantScores:
                 for item in self.items
             ],
         }
+
+
+def mean_scores(each: Sequence[VariantScores]) -> VariantScores:
+    """Return the mean over models of the scores of each variant: an ensemble.
+
+    Args:
+        each: at least one, of the same variants, wild type and method. The window reported is the
+            smallest.
+    """
+    columns = zip(*(scores.items for scores in each), strict=True)
+    items = []
+    for column in columns:
+        values = [item.score for item in column if item.score is not None]
+        if len(values) < len(column):
+            items.append(next(item for item in column if item.score is None))
+        else:
+            items.append(replace(column[0], score=math.fsum(values) / len(values)))
+    windows = [scores.window for scores in each if scores.window is not None]
+    return replace(each[0], items=tuple(items), window=min(windows, default=None))
 
 
 class VariantScorer:
@@ -189,6 +214,7 @@ class VariantScorer:
         *,
         method: Method = "masked-marginal",
         offset: int | None = None,
+        masks: RandomMasks = DEFAULT_MASKS,
         tokens_per_batch: int = 8192,
         on_progress: Callable[[int, int], None] = lambda done, passes: None,
     ) -> VariantScores:
@@ -204,6 +230,7 @@ class VariantScorer:
             method: see the module.
             offset: the number that the first residue bears in the mutations; found from the
                 wild-type letters if not given.
+            masks: of method ``random-mask``; best near the rate that the model was trained with.
             tokens_per_batch: bounds the memory; results do not depend on it.
             on_progress: called with the passes done and those to do, now and then.
 
@@ -228,7 +255,9 @@ class VariantScorer:
             lambda variant: _target(variant, sequence, numbering.offset, method, passes),
         )
         distinct = list(dict.fromkeys(targets.values()))
-        found = dict(zip(distinct, self._score(tokens, distinct, method, passes), strict=True))
+        found = dict(
+            zip(distinct, self._score(tokens, distinct, method, passes, masks), strict=True)
+        )
         reasons = unread | unplaced
         return VariantScores(
             items=tuple(
@@ -251,7 +280,12 @@ class VariantScorer:
         return tokens
 
     def _score(
-        self, wild_type: TokenArray, targets: Sequence[Target], method: Method, passes: Passes
+        self,
+        wild_type: TokenArray,
+        targets: Sequence[Target],
+        method: Method,
+        passes: Passes,
+        masks: RandomMasks,
     ) -> list[float]:
         if method == "pseudo-likelihood":
             sequences = [wild_type, *(_encode(target.sequence) for target in targets)]
@@ -266,7 +300,10 @@ class VariantScorer:
                 for rows in [jointly[target.sites] if target.sites else ()]
             ]
         sites = sorted({site for target in targets for site in target.sites or ()})
-        rows = (passes.unmasked if method == "wt-marginal" else passes.masked)(wild_type, sites)
+        if method == "random-mask":
+            rows = passes.randomly_masked(wild_type, sites, masks)
+        else:
+            rows = (passes.unmasked if method == "wt-marginal" else passes.masked)(wild_type, sites)
         return [_log_odds(wild_type, target, rows) for target in targets]
 
 

@@ -1,0 +1,1 @@
+"""Source code: repositories, identifiers and their roles, learned sub-word vocabularies."""

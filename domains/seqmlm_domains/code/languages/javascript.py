@@ -1,0 +1,64 @@
+"""JavaScript with JSX, and the rules that TypeScript shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from seqmlm_domains.code.languages.language import ANY_FIELD, INHERIT, Language, Rule
+from seqmlm_domains.code.roles import Role
+
+
+def _load_grammar() -> object:
+    import tree_sitter_javascript
+
+    return tree_sitter_javascript.language()
+
+
+_DEFINES_A_FUNCTION = (
+    *("function_declaration", "function_expression", "generator_function_declaration"),
+    *("generator_function", "method_definition"),
+)
+
+IDENTIFIER_KINDS: Final = frozenset(
+    {
+        *("identifier", "property_identifier", "private_property_identifier"),
+        *("shorthand_property_identifier", "shorthand_property_identifier_pattern"),
+    }
+)
+
+RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
+    **{kind: {"name": Role.FUNCTION} for kind in _DEFINES_A_FUNCTION},
+    "class_declaration": {"name": Role.CLASS},
+    "class": {"name": Role.CLASS},
+    "variable_declarator": {"name": Role.VARIABLE},
+    "field_definition": {"property": Role.VARIABLE},
+    "assignment_expression": {"left": Role.VARIABLE},
+    "augmented_assignment_expression": {"left": Role.VARIABLE},
+    "for_in_statement": {"left": Role.VARIABLE},
+    "formal_parameters": {ANY_FIELD: Role.PARAMETER},
+    "arrow_function": {"parameter": Role.PARAMETER},
+    "catch_clause": {"parameter": Role.PARAMETER},
+    "object_pattern": {ANY_FIELD: INHERIT},
+    "array_pattern": {ANY_FIELD: INHERIT},
+    "rest_pattern": {ANY_FIELD: INHERIT},
+    "pair_pattern": {"key": Role.KEYWORD, "value": INHERIT},
+    "assignment_pattern": {"left": INHERIT},
+    "object_assignment_pattern": {"left": INHERIT},
+    "call_expression": {"function": Role.CALL},
+    "new_expression": {"constructor": Role.CALL},
+    "pair": {"key": Role.KEYWORD},
+    "jsx_attribute": {ANY_FIELD: Role.KEYWORD},
+    "import_clause": {ANY_FIELD: Role.IMPORT},
+    "namespace_import": {ANY_FIELD: Role.IMPORT},
+    "import_specifier": {"name": Role.IMPORT, "alias": Role.IMPORT},
+}
+
+JAVASCRIPT = Language(
+    name="javascript",
+    suffixes=(".js", ".jsx", ".mjs", ".cjs"),
+    load_grammar=_load_grammar,
+    identifier_kinds=IDENTIFIER_KINDS,
+    rules=RULES,
+    kind_roles={},
+)

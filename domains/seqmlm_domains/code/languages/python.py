@@ -1,0 +1,53 @@
+"""Python: every identifier is one node kind, so parents and fields give the roles."""
+
+from __future__ import annotations
+
+from seqmlm_domains.code.languages.language import ANY_FIELD, INHERIT, Language
+from seqmlm_domains.code.roles import Role
+
+
+def _load_grammar() -> object:
+    import tree_sitter_python
+
+    return tree_sitter_python.language()
+
+
+_PASSED_ON = (
+    *("pattern_list", "tuple_pattern", "list_pattern", "list_splat_pattern"),
+    *("dictionary_splat_pattern", "dotted_name", "relative_import"),
+    *("generic_type", "union_type", "binary_operator"),
+)
+
+PYTHON = Language(
+    name="python",
+    suffixes=(".py", ".pyi"),
+    load_grammar=_load_grammar,
+    identifier_kinds=frozenset({"identifier"}),
+    rules={
+        **{kind: {ANY_FIELD: INHERIT} for kind in _PASSED_ON},
+        "function_definition": {"name": Role.FUNCTION},
+        "class_definition": {"name": Role.CLASS},
+        "type_alias_statement": {"left": Role.CLASS},
+        "assignment": {"left": Role.VARIABLE},
+        "augmented_assignment": {"left": Role.VARIABLE},
+        "for_statement": {"left": Role.VARIABLE},
+        "for_in_clause": {"left": Role.VARIABLE},
+        "named_expression": {"name": Role.VARIABLE},
+        "as_pattern_target": {ANY_FIELD: Role.VARIABLE},
+        "global_statement": {ANY_FIELD: Role.VARIABLE},
+        "nonlocal_statement": {ANY_FIELD: Role.VARIABLE},
+        "parameters": {ANY_FIELD: Role.PARAMETER},
+        "lambda_parameters": {ANY_FIELD: Role.PARAMETER},
+        "default_parameter": {"name": Role.PARAMETER},
+        "typed_default_parameter": {"name": Role.PARAMETER},
+        "typed_parameter": {ANY_FIELD: Role.PARAMETER, "type": Role.TYPE},
+        "call": {"function": Role.CALL},
+        "keyword_argument": {"name": Role.KEYWORD},
+        "type": {ANY_FIELD: Role.TYPE},
+        "import_statement": {ANY_FIELD: Role.IMPORT},
+        "import_from_statement": {ANY_FIELD: Role.IMPORT},
+        "future_import_statement": {ANY_FIELD: Role.IMPORT},
+        "aliased_import": {"name": Role.IMPORT, "alias": Role.IMPORT},
+    },
+    kind_roles={},
+)

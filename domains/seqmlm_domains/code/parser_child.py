@@ -1,0 +1,58 @@
+"""The other end of :mod:`.parser_process`: parses what it is sent until its input ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import sys
+from typing import BinaryIO, Final
+
+from seqmlm_domains.code.syntax import find_identifiers
+
+READY: Final = b"R"
+REQUEST: Final = struct.Struct("<BI")
+"""Bytes of the language's name and of the source; both follow."""
+RESPONSE: Final = struct.Struct("<I")
+"""Number of identifiers; three int32 of each follow."""
+
+OUT_OF_MEMORY: Final = 77
+"""Exit status."""
+
+
+def serve(requests: BinaryIO, responses: BinaryIO) -> None:
+    """Answer requests in order until there are no more."""
+    responses.write(READY)
+    responses.flush()
+    while header := requests.read(REQUEST.size):
+        name_bytes, source_bytes = REQUEST.unpack(header)
+        language = requests.read(name_bytes).decode()
+        identifiers = find_identifiers(requests.read(source_bytes).decode(), language)
+        responses.write(RESPONSE.pack(len(identifiers)) + identifiers.tobytes())
+        responses.flush()
+
+
+def _limit_memory(limit_bytes: int) -> None:
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows: the time limit alone ends a runaway parse
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def main() -> None:
+    """Run as ``python -m seqmlm_domains.code.parser_child MEMORY_BYTES``."""
+    # Ctrl-C goes to the whole process group; the parent decides what becomes of this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _limit_memory(int(sys.argv[1]))
+    try:
+        serve(sys.stdin.buffer, sys.stdout.buffer)
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)
+    except BrokenPipeError:
+        os._exit(0)  # the parent is gone
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Finds the identifiers of a source text and their roles; the only module that sees tree-sitter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import tree_sitter
+
+from seqmlm_domains.code.languages import LANGUAGES
+from seqmlm_domains.code.languages.language import ANY_FIELD, Inherited, Language
+from seqmlm_domains.code.roles import Role
+
+IdentifierArray = npt.NDArray[np.int32]
+"""int32 ``[identifiers, 3]``: first character, one past the last, :class:`Role`; in order."""
+
+_MEMBER_SIGNS = frozenset({".", "?.", "::", "optional_chain"})
+_PRIVATE_SIGN = b"#"
+
+
+def find_identifiers(text: str, language: str) -> IdentifierArray:
+    """Return every identifier of a text with its role; about 2 MB/s on one core.
+
+    Broken code is parsed as far as it goes: tree-sitter recovers, and most identifiers away from
+    the fault keep their roles. Nesting of any depth is walked without recursion.
+
+    Args:
+        text: source code with ``\\n`` line ends, encodable as UTF-8.
+        language: a key of :data:`~seqmlm_domains.code.languages.LANGUAGES`.
+    """
+    source = text.encode()
+    found = np.array(list(_identifiers(source, language)), np.int32).reshape(-1, 3)
+    if len(source) != len(text):
+        found[:, :2] = _character_offsets(source)[found[:, :2]]
+    return found
+
+
+@cache
+def _parser(language: str) -> tree_sitter.Parser:
+    return tree_sitter.Parser(tree_sitter.Language(LANGUAGES[language].load_grammar()))
+
+
+def _identifiers(source: bytes, language_name: str) -> Iterator[tuple[int, int, int]]:
+    """Walk the tree in order; yield first byte, end byte and role of each identifier."""
+    language = LANGUAGES[language_name]
+    kinds = language.identifier_kinds
+    cursor = _parser(language_name).parse(source).walk()
+    above: list[tuple[str, Role]] = []  # kind of each ancestor, and what it may pass on
+    previous_leaf = ""
+    while True:
+        node = cursor.node
+        assert node is not None, "a cursor always stands on a node"
+        kind = node.type
+        role = _role_of_child(language, above[-1], cursor.field_name) if above else Role.READ
+        if kind in kinds:
+            start, end = node.start_byte, node.end_byte
+            start += source.startswith(_PRIVATE_SIGN, start)
+            if start < end:  # an identifier that the parser misses has no text
+                yield start, end, _refined(role, language.kind_roles.get(kind), previous_leaf)
+        if cursor.goto_first_child():
+            above.append((kind, role))
+            continue
+        previous_leaf = kind
+        while not cursor.goto_next_sibling():
+            if not cursor.goto_parent():
+                return
+            above.pop()
+
+
+def _role_of_child(language: Language, parent: tuple[str, Role], field: str | None) -> Role:
+    kind, passed_on = parent
+    fields = language.rules.get(kind)
+    if fields is None:
+        return Role.READ
+    rule = fields.get(field or ANY_FIELD, fields.get(ANY_FIELD, Role.READ))
+    if isinstance(rule, Inherited):
+        return rule.otherwise if passed_on == Role.READ else passed_on
+    return rule
+
+
+def _refined(role: Role, kind_role: Role | None, previous_leaf: str) -> Role:
+    """A role with what the kind of the identifier and a dot before it say."""
+    if kind_role is not None and role != Role.CLASS:
+        return kind_role
+    if role in (Role.READ, Role.CALL) and previous_leaf in _MEMBER_SIGNS:
+        return Role.ATTRIBUTE
+    return role
+
+
+def _character_offsets(source: bytes) -> npt.NDArray[np.int32]:
+    """For every byte, and the end, the number of characters that begin before it."""
+    begins = (np.frombuffer(source, np.uint8) & 0xC0) != 0x80
+    return np.concatenate([[0], np.cumsum(begins)]).astype(np.int32)

@@ -1,0 +1,101 @@
+"""Predicted links and their ranks as tables on standard output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from seqmlm_domains.kg.calibration import Calibration
+from seqmlm_domains.kg.metrics import RankingReport, RankMetrics, RankTypes
+from seqmlm_domains.kg.predictions import EntityPrediction
+from seqmlm_domains.kg.queries import Prediction, Query
+
+
+def print_predictions(
+    found: Sequence[Prediction], *, query: Query, calibration: Calibration
+) -> None:
+    """Print answers, best first, and how far their probabilities are to be believed."""
+    console = Console(highlight=False)
+    asked = ", ".join("?" if part is None else part for part in query)
+    if not found:
+        console.print(Text(f"({asked}): no answer is probable enough, or no candidate is left"))
+        return
+    table = Table(title=Text(f"({asked})"), title_justify="left")
+    for heading in ("", "identifier", "name", "score, nats", "probability"):
+        table.add_column(heading, justify="left" if heading in ("identifier", "name") else "right")
+    for rank, item in enumerate(found, start=1):
+        identifier = item.entity if isinstance(item, EntityPrediction) else item.relation
+        table.add_row(
+            str(rank),
+            Text(identifier),
+            Text(item.name),
+            f"{item.score:.3f}",
+            f"{item.probability:.1%}",
+        )
+    console.print(table)
+    if calibration.error is not None and isinstance(found[0], EntityPrediction):
+        console.print(
+            f"expected calibration error {calibration.error.expected_error:.3f}, on "
+            f"{calibration.error.queries:,} validation queries"
+        )
+
+
+def print_ranking(report: RankingReport, *, title: str, by_relation: bool) -> None:
+    """Print metrics by direction, way of counting ties, category and relation, and the bars."""
+    console = Console(highlight=False)
+    table = Table(title=Text(f"{title}: filtered ranks"), title_justify="left")
+    table.add_column("")
+    for heading in ("ranks", "MRR", "hits@1", "hits@3", "hits@10", "mean rank", "AMRI", "ties"):
+        table.add_column(heading, justify="right")
+    rows: list[tuple[str, RankTypes]] = [("head", report.head), ("tail", report.tail)]
+    for name, types in rows:
+        _add(table, name, types.realistic, types.tie_rate)
+    _add(table, "both", report.both.realistic, report.both.tie_rate, style="bold")
+    _add(table, "optimistic", report.both.optimistic, None)
+    _add(table, "pessimistic", report.both.pessimistic, None)
+    table.add_section()
+    for category, types in report.by_category.items():
+        if types.realistic.count:
+            _add(table, category, types.realistic, types.tie_rate)
+    if report.unseen.realistic.count:
+        table.add_section()
+        _add(table, "unseen entity", report.unseen.realistic, report.unseen.tie_rate)
+    if by_relation:
+        table.add_section()
+        ordered = sorted(report.by_relation.items(), key=lambda item: -item[1].realistic.count)
+        for relation, types in ordered:
+            _add(table, relation, types.realistic, types.tie_rate)
+    console.print(table)
+    console.print("ties count half; optimistic and pessimistic: both, with ties won and lost")
+    low, high = report.mrr_interval
+    console.print(
+        f"95 % interval of the MRR: {low:.3f} to {high:.3f} (bootstrap); "
+        f"copying reversed triples: {report.copy_the_reverse:.3f}"
+    )
+    console.print(
+        f"{report.num_entities:,} candidates; {report.collision_rate:.1%} share their name with "
+        f"another, {report.name_tie_rate:.1%} are the same to the model"
+    )
+
+
+def _add(
+    table: Table, name: str, found: RankMetrics, tie_rate: float | None, *, style: str | None = None
+) -> None:
+    shares = (found.mrr, found.hits_at_1, found.hits_at_3, found.hits_at_10)
+    table.add_row(
+        Text(name),  # not a string: brackets in it would be taken for markup
+        f"{found.count:,}",
+        *(_number(share, ".3f") for share in shares),
+        _number(found.mean_rank, ",.1f"),
+        _number(found.adjusted_mean_rank_index, ".3f"),
+        "" if tie_rate is None else _number(tie_rate, ".1%"),
+        style=style,
+    )
+
+
+def _number(value: float, form: str) -> str:
+    return "" if math.isnan(value) else format(value, form)
