@@ -141,9 +141,8 @@ class Architecture(ABC):
     def unmet(self, encoder: EncoderConfig, *, head_transform: bool) -> list[str]:
         """Say which options differ from :attr:`required`, as lines of a configuration."""
         given = encoder.to_json() | {"head_transform": head_transform}
-        given["key_value_heads"] = encoder.key_value_heads * (
-            encoder.key_value_heads != encoder.heads
-        )
+        if encoder.key_value_heads == encoder.heads:
+            given["key_value_heads"] = 0
         return [
             f"model.{name} = {_toml(value)} (is {_toml(given[name])})"
             for name, value in self.required.items()

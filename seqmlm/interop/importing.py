@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,6 @@ from seqmlm.objectives.rows import TrainedObjective
 ARCHITECTURES: tuple[Architecture, ...] = (Esm(), Bert(), Roberta(), ModernBert())
 
 _NAMES_IN_MESSAGES = 5
-_LAYER = re.compile(r"\.layers?\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -86,10 +84,12 @@ def import_model(folder: Path, *, domain: str | None = None, backend: str = "aut
     _check_special_tokens(config, built)
     model = Model(
         built,
-        EncoderConfig(
-            vocabulary_size=len(built.vocabulary),
-            mask_token=built.vocabulary.special.mask,
-            **options,
+        EncoderConfig.from_json(
+            options
+            | {
+                "vocabulary_size": len(built.vocabulary),
+                "mask_token": built.vocabulary.special.mask,
+            }
         ),
         head_transform=head_transform,
         trained_objectives=[TrainedObjective("mlm", None, None)],

@@ -229,6 +229,8 @@ class TrainingRun:
         self._check_finite(batch, result)
         is_last = step == settings.training.steps
         if step % settings.training.log_every == 0 or is_last:
+            if rejected := self.work.stepper.take_rejected_targets():
+                logger.warning("%d targets could not be predicted where they stood", rejected)
             self._record(
                 "train",
                 loss=result.loss,

@@ -15,6 +15,7 @@ from seqmlm.masking.counts import NUM_COUNTS, MaskCounts
 from seqmlm.model.model import Model
 from seqmlm.objectives.rows import Objective
 from seqmlm.training.distributed import Processes
+from seqmlm_kernels import rejected_targets
 
 
 class LossModule(nn.Module):
@@ -124,6 +125,17 @@ class Stepper:
         return self.weights.repeat_interleave(sizes.to(self.weights.device)) * within.to(
             self.weights
         )
+
+    def take_rejected_targets(self) -> int:
+        """Return how many targets since the last call lay outside what may be predicted there.
+
+        Such a target has loss 0 and no gradient, and means that an objective is at fault. Waits
+        for the device.
+        """
+        counter = rejected_targets(self.processes.device)
+        count = int(counter)
+        counter.zero_()
+        return count
 
     def _global_counts(self, micro_batches: Sequence[PackedBatch]) -> Tensor:
         """Targets of each term, tokens, then mask counts of each objective, over all ranks.

@@ -16,7 +16,7 @@ PLUGINS = Path(__file__).parents[1] / "plugins"
 
 TEXTS = {
     "code": [
-        "def area(width, height=1):\n    return width * height\n\n\nprint(area(2), \"[MASK]\")\n",
+        'def area(width, height=1):\n    return width * height\n\n\nprint(area(2), "[MASK]")\n',
         "class Pair<K> {\n\tfinal K \u952e; // \U0001f600 <|mask\n}\n",
         "x",
     ],

@@ -215,6 +215,7 @@ CONFIG_FAULTS: dict[str, tuple[str, dict[str, Any], str]] = {
         {"rope_parameters": {"full_attention": {"rope_type": "yarn"}}},
         r"rope_parameters\.full_attention\.rope_type = 'yarn'",
     ),
+    "no number": ("bert", {"layer_norm_eps": "small"}, "model: .*not supported between"),
     "no size": ("esm", {"hidden_size": None}, "hidden_size is None"),
     "mask token": ("esm", {"mask_token_id": 31}, "mask_token_id is 31, but the tokenizer"),
     "rows": ("esm", {"vocab_size": 64}, "64 rows in the model's embedding; ESM-2 has 33"),

@@ -94,3 +94,12 @@ def test_gradients_match_finite_differences(any_backend: str) -> None:
 
     q, k = random_heads(3, 2, 4).requires_grad_(), random_heads(3, 1, 4).requires_grad_()
     assert torch.autograd.gradcheck(run, (q, k))
+
+
+def test_given_frequencies_replace_those_of_the_base() -> None:
+    """Base 16 and D = 4 make 16 ** 0 and 16 ** -0.5."""
+    positions = torch.tensor([0, 3], dtype=torch.int32)
+    given = rotary_table(positions, 4, frequencies=(1.0, 0.25))
+    torch.testing.assert_close(given, rotary_table(positions, 4, base=16.0))
+    with pytest.raises(ValueError, match="frequencies: 1 for 2 pairs"):
+        rotary_table(positions, 4, frequencies=(1.0,))

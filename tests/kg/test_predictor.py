@@ -25,8 +25,8 @@ TRAIN += [(land, "has_city", CITIES[2 * i + 1]) for i, land in enumerate(LANDS)]
 TEST = [("norway", "has_city", "trondheim"), ("oslo", "lies_in", "norway")]
 
 SETTINGS = {
-    "training.steps": 40,
-    "training.evaluate_every": 20,
+    "training.steps": 16,
+    "training.evaluate_every": 8,
     "training.device": "cpu",
     "training.tokens_per_batch": 1000,
     "model.layers": 1,
@@ -35,6 +35,7 @@ SETTINGS = {
     "domain.vocabulary_size": 300,
     "domain.relation_share": 0.2,
     "domain.max_description_tokens": 8,
+    "domain.max_name_tokens": 6,
 }
 
 

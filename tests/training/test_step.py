@@ -23,7 +23,7 @@ from seqmlm.evaluation.masked import evaluate_masked
 from seqmlm.model.configuration import EncoderConfig
 from seqmlm.model.model import Model
 from seqmlm.objectives.mlm import MaskedLanguageModelling
-from seqmlm.objectives.rows import Objective, Row
+from seqmlm.objectives.rows import Objective, Row, Targets
 from seqmlm.training.distributed import Processes
 from seqmlm.training.optimizer import build_optimizer, learning_rate
 from seqmlm.training.step import LossModule, Stepper
@@ -231,3 +231,17 @@ def test_a_tiny_model_learns_a_rule_that_frequencies_cannot_know(
     assert scores is not None
     assert scores.loss < 0.1 * math.log(26)
     assert scores.accuracy > 0.95
+
+
+def test_targets_that_cannot_be_predicted_are_counted_once(
+    words: Domain, build_model: Models
+) -> None:
+    objective = MaskedLanguageModelling(words)
+    encoding = words.parse("abc")
+    outside = np.array([words.vocabulary.special.mask], np.int32)
+    targets = Targets(np.array([1], np.int32), outside, words.prediction_sets[0])
+    own = stepper(build_model(), [objective])
+    own.take_rejected_targets()
+    own.step([pack([Row.of(encoding, targets={"mlm": targets})])], learning_rate=0.0)
+    assert own.take_rejected_targets() == 1
+    assert own.take_rejected_targets() == 0

@@ -34,7 +34,10 @@ def near_copy_groups(files: Iterable[npt.NDArray[np.integer[Any]]]) -> Int64Arra
     """
     generator = np.random.default_rng(0)
     factors = generator.integers(1, 2**63, _HASHES, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-    signatures = np.array([_signature(ids, factors) for ids in files], np.uint64)
+    made = [_signature(ids, factors) for ids in files]
+    if not made:
+        return np.zeros(0, np.int64)
+    signatures = np.stack(made)
     groups = np.arange(len(signatures))
     for band in range(_BANDS):
         rows = signatures[:, band * _ROWS : (band + 1) * _ROWS]

@@ -159,12 +159,11 @@ class CodeTokenizer:
 
         The indentation belongs to the line before. The first token always counts.
         """
-        starts = np.zeros(len(ids), np.bool_)
+        ends_line = self._ends_line[ids]
+        line = np.cumsum(ends_line) - ends_line  # what ends a line is the last of its token
         visible = np.flatnonzero(~self._is_blank[ids])
-        line_ends = np.cumsum(self._ends_line[ids])
-        # What ends a line inside a token is its last sign; so a token never lies on two lines.
-        before = np.concatenate([[0], line_ends[visible[:-1]]]) if len(visible) else line_ends[:0]
-        starts[visible] = line_ends[visible] - self._ends_line[ids[visible]] > before
+        starts = np.zeros(len(ids), np.bool_)
+        starts[visible] = np.diff(line[visible], prepend=0) > 0
         starts[:1] = True
         return starts
 
