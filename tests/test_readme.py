@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import typer
+
 CHECKOUT = Path(__file__).parents[1]
 MARK = "# executed by tests/test_readme.py\n"
 

@@ -23,7 +23,8 @@ def rejected_targets(device: torch.device) -> Tensor:
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())
     if device not in _counters:
-        _counters[device] = torch.zeros(1, dtype=torch.int64, device=device)
+        with torch.inference_mode(False):  # a tensor made in that mode could not be added to later
+            _counters[device] = torch.zeros(1, dtype=torch.int64, device=device)
     return _counters[device]
 
 

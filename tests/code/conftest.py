@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from seqmlm.domain import Record
 from seqmlm_domains.code.domain import CodeDomain
-
-WriteTree = Callable[[Mapping[str, str | bytes]], Path]
-
-SOURCE = """\
-import os
-
-def total(values, start=0):
-    result = start
-    for value in values:
-        result += value.amount
-    return result
-
-print(total(os.listdir("."), start=1))
-"""
+from tests.code.sources import SOURCE, WriteTree
 
 
 @pytest.fixture
@@ -42,7 +29,7 @@ def write_tree(tmp_path: Path) -> WriteTree:
 
 @pytest.fixture
 def domain() -> CodeDomain:
-    """A domain with a vocabulary learned from :data:`SOURCE`."""
+    """A domain with a vocabulary learned from :data:`~tests.code.sources.SOURCE`."""
     made = CodeDomain(vocabulary_size=700)
     made.fit_tokenizer([Record("a.py", SOURCE, "test", 1)])
     return made

@@ -15,8 +15,7 @@ from seqmlm.encoding import Encoding
 from seqmlm.errors import CheckpointError, ConfigError, DataError
 from seqmlm_domains.code.domain import CodeDomain
 from seqmlm_domains.code.roles import Role
-
-from .conftest import SOURCE, WriteTree
+from tests.code.sources import SOURCE, WriteTree
 
 
 def stored(domain: CodeDomain, text: str, name: str = "a.py") -> np.ndarray:
@@ -190,7 +189,9 @@ def test_a_split_keeps_files_and_near_copies_together(
     document = domain.documents(store)
     assert len(store) > len(files) == len(set(document.tolist()))
     groups = domain.similarity_groups(store)
-    by_name = {name.partition(" ")[0]: group for name, group in zip(store.names(), groups)}
+    by_name = {
+        name.partition(" ")[0]: group for name, group in zip(store.names(), groups, strict=True)
+    }
     assert by_name["m0.py"] == by_name["copy/m0.py"]
     assert len(set(by_name.values())) == 12
     split = split_records(

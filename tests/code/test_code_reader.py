@@ -4,6 +4,7 @@ import io
 import os
 import signal
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,11 @@ from seqmlm.errors import ConfigError
 from seqmlm_domains.code.parser_process import ParserProcess
 from seqmlm_domains.code.reader import CodeReader, CodeRecord, file_of, passage_bounds
 from seqmlm_domains.code.syntax import IdentifierArray, find_identifiers
-
-from .conftest import WriteTree
+from tests.code.sources import WriteTree
 
 
 def reader(**options: Any) -> CodeReader:
-    defaults = {
+    defaults: dict[str, Any] = {
         "language": "python",
         "max_file_bytes": 10_000,
         "max_line_characters": 500,
@@ -129,7 +129,7 @@ def test_passages_add_up_and_none_is_too_long(lines: list[str], limit: int) -> N
     bounds = passage_bounds(text, limit)
     assert bounds == sorted(set(bounds))
     assert not text or (bounds[0], bounds[-1]) == (0, len(text))
-    assert all(end - start <= limit for start, end in zip(bounds, bounds[1:], strict=False))
+    assert all(end - start <= limit for start, end in pairwise(bounds))
 
 
 def test_passages_end_behind_blank_lines_where_one_is_near() -> None:

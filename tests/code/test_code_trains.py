@@ -21,8 +21,7 @@ from seqmlm.model.model import Model
 from seqmlm.objectives.rows import Row
 from seqmlm.registry import OBJECTIVES
 from seqmlm_domains.code.domain import CodeDomain
-
-from .conftest import SOURCE, WriteTree
+from tests.code.sources import SOURCE, WriteTree
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

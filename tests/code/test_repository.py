@@ -8,8 +8,7 @@ import pytest
 from seqmlm.data.report import ReadReport
 from seqmlm.errors import DataError
 from seqmlm_domains.code.repository import find_source_files
-
-from .conftest import WriteTree
+from tests.code.sources import WriteTree
 
 
 def found_in(*sources: str | Path) -> tuple[list[str], ReadReport]:

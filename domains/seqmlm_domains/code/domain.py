@@ -47,7 +47,12 @@ SAMPLE_PACKAGES: Final = (
 )
 """Of the standard library of Python, which every installation has: 2 MB."""
 
-_HIDDEN = {"name": "mixed", "mask": 1.0, "random": 0.0, "keep": 0.0}
+_IDENTIFIERS: Final[dict[str, Any]] = {
+    "per": "unit",
+    "selector": {"name": "unit"},
+    "corruptor": {"name": "mixed", "mask": 1.0, "random": 0.0, "keep": 0.0},
+}
+"""Of a masking policy: whole identifiers, uniformly, behind mask tokens."""
 
 
 class CodeDomain(Domain):
@@ -83,7 +88,7 @@ class CodeDomain(Domain):
         language: str = "python",
         split_by: SplitBy = "file",
         max_file_bytes: int = 1_000_000,
-        max_line_characters: int = 2_000,
+        max_line_characters: int = 5_000,
         passage_characters: int = 2_000,
         parse_timeout_s: float = 20.0,
         parse_memory_mib: int = 2048,
@@ -129,17 +134,7 @@ class CodeDomain(Domain):
         return {
             "model": {"layers": 4, "hidden_size": 128, "heads": 4},
             "data": {"max_length": 256},
-            "objectives": [
-                {
-                    "name": "mlm",
-                    "policy": {
-                        "rate": 0.2,
-                        "per": "unit",
-                        "selector": {"name": "unit"},
-                        "corruptor": {"name": "mixed", "mask": 0.9, "random": 0.0, "keep": 0.1},
-                    },
-                }
-            ],
+            "objectives": [{"name": "mlm", "policy": {**_IDENTIFIERS, "rate": 0.3}}],
             "optimizer": {"learning_rate": 2e-3},
         }
 
@@ -149,12 +144,15 @@ class CodeDomain(Domain):
         library = Path(sysconfig.get_path("stdlib"))
         sample = [str(library / package) for package in SAMPLE_PACKAGES]
         return {
-            "data": {"sources": sample, "validation_fraction": 0.1},
+            "domain": {"vocabulary_size": 4_000},
+            "model": {"layers": 2, "hidden_size": 128, "heads": 4},
+            "data": {"sources": sample, "max_length": 128, "validation_fraction": 0.1},
+            "optimizer": {"learning_rate": 4e-3},
             "training": {
-                "steps": 600,
+                "steps": 1000,
                 "tokens_per_batch": 4096,
-                "evaluate_every": 200,
-                "checkpoint_every": 200,
+                "evaluate_every": 250,
+                "checkpoint_every": 500,
             },
         }
 
@@ -164,18 +162,12 @@ class CodeDomain(Domain):
 
         15 % of them; with ``maskable = "everything"`` as many as 6 % of all tokens, about the same.
         """
-        is_all = self._is_everything_maskable
-        every_role = [int(role) for role in Role if role != Role.OTHER]
-        chosen = {"name": "typed", "types": every_role} if is_all else {"name": "unit"}
-        return MaskingPolicy.from_settings(
-            {
-                "rate": 0.06 if is_all else 0.15,
-                "per": "unit",
-                "selector": chosen,
-                "corruptor": _HIDDEN,
-            },
-            where="domain.evaluation_policy",
-        )
+        if not self._is_everything_maskable:
+            settings = _IDENTIFIERS | {"rate": 0.15}
+        else:
+            types = [int(role) for role in Role if role != Role.OTHER]
+            settings = _IDENTIFIERS | {"rate": 0.06, "selector": {"name": "typed", "types": types}}
+        return MaskingPolicy.from_settings(settings, where="domain.evaluation_policy")
 
     def read(self, sources: Sequence[str | Path], report: ReadReport) -> Iterator[Record]:
         """Yield the passages of source files; see :mod:`.reader`."""

@@ -59,8 +59,9 @@ def write_remote_homologs(
     if not 0 < max_identity <= 1:
         raise ConfigError(f"--max-identity {max_identity}: it is a share in (0, 1].")
     records = list(read_records(sources, ReadReport()))
-    rows = align_homologs(wild_type.upper(), [record.content for record in records])
-    is_remote = identities(wild_type.upper(), rows) < max_identity
+    query = wild_type.upper().rstrip("*")
+    rows = align_homologs(query, [record.content for record in records])
+    is_remote = identities(query, rows) < max_identity
     if not is_remote.any():
         raise DataError(
             f"{', '.join(sources)}: all {len(records)} records are at least {max_identity:.0%} "

@@ -161,13 +161,12 @@ class Passes:
     def _answers(
         self, questions: Sequence[Question] | Iterator[Question], total: int
     ) -> Iterator[FloatArray]:
-        with self.model.inference():
-            answers = residue_log_probabilities(
-                self.model, questions, tokens_per_batch=self.tokens_per_batch
-            )
-            for done, answer in enumerate(answers, start=1):
-                self.on_progress(done, total)
-                yield answer
+        answers = residue_log_probabilities(
+            self.model, questions, tokens_per_batch=self.tokens_per_batch
+        )
+        for done, answer in enumerate(answers, start=1):
+            self.on_progress(done, total)
+            yield answer
 
 
 def _by_site(questions: Sequence[Question], answers: Iterator[FloatArray]) -> dict[int, FloatArray]:

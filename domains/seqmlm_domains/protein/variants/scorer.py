@@ -255,9 +255,9 @@ class VariantScorer:
             lambda variant: _target(variant, sequence, numbering.offset, method, passes),
         )
         distinct = list(dict.fromkeys(targets.values()))
-        found = dict(
-            zip(distinct, self._score(tokens, distinct, method, passes, masks), strict=True)
-        )
+        with self.model.inference():
+            values = self._score(tokens, distinct, method, passes, masks)
+        found = dict(zip(distinct, values, strict=True))
         reasons = unread | unplaced
         return VariantScores(
             items=tuple(
