@@ -29,12 +29,10 @@ from typing import Any
 import torch
 
 from benchmarks.record import RESULTS, Stopwatch, describe_machine, print_table, write_result
+from benchmarks.shots import FULL, draw_shots
 from seqmlm.finetuning import configure_finetuning, finetune
 
 NAME = "finetuning"
-FULL = 0
-"""Stands for all examples in ``--shots``."""
-
 EPOCHS = {5: 60, 10: 40, 30: 20, FULL: 10}
 """Few examples need more passes: about the same number of steps (Mosbach et al., 2021)."""
 
@@ -67,17 +65,6 @@ def read_intents(path: Path) -> list[tuple[str, str]]:
     """Return text and label of each line."""
     with path.open(encoding="utf-8", newline="") as file:
         return [(row["text"], row["category"]) for row in csv.DictReader(file)]
-
-
-def draw_shots(intents: Sequence[tuple[str, str]], shots: int, seed: int) -> list[tuple[str, str]]:
-    """Return so many examples of each label, all for :data:`FULL`."""
-    if shots == FULL:
-        return list(intents)
-    by_label: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for pair in intents:
-        by_label[pair[1]].append(pair)
-    chooser = random.Random(seed)
-    return [pair for label in sorted(by_label) for pair in chooser.sample(by_label[label], shots)]
 
 
 def write_intents(path: Path, intents: Sequence[tuple[str, str]]) -> Path:
@@ -121,7 +108,8 @@ def banking77(arguments: argparse.Namespace, folder: Path) -> Iterator[Result]:
     for shots in arguments.shots:
         setting = "all" if shots == FULL else str(shots)
         for seed in arguments.seeds:
-            chosen = draw_shots(intents, shots, seed)
+            drawn = draw_shots([label for _, label in intents], shots=shots, seed=seed)
+            chosen = [intents[position] for position in drawn]
             here = folder / f"banking77-{setting}-{seed}"
             here.mkdir()
             train = write_intents(here / "train.csv", chosen)

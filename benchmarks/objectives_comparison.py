@@ -34,6 +34,7 @@ import numpy as np
 import torch
 
 from benchmarks.record import RESULTS, Stopwatch, describe_machine, write_result
+from benchmarks.shots import FULL, draw_shots
 from seqmlm.config import configure
 from seqmlm.finetuning import configure_finetuning, finetune
 from seqmlm.training.loop import train
@@ -41,8 +42,6 @@ from seqmlm.training.result import TrainingResult
 
 NAME = "objectives_comparison"
 BASELINE = "no pre-training"
-FULL = 0
-"""Among the shots: all training examples."""
 
 
 def masked(selector: str) -> dict[str, Any]:
@@ -140,15 +139,12 @@ def downstream(
     return {name: metric.value for name, metric in found.metrics.items()}
 
 
-def draw_shots(source: Path, target: Path, *, shots: int, seed: int) -> Path:
+def write_shots(source: Path, target: Path, *, shots: int, seed: int) -> Path:
     """Write so many examples of each class, or all of them, to a new file."""
     with source.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    by_class: dict[str, list[dict[str, str]]] = defaultdict(list)
-    for position in np.random.default_rng(seed).permutation(len(rows)).tolist():
-        by_class[rows[position]["category"]].append(rows[position])
-    chosen = [row for each in by_class.values() for row in (each[:shots] if shots else each)]
-    _write_csv(target, chosen)
+    drawn = draw_shots([row["category"] for row in rows], shots=shots, seed=seed)
+    _write_csv(target, [rows[position] for position in drawn])
     return target
 
 
@@ -200,7 +196,7 @@ def measure(
             arguments.banking77 / "test.csv", folder / "test.csv", number=arguments.test_examples
         )
         for shots in arguments.shots:
-            data = draw_shots(
+            data = write_shots(
                 arguments.banking77 / "train.csv", folder / "train.csv", shots=shots, seed=seed
             )
             accuracies[shots] = downstream(

@@ -88,6 +88,13 @@ class Domain(ABC):
     what_is_cut: ClassVar[str] = "every epoch sees a new random window of each"
     """What :meth:`assemble` makes of records that are too long, for reports."""
 
+    num_segments: ClassVar[int] = 1
+    """How many segments its own encodings number, from 0; at least as many rows has the table of
+    ``model.segments``, unless all share one or there is none."""
+
+    why_indivisible: ClassVar[str] = ""
+    """Why no record can be parted in two, as objectives on pairs do; empty where records can."""
+
     learns_vocabulary: ClassVar[bool] = False
     """Whether :meth:`fit_tokenizer` must be called, or a tokenizer loaded, before ``vocabulary``
     exists."""
@@ -210,9 +217,12 @@ class Domain(ABC):
 
         Returns:
             bool ``[n]``, whether a segment may begin at a token, such as a sentence or a line;
-            the first one always does. By default every token may, as fits units of one token.
+            the first one always does. By default every token may, as fits units of one token;
+            none but the first of a record that is indivisible.
         """
-        return np.ones(len(tokens), np.bool_)
+        starts = np.full(len(tokens), not self.why_indivisible)
+        starts[:1] = True
+        return starts
 
     def close_neighbours(
         self,

@@ -20,7 +20,7 @@ def marked_blocks(language: str) -> list[str]:
     return [block for block in blocks if block.startswith(MARK)]
 
 
-def test_worked_example_runs_and_says_that_the_model_is_not_better_than_counting(
+def test_worked_examples_run_and_the_first_says_that_it_is_not_better_than_counting(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "domains").symlink_to(CHECKOUT / "domains")
@@ -37,7 +37,7 @@ def test_worked_example_runs_and_says_that_the_model_is_not_better_than_counting
         assert finished.returncode == 0, finished.stderr
         return finished.stdout
 
-    [shell], [python] = marked_blocks("sh"), marked_blocks("python")
+    [shell], [python, graph] = marked_blocks("sh"), marked_blocks("python")
     printed = run("bash", "-euo", "pipefail", "-c", shell)
     assert "NOT better than counting" in printed
     assert printed.count("mask 1:") == 1
@@ -47,6 +47,10 @@ def test_worked_example_runs_and_says_that_the_model_is_not_better_than_counting
     printed = run(sys.executable, "-c", python)
     assert "torch.Size([2, 128])" in printed
     assert "['BLAT_ECOLX" in printed
+
+    printed = run(sys.executable, "-c", graph)
+    assert "TripleScore(" in printed
+    assert 0 < float(printed.splitlines()[-1]) < 1
 
 
 def test_every_command_of_the_table_exists() -> None:

@@ -14,11 +14,13 @@ import numpy.typing as npt
 import torch
 
 from seqmlm.analysis.estimate import Estimate, clustered_mean
-from seqmlm.analysis.run import TARGETS, AnalysedRun, Corpus
+from seqmlm.analysis.run import AnalysedRun, Corpus
 from seqmlm.encoding import Encoding
 from seqmlm.errors import ConfigError, DataError
 from seqmlm.inference.batches import hidden_states
+from seqmlm.inference.likelihood import TARGETS
 from seqmlm.objectives.rows import Row, Targets
+from seqmlm.objectives.trained import require_masks
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -136,7 +138,7 @@ def analyse_joint_gap(
     Cost: 2 ** n - 1 rows per tuple.
 
     Args:
-        run: not causal.
+        run: of a model that fills in masks.
         corpus: to draw records and positions from, uniformly.
         tuple_size: n, 2 or 3.
         max_distance: tuples are i, i + d (and i + 2 d) with d from 1 to this.
@@ -145,10 +147,12 @@ def analyse_joint_gap(
         tokens_per_batch: bounds the memory; results do not depend on it.
 
     Raises:
-        ConfigError: the run is causal, or a number is out of range.
+        ConfigError: the model does not fill in masks, or a number is out of range.
         DataError: no record is long enough for some distance.
     """
-    run.require_masks("the comparison of joint and independent prediction")
+    require_masks(
+        run.model.trained_objectives, "The comparison of joint and independent prediction"
+    )
     _check(tuple_size, max_distance=max_distance, tuples=tuples)
     generator = np.random.default_rng(seed)
     found = []

@@ -15,13 +15,15 @@ import torch
 from torch import Tensor
 
 from seqmlm.analysis.estimate import Estimate
-from seqmlm.analysis.run import TARGETS, AnalysedRun, Corpus
+from seqmlm.analysis.run import AnalysedRun, Corpus
 from seqmlm.data.packing import pack
 from seqmlm.errors import ConfigError, DataError
+from seqmlm.inference.likelihood import TARGETS
 from seqmlm.masking.corruptors import MixedCorruptor
 from seqmlm.masking.policy import MaskingPolicy
 from seqmlm.masking.selectors import TokenSelector
 from seqmlm.objectives.rows import Row, Targets
+from seqmlm.objectives.trained import require_masks
 
 MOST_DRAWS = 100
 
@@ -165,7 +167,7 @@ def analyse_mask_rate(
     Cost: ``gradients`` x 2 R backward passes over ``sequences`` rows; memory of R + 1 gradients.
 
     Args:
-        run: not causal.
+        run: of a model that fills in masks.
         corpus: to draw from.
         rates: of the maskable tokens, two or more, in (0, 1].
         sequences: records per gradient.
@@ -173,10 +175,10 @@ def analyse_mask_rate(
         seed: of records and masks.
 
     Raises:
-        ConfigError: the run is causal, or a number is out of range.
+        ConfigError: the model does not fill in masks, or a number is out of range.
         DataError: too few tokens can be masked.
     """
-    run.require_masks("the mask-rate study")
+    require_masks(run.model.trained_objectives, "The mask-rate study")
     rates = sorted(set(rates))
     _check(rates, sequences=sequences, gradients=gradients)
     generator = np.random.default_rng(seed)

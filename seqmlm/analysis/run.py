@@ -11,21 +11,17 @@ import numpy.typing as npt
 
 from seqmlm.config import RunConfig, read_config_file, validate
 from seqmlm.data.prepare import open_store
-from seqmlm.data.samples import evaluation_direction
 from seqmlm.data.store import TokenStore
 from seqmlm.domain import Domain
 from seqmlm.encoding import Encoding
 from seqmlm.errors import ConfigError
 from seqmlm.evaluation.run import require_same_data
+from seqmlm.inference.likelihood import scored_causally
 from seqmlm.model.model import Model
-from seqmlm.objectives.clm import causal_row, predictable
 from seqmlm.objectives.rows import Direction, Row
+from seqmlm.objectives.trained import causal_direction
 from seqmlm.training.distributed import choose_device
-from seqmlm.training.workload import build_objectives, split_of_run
-from seqmlm.vocabulary import AllowedTokens
-
-TARGETS = "token"
-"""Key of the targets in the rows of an analysis."""
+from seqmlm.training.workload import split_of_run
 
 LONGEST_WITHOUT_RUN = 512
 """Tokens per row where no run says how long its rows were."""
@@ -62,14 +58,16 @@ class AnalysedRun:
         model: in evaluation mode.
         folder: that it was read from.
         config: of the run; None for a model folder.
-        direction: in which the run predicts; None if it fills in masks. A model folder does not
-            say, and is taken for one that fills in masks.
     """
 
     model: Model
     folder: Path
     config: RunConfig | None = None
-    direction: Direction | None = None
+
+    @property
+    def direction(self) -> Direction | None:
+        """In which the model predicts; None if it fills in masks."""
+        return causal_direction(self.model.trained_objectives)
 
     def row(self, encoding: Encoding) -> Row:
         """Return the row that the encoder reads, with the visibility of the run.
@@ -78,27 +76,8 @@ class AnalysedRun:
         """
         if self.direction is None:
             return Row.of(encoding)
-        vocabulary = self.model.vocabulary
-        low, high = vocabulary.ranges[self.model.domain.name]
-        return causal_row(
-            encoding,
-            self.direction,
-            name=TARGETS,
-            predicted=predictable(encoding, self.direction),
-            allowed=AllowedTokens.of(range(low, high), len(vocabulary)),
-        )
-
-    def require_masks(self, analysis: str) -> None:
-        """Refuse a causal run.
-
-        Raises:
-            ConfigError: the run predicts in one direction; names ``analysis``.
-        """
-        if self.direction is not None:
-            raise ConfigError(
-                f"{self.folder} was trained causally ({self.direction}): {analysis} needs a model "
-                "that fills in masks, such as one trained with objective 'mlm'."
-            )
+        row, _ = scored_causally(self.model, encoding, self.direction)
+        return row
 
     def corpus(self, data: Sequence[str] = ()) -> Corpus:
         """Open data that the model was not trained on.
@@ -144,6 +123,4 @@ def open_run(folder: Path, *, device: str = "auto", backend: str = "auto") -> An
     path = folder / "config.toml"
     if not path.is_file():
         return AnalysedRun(model, folder)
-    config = validate(read_config_file(path))
-    direction = evaluation_direction(build_objectives(config, model.domain))
-    return AnalysedRun(model, folder, config, direction)
+    return AnalysedRun(model, folder, validate(read_config_file(path)))

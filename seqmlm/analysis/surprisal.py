@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from seqmlm.analysis.run import TARGETS, AnalysedRun
-from seqmlm.data.packing import pack
+from seqmlm.analysis.run import AnalysedRun
 from seqmlm.encoding import Encoding, IntArray
 from seqmlm.errors import DataError
 from seqmlm.inference.likelihood import score_encoding
@@ -124,25 +122,11 @@ def token_surprisal(
 
     See :func:`analyse_surprisal`; m may be 0.
     """
-    model = run.model
-    if run.direction is None:
-        score = score_encoding(model, encoding, tokens_per_batch=tokens_per_batch)
-        positions = np.flatnonzero(encoding.unit_ids >= 0).astype(np.int32)
-        return positions, -np.array(score.token_log_likelihoods, np.float64)
-    row = run.row(encoding)
-    back = 1 if run.direction == "left_to_right" else -1
-    with model.inference():
-        batch = pack([row]).to(model.device)
-        targets = batch.targets[TARGETS]
-        log_probabilities = model.token_head.log_probabilities(
-            model(batch),
-            targets.rows,
-            targets.labels,
-            allowed=model.allowed_tokens,
-            backend=model.encoder.backend,
-        )
-    nats = -log_probabilities.to(torch.float64).cpu().numpy()
-    return (row.targets[TARGETS].positions + back).astype(np.int32), nats
+    score = score_encoding(run.model, encoding, tokens_per_batch=tokens_per_batch)
+    return (
+        np.array(score.positions, np.int32),
+        -np.array(score.token_log_likelihoods, np.float64),
+    )
 
 
 def shown_tokens(run: AnalysedRun, ids: Sequence[int]) -> list[str]:

@@ -34,12 +34,26 @@ def run(
     objectives alone predicts each token from those before it instead. The bars (unigram,
     composition of the sequence, composition and neighbours; or unigram and bigram) are fitted on
     the run's training data and score the same tokens.
+
+    Of a run that predicts no tokens (rtd, nsp, sop alone) what it was judged by is not saved:
+    shown is what it recorded at the end of training.
     """
     import json
 
-    from seqmlm.cli.tables import print_evaluation
-    from seqmlm.evaluation.run import evaluate_run
+    from seqmlm.cli.tables import print_evaluation, print_recorded
+    from seqmlm.evaluation.run import (
+        evaluate_run,
+        objectives_without_tokens,
+        recorded_evaluation,
+    )
 
+    if not data and objectives_without_tokens(run):
+        recorded = recorded_evaluation(run)
+        if as_json:
+            print(json.dumps({"recorded_at_the_end_of_training": recorded}))
+        else:
+            print_recorded(recorded["objectives"], path=run / "evaluation.json")
+        return
     report = evaluate_run(
         run, data=data or [], device=device, backend=backend, tokens_per_batch=tokens_per_batch
     )

@@ -18,7 +18,9 @@ EXAMPLES = """Examples:
 
 seqmlm generate runs/text 'ROMEO:' --max-tokens 200 --temperature 0.8
 
-seqmlm generate runs/text 'To be' --top-p 0.9 --samples 3 --seed 1 --json"""
+seqmlm generate runs/text 'To be' --top-p 0.9 --samples 3 --seed 1 --json
+
+seqmlm generate runs/dialogue $'Who is there?\\nA friend.\\n'"""
 
 
 def run(
@@ -46,6 +48,11 @@ def run(
 
     The model must have been trained with clm or prefix_lm. A single sample appears on a terminal
     as it grows.
+
+    Of a dialogue each line is a turn, of two speakers by turns. A line alone is answered; of
+    several the last one is, if a line break follows it ($'...\\n' in bash and zsh), and else it is
+    the beginning of an answer and is continued. JSON as trained on is answered too: a list of
+    objects with speaker and text.
     """
     from typing import cast
 
@@ -81,6 +88,7 @@ def run(
 def _print(found: list[Continuation], *, as_json: bool) -> None:
     import dataclasses
     import json
+    import logging
 
     if as_json:
         content = [
@@ -88,6 +96,11 @@ def _print(found: list[Continuation], *, as_json: bool) -> None:
         ]
         print(json.dumps(content))
         return
+    if any(item.is_finished and not item.text.strip() for item in found):
+        logging.getLogger("seqmlm").info(
+            "the model put the end at once: it takes the prefix for complete (the last turn of a "
+            "dialogue is answered if a line break follows it)"
+        )
     for number, item in enumerate(found, start=1):
         if len(found) > 1:
             print(f"--- sample {number}, {item.log_likelihood:.3f} nats")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from seqmlm.cli.options import AsJson, Backend, Data, Device, Run, TokensPerBatch
 
 NAME = "score"
-SUMMARY = "Pseudo-log-likelihood and pseudo-perplexity of each record."
+SUMMARY = "(Pseudo-)log-likelihood and perplexity of each record."
 EXAMPLES = """Examples:
 
 seqmlm score runs/protein mine.fasta > scores.tsv
@@ -21,9 +21,12 @@ def run(
     tokens_per_batch: TokensPerBatch = 8192,
     as_json: AsJson = False,
 ) -> None:
-    """Pseudo-log-likelihood and pseudo-perplexity of each record, one line each.
+    """Log-likelihood and perplexity of each record, one line each; natural logarithms are summed.
 
-    Every token is masked alone and predicted from all others; natural logarithms are summed.
+    A model that fills in masks gives the pseudo-log-likelihood: every token is masked alone and
+    predicted from all others. One that was trained by causal objectives alone (clm, prefix_lm)
+    gives the log-likelihood: every token but the first is predicted from those before it. The
+    names of the columns say which.
     """
     import json
     import math
@@ -33,15 +36,19 @@ def run(
     from seqmlm.inference.likelihood import score_encoding
     from seqmlm.inference.records import encoded_records
     from seqmlm.model.model import Model
+    from seqmlm.objectives.trained import causal_direction
     from seqmlm.training.distributed import choose_device
 
     model = Model.load(run, device=choose_device(device), backend=backend)
     report = ReadReport()
-    columns = ("name", "scored_tokens", "pseudo_log_likelihood", "pseudo_perplexity")
-    if not as_json:
-        print("\t".join(columns))
+    kind = "pseudo_" if causal_direction(model.trained_objectives) is None else ""
+    columns = ("name", "scored_tokens", f"{kind}log_likelihood", f"{kind}perplexity")
+    has_header = as_json
     for record, encoding in encoded_records(model.domain, data, report):
         score = score_encoding(model, encoding, tokens_per_batch=tokens_per_batch)
+        if not has_header:  # only now: an error is not to stand under a header
+            print("\t".join(columns))
+            has_header = True
         values = (
             record.name,
             len(score.token_log_likelihoods),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -34,6 +36,28 @@ def print_evaluation(report: EvaluationReport, *, by_token: bool) -> None:
     console.print(report.provenance)
     if by_token:
         console.print(_token_table(report))
+
+
+def print_recorded(objectives: Mapping[str, Mapping[str, Any]], *, path: Path) -> None:
+    """Print what a run recorded of its objectives; ``path`` is the file that holds it."""
+    console = Console(highlight=False)
+    console.print("Recorded at the end of training, on the run's held-out records; not measured")
+    console.print(f"again, because the run predicts no tokens. From {path}", soft_wrap=True)
+    for name, measures in objectives.items():
+        table = Table(title=name, title_justify="left")
+        table.add_column("measure")
+        table.add_column("value", justify="right")
+        losses = {f"loss of {term}, nats": value for term, value in measures["losses"].items()}
+        others = {key: value for key, value in measures.items() if key not in ("loss", "losses")}
+        for measure, value in (losses | others).items():
+            table.add_row(Text(measure), _shown(value))
+        console.print(table)
+
+
+def _shown(value: float | None) -> str:
+    if value is None:
+        return "undefined"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
 def _token_table(report: EvaluationReport) -> Table:

@@ -31,6 +31,10 @@ class Segments:
     def __len__(self) -> int:
         return len(self.bounds) - 1
 
+    def from_segment(self, number: int) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """Return the tokens from the beginning of a segment to the end, ``[m]``."""
+        return self.tokens[self.bounds[number] :]
+
 
 @dataclass(frozen=True)
 class Corpus:

@@ -159,12 +159,6 @@ class EvaluationSample:
     row: Row
 
 
-def evaluation_direction(objectives: Sequence[Objective]) -> Direction | None:
-    """Return how a run is evaluated: by masks (None) if any of its objectives fills them in."""
-    directions = [each.causal_direction for each in objectives if each.predicts_tokens]
-    return None if None in directions or not directions else directions[0]
-
-
 def evaluation_context(objectives: Sequence[Objective]) -> PrefixContext:
     """Return how the context of a response is read when a run is evaluated: as by the first."""
     contexts = [each.prefix_context for each in objectives if each.predicts_tokens]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -134,7 +135,7 @@ class EvaluationReport:
         """Nats per target by which the model is below the best bar, and its standard error.
 
         The differences are paired by target and summed by sequence, because the tokens of one
-        sequence are not independent.
+        sequence are not independent. The error of a single sequence is unknown: NaN.
         """
         counts = np.array(self.sequence_targets, np.float64)
         ends = np.cumsum(self.sequence_targets)
@@ -142,7 +143,9 @@ class EvaluationReport:
         bar_nats = bar[ends] - bar[ends - self.sequence_targets]
         gains = bar_nats - self.scores.sequence_nats.numpy()
         mean = gains.sum() / counts.sum()
-        spread = np.square(gains - mean * counts).sum() * len(counts) / max(len(counts) - 1, 1)
+        if len(counts) == 1:
+            return float(mean), math.nan
+        spread = np.square(gains - mean * counts).sum() * len(counts) / (len(counts) - 1)
         return float(mean), float(np.sqrt(spread) / counts.sum())
 
     @property
@@ -150,8 +153,15 @@ class EvaluationReport:
         """One plain sentence: whether the model has learned more than counting finds."""
         name, loss = self.best_bar
         margin, error = self.margin
-        measured = f"{abs(margin):.3f} ± {error:.3f} nats"
         bar = f"the best bar ({name}, {loss:.3f})"
+        if math.isnan(error):
+            side = "below" if margin > 0 else "above"
+            return (
+                "One sequence does not tell whether the model is better than counting: it is "
+                f"{abs(margin):.3f} nats {side} {bar}, with an unknown standard error. Evaluate "
+                "on more data."
+            )
+        measured = f"{abs(margin):.3f} ± {error:.3f} nats"
         if margin > 2 * error:
             return f"The model is {measured} below {bar}."
         if margin < 0:
@@ -180,14 +190,15 @@ class EvaluationReport:
         return [*bars, ("model", model.loss, model.perplexity, model.accuracy)]
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as plain JSON values."""
+        """Return everything as plain JSON values; an unknown standard error is null."""
+        margin, error = self.margin
         return {
             "sequences": self.sequences,
             "targets": self.scores.targets,
             "leakage": self.leakage,
             "neighbours": self.neighbours,
             "too_close_left_out": self.num_too_close,
-            "margin": dict(zip(("nats", "standard_error"), self.margin, strict=True)),
+            "margin": {"nats": margin, "standard_error": None if math.isnan(error) else error},
             "predicted": self.direction or "masked",
             "verdict": self.verdict,
             "results": [

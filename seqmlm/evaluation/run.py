@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from seqmlm.config import RunConfig, configure, read_config_file, validate
 from seqmlm.data.prepare import open_store
-from seqmlm.data.samples import evaluation_context, evaluation_direction, evaluation_samples
+from seqmlm.data.samples import evaluation_context, evaluation_samples
 from seqmlm.data.splits import Split
 from seqmlm.data.store import TokenStore
-from seqmlm.errors import ConfigError, DataError
+from seqmlm.errors import ConfigError, DataError, RunFolderError
 from seqmlm.evaluation.masked import evaluate_masked
 from seqmlm.evaluation.report import (
     TRAINING_DATA,
@@ -22,8 +23,46 @@ from seqmlm.evaluation.report import (
     score_bars,
 )
 from seqmlm.model.model import Model
+from seqmlm.model.model_folder import find_model_folder, read_model_config
+from seqmlm.objectives.trained import causal_direction
 from seqmlm.training.distributed import choose_device
 from seqmlm.training.workload import build_objectives, split_of_run
+
+
+def objectives_without_tokens(folder: Path) -> list[str]:
+    """Return the names of the objectives of a model that none taught to predict tokens.
+
+    Args:
+        folder: of a run, or of a model.
+
+    Returns:
+        Empty if one predicts tokens, or if the model does not say.
+
+    Raises:
+        CheckpointError: there is no model, or its ``config.json`` is damaged.
+    """
+    objectives = read_model_config(find_model_folder(folder)).get("objectives", [])
+    if any(objective["predicts_tokens"] for objective in objectives):
+        return []
+    return [objective["name"] for objective in objectives]
+
+
+def recorded_evaluation(folder: Path) -> dict[str, Any]:
+    """Return what a run measured on its held-out records at the end of training.
+
+    Raises:
+        RunFolderError: the run recorded nothing, or the record is damaged.
+    """
+    path = folder / "evaluation.json"
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise RunFolderError(
+            f"{path} is missing: the run held nothing out, or this is not its folder."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path} cannot be read: {error}.") from error
+    return content
 
 
 def evaluate_run(
@@ -46,7 +85,8 @@ def evaluate_run(
         tokens_per_batch: bounds the memory; results do not depend on it.
 
     Raises:
-        ConfigError: the folder is no run, or the run held nothing out, and no data is given.
+        ConfigError: the folder is no run, or the run held nothing out, and no data is given; or
+            the model predicts no tokens.
         DataError: the data cannot be read.
         CheckpointError: there is no model, or it is damaged.
     """
@@ -62,6 +102,12 @@ def evaluate_run(
             f"{folder} is not a run folder: it has no config.toml. Evaluation needs the run, not "
             "the model alone, because the bars are fitted on its training data. With --data, half "
             "of which the bars are fitted on, it needs the model alone."
+        )
+    if objectives_without_tokens(folder):
+        raise ConfigError(
+            f"{folder}: {' and '.join(objectives_without_tokens(folder))} predicts no tokens, and "
+            "what it was judged by is not part of the saved model: other data cannot be evaluated. "
+            f"{folder / 'evaluation.json'} has what it reached on the run's held-out records."
         )
     model = Model.load(folder, device=choose_device(device), backend=backend)
     config = validate(read_config_file(path)) if is_run else _halves_of(data, model)
@@ -79,13 +125,7 @@ def evaluate_run(
         raise ConfigError(f"{folder} held nothing out; say what to evaluate with --data.")
     max_length = config.data.max_length
     objectives = build_objectives(config, model.domain)
-    if not any(objective.predicts_tokens for objective in objectives):
-        raise ConfigError(
-            f"{folder}: {' and '.join(objective.name for objective in objectives)} predicts no "
-            "tokens, and what it was judged by is not part of the saved model. "
-            f"{folder / 'evaluation.json'} has what it reached on the run's held-out records."
-        )
-    direction = evaluation_direction(objectives)
+    direction = causal_direction(objectives)
     samples = evaluation_samples(
         model.domain,
         store,

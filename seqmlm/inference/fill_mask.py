@@ -12,6 +12,7 @@ import torch
 from seqmlm.data.packing import pack
 from seqmlm.errors import ConfigError, DataError
 from seqmlm.objectives.rows import Row
+from seqmlm.objectives.trained import require_masks
 
 if TYPE_CHECKING:
     from seqmlm.encoding import Encoding
@@ -33,7 +34,7 @@ class Filling:
 
 def fill_mask(model: Model, text: str, *, top_k: int) -> list[list[Filling]]:
     """See :meth:`seqmlm.model.model.Model.fill_mask`."""
-    model.require_token_head()
+    require_masks(model.trained_objectives, "Filling in masks")
     low, high = model.vocabulary.ranges[model.domain.name]
     if not 1 <= top_k <= high - low:
         raise ConfigError(f"top_k = {top_k}: must be from 1 to {high - low}, the tokens there are.")

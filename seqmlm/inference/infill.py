@@ -35,6 +35,7 @@ from seqmlm.inference.batches import hidden_states
 from seqmlm.inference.fill_mask import encode_with_masks
 from seqmlm.inference.sampling import Sampling, TokenSampler
 from seqmlm.objectives.rows import Row
+from seqmlm.objectives.trained import require_masks
 from seqmlm.randomness import Purpose, stream
 
 if TYPE_CHECKING:
@@ -78,8 +79,7 @@ def infill(
     tokens_per_batch: int,
 ) -> list[list[Infilling]]:
     """See :meth:`seqmlm.model.model.Model.infill`."""
-    model.require_token_head()
-    model.require_token_head()
+    require_masks(model.trained_objectives, "Infilling")
     if strategy not in get_args(Strategy):
         raise ConfigError(f"strategy = {strategy!r}: it is one of {', '.join(get_args(Strategy))}.")
     for name, number in (("samples", samples), ("sweeps", sweeps)):

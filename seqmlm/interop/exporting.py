@@ -15,6 +15,7 @@ from seqmlm.interop.architecture import Architecture
 from seqmlm.interop.importing import ARCHITECTURES
 from seqmlm.interop.source import CONFIG_FILE, WEIGHTS_FILE
 from seqmlm.model.model import Model
+from seqmlm.objectives.trained import require_token_predictions
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def export_model(model: Model, folder: Path) -> Exported:
         ConfigError: no architecture is equal to the model's, its domain has no such tokenizer, or
             the folder exists.
     """
-    model.require_token_head()
+    require_token_predictions(model.trained_objectives)
     architecture = architecture_of(model)
     encoder = model.encoder.config
     state = {name: value.detach().cpu().float() for name, value in model.exported_state().items()}

@@ -14,7 +14,13 @@ from seqmlm.encoding import IntArray
 from seqmlm.errors import ConfigError, DataError
 from seqmlm.masking.corruptors import Corruption
 from seqmlm.masking.selectors import Selection
-from seqmlm.masking.unit_table import SimilarUnits, UnitTable, pairs_of_file, units_of
+from seqmlm.masking.unit_table import (
+    SimilarUnits,
+    UnitTable,
+    coverage_level,
+    pairs_of_file,
+    units_of,
+)
 
 if TYPE_CHECKING:
     from seqmlm.domain import Domain
@@ -63,7 +69,7 @@ class CounterfactualCorruptor:
             )
         covered, total = self._table.coverage(domain, sequences)
         _logger.log(
-            logging.INFO if covered else logging.WARNING,
+            coverage_level(covered, total),
             "counterfactual lexicon %s: %s units can be swapped; %s of %s maskable tokens of the "
             "first training records belong to them; %s pairs of spellings with different numbers "
             "of tokens left out",

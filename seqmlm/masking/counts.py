@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 
 
 @dataclass(frozen=True, slots=True)
 class MaskCounts:
-    """Numbers of tokens.
+    """Numbers of tokens, and of the sequences that they are from.
 
     Args:
         maskable: that might have been selected.
@@ -18,6 +19,8 @@ class MaskCounts:
         predicted: selected and part of the loss.
         without_candidate: selected, and random tokens stand there because a table of similar units
             has nothing for the unit; among the replaced and the kept.
+        sequences: that a policy was applied to.
+        without_target: sequences of which nothing is predicted.
     """
 
     maskable: int = 0
@@ -27,6 +30,8 @@ class MaskCounts:
     kept: int = 0
     predicted: int = 0
     without_candidate: int = 0
+    sequences: int = 0
+    without_target: int = 0
 
     def __add__(self, other: MaskCounts) -> MaskCounts:
         # Named one by one: astuple() took a sixth of the time of building batches of short rows.
@@ -38,6 +43,8 @@ class MaskCounts:
             kept=self.kept + other.kept,
             predicted=self.predicted + other.predicted,
             without_candidate=self.without_candidate + other.without_candidate,
+            sequences=self.sequences + other.sequences,
+            without_target=self.without_target + other.without_target,
         )
 
     def describe(self) -> str:
@@ -52,6 +59,37 @@ class MaskCounts:
             f"{self.masked / selected:.2%} masked, {self.replaced / selected:.2%} replaced, "
             f"{self.kept / selected:.2%} kept{random}"
         )
+
+    def warning(self) -> str | None:
+        """Return what is wrong if most sequences, or all of them, have nothing to predict."""
+        if 2 * self.without_target <= self.sequences:
+            return None
+        found = (
+            f"nothing to predict in {self.without_target / self.sequences:.1%} of "
+            f"{self.sequences:,} sequences ({self.maskable:,} maskable tokens, "
+            f"{self.selected:,} selected)"
+        )
+        if self.predicted:
+            return f"{found}: raise policy.rate, or take longer sequences"
+        return (
+            f"{found}: the objective learns nothing. Do the types, the table or the lexicon of its "
+            "policy occur in this data?"
+        )
+
+
+def add_counts(
+    done: Mapping[str, Mapping[str, int]], step: Mapping[str, MaskCounts]
+) -> dict[str, dict[str, int]]:
+    """Add the counts of one more step to those of a run so far.
+
+    Args:
+        done: by objective, counts as plain values, as a checkpoint holds them.
+        step: by objective.
+    """
+    total = {name: MaskCounts(**counts) for name, counts in done.items()}
+    for name, counts in step.items():
+        total[name] = total.get(name, MaskCounts()) + counts
+    return {name: asdict(counts) for name, counts in total.items()}
 
 
 NUM_COUNTS = len(fields(MaskCounts))

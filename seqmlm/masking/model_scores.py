@@ -73,13 +73,16 @@ def mean_model_scores(
 
     Raises:
         CheckpointError: there is no model in the folder.
-        ConfigError: the vocabularies differ, or no training token can be hidden.
+        ConfigError: the model does not fill in masks, the vocabularies differ, or no training token
+            can be hidden.
     """
     # The model imports the objectives, and they the policies: here only when it is needed.
     from seqmlm.inference.batches import hidden_states
     from seqmlm.model.model import Model
+    from seqmlm.objectives.trained import require_masks
 
     trained = Model.load(model)
+    require_masks(trained.trained_objectives, f"A scored selector with the model in {model}")
     if trained.vocabulary.fingerprint() != domain.vocabulary.fingerprint():
         raise ConfigError(
             f"scored selector: the model in {model} has another vocabulary than this run "

@@ -14,7 +14,7 @@ from seqmlm.errors import ConfigError, suggestion
 from seqmlm.masking.corruptors import Corruptor, MixedCorruptor
 from seqmlm.masking.counts import MaskCounts
 from seqmlm.masking.fitting import Fitted
-from seqmlm.masking.rate import RateSchedule
+from seqmlm.masking.rate import RateSchedule, check_share
 from seqmlm.masking.selectors import Selection, Selector, TokenSelector
 from seqmlm.registry import CORRUPTORS, SELECTORS
 from seqmlm.vocabulary import Vocabulary
@@ -71,19 +71,20 @@ class MaskingPolicy:
     copies: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.rate <= 1:
-            raise ConfigError(f"rate = {self.rate}: must be in (0, 1]. A usual value is 0.15.")
+        check_share(self.rate, "rate")
         if self.per not in ("token", "unit"):
             raise ConfigError(f"per = {self.per!r}: it is 'token' or 'unit'.")
         if self.per == "unit" and isinstance(self.selector, TokenSelector):
             raise ConfigError("per = 'unit' with selector 'token': choose selector 'unit' instead.")
         lowest = self.schedule or RateSchedule(self.rate, self.rate)
         lowest_rate = min(lowest.start, lowest.end)
-        if self.predict_rate is not None and not 0 < self.predict_rate <= lowest_rate:
-            raise ConfigError(
-                f"predict_rate = {self.predict_rate}: must be in (0, {lowest_rate}], at most the "
-                "lowest rate, because a token that is not hidden can be copied."
-            )
+        if self.predict_rate is not None:
+            check_share(self.predict_rate, "predict_rate")
+            if self.predict_rate > lowest_rate:
+                raise ConfigError(
+                    f"predict_rate = {self.predict_rate}: must be in (0, {lowest_rate}], at most "
+                    "the lowest rate, because a token that is not hidden can be copied."
+                )
         if type(self.copies) is not int or self.copies < 0:
             raise ConfigError(
                 f"copies = {self.copies!r}: it is 0 (new masks in every epoch), 1 (static masks) "
@@ -134,7 +135,9 @@ class MaskingPolicy:
             except ConfigError as error:
                 raise ConfigError(f"{where}: {error}") from error
         except TypeError as error:
-            raise ConfigError(f"{where}: a value has the wrong type ({error}).") from error
+            raise ConfigError(
+                f"{where} = {dict(settings)}: a value has the wrong type ({error})."
+            ) from error
 
     @property
     def mean_rate(self) -> float:
@@ -210,6 +213,8 @@ class MaskingPolicy:
             kept=kept,
             predicted=int(np.count_nonzero(predicted)),
             without_candidate=corruption.without_candidate,
+            sequences=1,
+            without_target=int(not predicted.any()),
         )
         return Masked(ids, positions[predicted], selection.groups[predicted], counts)
 

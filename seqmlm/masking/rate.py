@@ -29,8 +29,7 @@ class RateSchedule:
 
     def __post_init__(self) -> None:
         for name in ("start", "end"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ConfigError(f"rate.{name} = {getattr(self, name)}: must be in (0, 1].")
+            check_share(getattr(self, name), f"rate.{name}")
         if self.shape not in ("linear", "cosine"):
             raise ConfigError(f"rate.shape = {self.shape!r}: it is 'linear' or 'cosine'.")
 
@@ -58,3 +57,13 @@ class RateSchedule:
         """Return the rate at a point of the run; ``progress`` goes from 0 to 1."""
         done = progress if self.shape == "linear" else (1 - math.cos(math.pi * progress)) / 2
         return self.start + (self.end - self.start) * done
+
+
+def check_share(value: object, name: str) -> None:
+    """Refuse what is no number in (0, 1]; ``name`` says which setting it is.
+
+    Raises:
+        ConfigError: names the setting, the value and what is allowed.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise ConfigError(f"{name} = {value!r}: must be a number in (0, 1]; a usual rate is 0.15.")

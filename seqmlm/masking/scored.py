@@ -30,9 +30,11 @@ class ScoredSelector:
     """Whole units, drawn without replacement with chances proportional to score ** exponent.
 
     Gumbel-top-k (Kool et al., arXiv 1903.06059) on exponent * log score: the largest perturbed
-    scores first, until the budget is spent; the last unit is taken with probability left / cost.
-    The score of a unit is the sum over its tokens. A high score is a strong signal, not proof
-    that it can be learned: compare runs by the uniform validation loss.
+    scores first, until the budget is spent; the last unit is taken with probability left / cost,
+    so in sequences of a few units long ones are chosen less than their score says. The score of a
+    unit is the sum over its tokens; units of equal score, 0 included, are in random order. A high
+    score is a strong signal, not proof that it can be learned: compare runs by the uniform
+    validation loss.
 
     Args:
         scores: ``surprisal`` (minus the log of a token's frequency in the training data, nats,
@@ -40,7 +42,7 @@ class ScoredSelector:
             :func:`~seqmlm.masking.scores.mean_pointwise_mutual_information`), ``model_surprisal``
             or ``model_entropy`` (see :func:`~seqmlm.masking.model_scores.mean_model_scores`), or
             the path of a table ``token TAB score`` that has every token of the domain's range.
-        exponent: 0 chooses uniformly; larger values prefer high scores more strongly.
+        exponent: 0 orders the units uniformly; larger values prefer high scores more strongly.
         model: folder of the trained run whose surprisal or entropy is the score.
 
     Raises:
@@ -94,8 +96,10 @@ class ScoredSelector:
             weights=self._scores[encoding.ids[maskable]],
             minlength=len(costs),
         )
-        keys = generator.gumbel(size=len(costs))
+        noise = generator.gumbel(size=len(costs))
+        keys = noise
         if self._exponent:  # 0 * log 0 would be NaN; a score of 0 is chosen last
             with np.errstate(divide="ignore"):
-                keys += self._exponent * np.log(scores)
-        return units_in_order(encoding, np.argsort(-keys), costs, budget, generator)
+                keys = noise + self._exponent * np.log(scores)
+        order = np.lexsort((-noise, -keys))  # equal keys, as those of score 0, by the noise
+        return units_in_order(encoding, order, costs, budget, generator)

@@ -18,6 +18,7 @@ from seqmlm.masking.selectors import Selection
 from seqmlm.masking.unit_table import (
     SimilarUnits,
     UnitTable,
+    coverage_level,
     groups_of_file,
     pairs_of_file,
     units_of,
@@ -87,7 +88,8 @@ class SimilarCorruptor:
         """See :class:`~seqmlm.masking.fitting.Fitted`."""
         self._table = UnitTable.of(self._similar_units(domain, sequences))
         covered, total = self._table.coverage(domain, sequences)
-        _logger.info(
+        _logger.log(
+            coverage_level(covered, total),
             "similar units: %s have candidates; %s of %s maskable tokens of the first training "
             "records belong to other units, which get random tokens instead; %s candidates of "
             "another length left out",

@@ -9,14 +9,15 @@ import numpy.typing as npt
 
 from seqmlm.encoding import Encoding, IntArray
 from seqmlm.errors import ConfigError
-from seqmlm.masking.selectors import Selection, positions_of_units, units_in_order
+from seqmlm.masking.selectors import Selection, positions_of_units, uniform_units
 
 
 class TypedSelector:
     """Whole units of some types only, uniformly without replacement.
 
     The budget stays a share of all maskable tokens or units; if the chosen types have fewer, all
-    of them are taken.
+    of them are taken. Otherwise it becomes a number of units, rounded at random, so that each unit
+    of these types has the same chance, short or long, and the expected amount is the budget.
 
     Args:
         types: the domain's numbers of the types, at least one.
@@ -41,7 +42,7 @@ class TypedSelector:
             ConfigError: the domain gives its units no types.
         """
         fitting = np.flatnonzero(np.isin(_types_of(encoding, "typed"), self._types))
-        return units_in_order(encoding, generator.permutation(fitting), costs, budget, generator)
+        return uniform_units(encoding, fitting, costs, budget, generator)
 
 
 class GroupSelector:

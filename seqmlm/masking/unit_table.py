@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ SimilarUnits = Iterable[tuple[Unit, Unit, float]]
 
 COVERAGE_TOKENS = 200_000
 """Tokens of the first training records on which it is counted how often there is no candidate."""
+
+_LEAST_COVERAGE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,11 @@ class UnitTable:
             total += len(ids)
             covered += sum(len(unit) for unit in units_of(ids, units) if unit in self.candidates)
         return covered, total
+
+
+def coverage_level(covered: int, total: int) -> int:
+    """Return the level to log a coverage at: a warning below 1 % of the tokens."""
+    return logging.WARNING if covered < _LEAST_COVERAGE * total else logging.INFO
 
 
 def units_of(ids: IntArray, units: IntArray) -> Iterator[Unit]:

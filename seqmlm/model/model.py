@@ -117,21 +117,6 @@ class Model(nn.Module):
             return LossSum(loss.sum(), loss.new_tensor(float(len(loss))))
         return LossSum((loss * targets.weights).sum(), targets.weights.sum())
 
-    def require_token_head(self) -> None:
-        """Refuse to predict tokens with a head that was not trained on the encoder's states.
-
-        Raises:
-            ConfigError: none of the objectives that the model was trained with predicts tokens.
-        """
-        trained = self.trained_objectives
-        if trained and not any(objective.predicts_tokens for objective in trained):
-            raise ConfigError(
-                "This model was trained by "
-                f"{' and '.join(objective.name for objective in trained)} alone, which predicts no "
-                "tokens: its encoder can embed and be fine-tuned. Train it with mlm as well to "
-                "fill in or score tokens."
-            )
-
     @contextmanager
     def inference(self) -> Iterator[None]:
         """Evaluation mode without gradients; the previous mode is back afterwards."""
@@ -149,6 +134,7 @@ class Model(nn.Module):
         All masks are filled independently from one forward pass.
 
         Raises:
+            ConfigError: the model does not fill in masks, or ``top_k`` is out of range.
             DataError: the text cannot be encoded or holds no mask.
         """
         return fill_mask(self, text, top_k=top_k)
@@ -176,7 +162,7 @@ class Model(nn.Module):
             tokens_per_batch: bounds the memory; results do not depend on it.
 
         Raises:
-            ConfigError: an argument is out of range.
+            ConfigError: the model does not fill in masks, or an argument is out of range.
             DataError: a text cannot be encoded or holds no mask.
         """
         return infill(
@@ -239,6 +225,10 @@ class Model(nn.Module):
 
         Each maskable token is masked alone (Salazar et al., arXiv 1910.14659): one row per token,
         so the cost grows with the square of the length.
+
+        Raises:
+            ConfigError: the model does not fill in masks.
+            DataError: a text cannot be encoded.
         """
         return [
             score.total

@@ -14,8 +14,10 @@ class NextSentencePrediction(PairObjective):
 
     A foreign side is the second side of a pair of another document, drawn uniformly over the
     records, so it looks like any second side; only a record of the same corpus is ever drawn.
-    Both candidates are cut to the length of the shorter one before a coin chooses between them:
-    in BERT's data the length of the row gives part of the answer away.
+    Both candidates begin with a segment, and both are cut to one length before a coin chooses
+    between them. The length is drawn between half of what the shorter one has and one token less
+    than it has, wherever segments end: a side that ends with a whole segment would give the
+    answer away, as the length of the row does in part in BERT's data.
 
     Args:
         domain: gives documents, segments and special tokens.
@@ -45,11 +47,13 @@ class NextSentencePrediction(PairObjective):
         if len(segments) < 2 or other is None:
             return None
         room = corpus.max_length - SPECIAL_TOKENS
-        first, following = sides(segments, draw_split(segments, generator), room=room)
+        split = draw_split(segments, generator)
+        first, _ = sides(segments, split, room=room)
+        following = segments.from_segment(split)
         elsewhere = corpus.segments(other, within=self.within)
-        start = int(elsewhere.bounds[draw_split(elsewhere, generator)])
-        foreign = elsewhere.tokens[start : start + len(following)]
-        following = following[: len(foreign)]
+        foreign = elsewhere.from_segment(draw_split(elsewhere, generator))
+        longest = min(len(following), len(foreign), room - len(first))
+        length = int(generator.integers((longest + 1) // 2, max(longest, 2)))
         if generator.random() < 0.5:
-            return LabelledPair(first, following, label=0)
-        return LabelledPair(first, foreign, label=1)
+            return LabelledPair(first, following[:length], label=0)
+        return LabelledPair(first, foreign[:length], label=1)

@@ -62,6 +62,9 @@ class PairObjective(Objective):
 
     Args:
         domain: gives documents, segments and special tokens.
+
+    Raises:
+        ConfigError: the records of the domain cannot be parted.
     """
 
     mask_token_rate = 0.0
@@ -71,6 +74,11 @@ class PairObjective(Objective):
     """Where the segments of a true pair come from."""
 
     def __init__(self, domain: Domain) -> None:
+        if domain.why_indivisible:
+            raise ConfigError(
+                f"objective {self.name!r} does not fit domain {domain.registered_name!r}: it parts "
+                f"records in two, and {domain.why_indivisible}. Take it out of the objectives."
+            )
         self._domain = domain
 
     @abstractmethod
@@ -111,11 +119,9 @@ class PairObjective(Objective):
         pair = self.pair(corpus, record, generator)
         if pair is None:
             return Prepared(encoding)
+        uncut = corpus.max_length + self._domain.special_tokens_per_sequence
         first, second = (
-            self._domain.assemble(
-                tokens, max_length=len(tokens) + self._domain.special_tokens_per_sequence
-            )
-            for tokens in (pair.first, pair.second)
+            self._domain.assemble(tokens, max_length=uncut) for tokens in (pair.first, pair.second)
         )
         joined = join_encodings(
             first, second, special=self._domain.vocabulary.special, max_length=corpus.max_length

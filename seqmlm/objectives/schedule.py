@@ -26,6 +26,10 @@ class Schedule(Protocol):
         """Return the positions of the objectives that make rows of a record in an epoch."""
         ...
 
+    def never_active(self, epochs: int) -> Sequence[int]:
+        """Return the positions of the objectives whose turn comes after so many epochs."""
+        ...
+
 
 @dataclass(frozen=True)
 class Together:
@@ -45,6 +49,10 @@ class Together:
     def active(self, *, seed: int, epoch: int, record: int) -> Sequence[int]:
         """See :meth:`Schedule.active`."""
         return range(self.objectives)
+
+    def never_active(self, epochs: int) -> Sequence[int]:
+        """See :meth:`Schedule.never_active`: none."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,10 @@ class Alternating:
         """See :meth:`Schedule.active`."""
         return (self.epochs[epoch % len(self.epochs)],)
 
+    def never_active(self, epochs: int) -> Sequence[int]:
+        """See :meth:`Schedule.never_active`."""
+        return sorted(set(range(self.objectives)) - set(self.epochs[:epochs]))
+
 
 @dataclass(frozen=True)
 class Mixture:
@@ -128,6 +140,10 @@ class Mixture:
         """See :meth:`Schedule.active`."""
         generator = stream(seed, Purpose.SCHEDULE, epoch=epoch, sample=record)
         return (int(generator.choice(len(self.loss_shares), p=self.loss_shares)),)
+
+    def never_active(self, epochs: int) -> Sequence[int]:
+        """See :meth:`Schedule.never_active`: none, for every epoch may draw any."""
+        return ()
 
 
 def build_schedule(

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from rich.console import Console
 from seqmlm.atomic_files import write_file
 from seqmlm.config import RunConfig
 from seqmlm.errors import RunFolderError, SeqmlmError, TrainingError
-from seqmlm.masking.counts import MaskCounts
+from seqmlm.masking.counts import MaskCounts, add_counts
 from seqmlm.training import checkpoint
+from seqmlm.training.announcement import describe
 from seqmlm.training.checkpoint import TrainingState
 from seqmlm.training.display import Display
 from seqmlm.training.distributed import Processes, processes
@@ -39,7 +40,6 @@ from seqmlm.training.validation import HeldOut, Validation
 from seqmlm.training.workload import (
     Batch,
     Workload,
-    describe,
     keep_standard_input,
     prepare_workload,
 )
@@ -146,6 +146,7 @@ class TrainingRun:
         self._saved_step = 0
         self._validated_step: int | None = None
         self._failures_in_a_row = 0
+        self._judged: set[str] = set()
 
     def train(self) -> TrainingResult:
         """Train from the current state to the last step, then evaluate and export."""
@@ -224,7 +225,7 @@ class TrainingRun:
             batch=batch.number,
             tokens=self.state.tokens + result.tokens,
             seconds=self.state.seconds + seconds,
-            masking=_add_masking(self.state.masking, result.masking),
+            masking=add_counts(self.state.masking, result.masking),
         )
         self._check_finite(batch, result)
         is_last = step == settings.training.steps
@@ -234,12 +235,21 @@ class TrainingRun:
             self._record(
                 "train",
                 loss=result.loss,
+                **({"losses": result.losses} if result.losses else {}),
                 gradient_norm=result.gradient_norm,
                 learning_rate=rate,
                 epoch=batch.epoch,
                 **({"masking": self.state.masking} if is_last and self.state.masking else {}),
             )
+            self._warn_of_missing_targets(self.state.masking.keys() - self._judged)
         display.step(step, loss=result.loss, tokens=result.tokens, seconds=seconds)
+
+    def _warn_of_missing_targets(self, objectives: Iterable[str]) -> None:
+        for name in sorted(objectives):
+            warning = MaskCounts(**self.state.masking[name]).warning()
+            if warning and self.work.processes.is_main:
+                logger.warning("objective %s: %s", name, warning)
+            self._judged.add(name)
 
     def _check_finite(self, batch: Batch, result: StepResult) -> None:
         """Count a skipped step; too many in a row end the run."""
@@ -300,6 +310,7 @@ class TrainingRun:
         self.work.model.save(self.folder.model_path)
         for name, counts in self.state.masking.items():
             logger.info("%s: %s", name, MaskCounts(**counts).describe())
+        self._warn_of_missing_targets(self.state.masking)
         report = None
         if found is not None and found.tokens is not None and found.tokens.targets:
             report = self._held_out.report(found.tokens)
@@ -307,6 +318,7 @@ class TrainingRun:
             self.folder.metrics_path,
             self.folder.plots_path,
             bars={} if report is None else {name: bar.loss for name, bar in report.bars.items()},
+            loss_label=self.work.stepper.loss_label,
         )
         result = TrainingResult(self.folder.path, report, plots)
         if found is not None:
@@ -372,16 +384,6 @@ class TrainingRun:
         """Say what is about to be trained on what."""
         for line in describe(self.work):
             logger.info(line)
-
-
-def _add_masking(
-    done: Mapping[str, Mapping[str, int]], step: Mapping[str, MaskCounts]
-) -> dict[str, dict[str, int]]:
-    """Counts of the run so far, as plain values, and those of one more step."""
-    total = {name: MaskCounts(**counts) for name, counts in done.items()}
-    for name, counts in step.items():
-        total[name] = total.get(name, MaskCounts()) + counts
-    return {name: dataclasses.asdict(counts) for name, counts in total.items()}
 
 
 @contextmanager

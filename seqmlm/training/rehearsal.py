@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from seqmlm.config import RunConfig
+from seqmlm.training.announcement import describe
 from seqmlm.training.distributed import processes
-from seqmlm.training.workload import describe, prepare_workload
+from seqmlm.training.workload import prepare_workload
 
 
 def rehearse(config: RunConfig) -> list[str]:

@@ -179,10 +179,7 @@ class RunFolder:
         Raises:
             RunFolderError: the file cannot be written.
         """
-        finite = {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in record.items()
-        }
+        finite = _without_non_finite(record)
         try:
             with self.metrics_path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(finite, allow_nan=False) + "\n")
@@ -313,3 +310,9 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() or None
+
+
+def _without_non_finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_non_finite(item) for name, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

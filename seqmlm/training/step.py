@@ -17,6 +17,8 @@ from seqmlm.objectives.rows import Objective
 from seqmlm.training.distributed import Processes
 from seqmlm_kernels import rejected_targets
 
+NATS_PER_TOKEN = "loss, nats per token"
+
 
 class LossModule(nn.Module):
     """Model and objectives as one module: batch in, summed losses out.
@@ -49,12 +51,15 @@ class StepResult:
         gradient_norm: before clipping.
         tokens: tokens the encoder saw.
         masking: by objective, what its masking policy did.
+        losses: mean loss, nats, of each term of the objectives by its name, unweighted; without
+            the terms that had no target, and empty where the loss has a single term.
     """
 
     loss: float
     gradient_norm: float
     tokens: int
     masking: Mapping[str, MaskCounts] = field(default_factory=dict)
+    losses: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_finite(self) -> bool:
@@ -84,6 +89,14 @@ class Stepper:
     clip_norm: float
     autocast: bool
 
+    @property
+    def loss_label(self) -> str:
+        """What the loss of a step is, and its unit."""
+        weights = self._term_weights().tolist()
+        if weights != [1.0]:
+            return "weighted loss"
+        return NATS_PER_TOKEN if self.objectives[0].predicts_tokens else "loss, nats per target"
+
     def step(self, micro_batches: Sequence[PackedBatch], *, learning_rate: float) -> StepResult:
         """Do one step over this rank's micro-batches.
 
@@ -108,9 +121,10 @@ class Stepper:
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.clip_norm)
         means = self.processes.sum(totals) / counts.clamp(min=1e-9)
         loss = (weights * means).sum()
-        global_loss, gradient_norm = torch.stack([loss, norm]).tolist()
+        global_loss, gradient_norm, *term_losses = torch.stack([loss, norm, *means]).tolist()
         tokens, masking = self._realised(sizes[len(weights) :])
-        result = StepResult(global_loss, gradient_norm, tokens, masking)
+        losses = self._by_term(term_losses, counts.tolist())
+        result = StepResult(global_loss, gradient_norm, tokens, masking, losses)
         if result.is_finite:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate
@@ -125,6 +139,14 @@ class Stepper:
         return self.weights.repeat_interleave(sizes.to(self.weights.device)) * within.to(
             self.weights
         )
+
+    def _by_term(self, losses: Sequence[float], counts: Sequence[float]) -> dict[str, float]:
+        """The mean losses of terms that had targets, if there are several terms."""
+        if len(losses) == 1:
+            return {}
+        terms = [term for objective in self.objectives for term in objective.terms]
+        found = zip(terms, losses, counts, strict=True)
+        return {term: loss for term, loss, count in found if count}
 
     def take_rejected_targets(self) -> int:
         """Return how many targets since the last call lay outside what may be predicted there.
@@ -167,7 +189,7 @@ class Stepper:
             objective.name: MaskCounts(*numbers[index * NUM_COUNTS :][:NUM_COUNTS])
             for index, objective in enumerate(self.objectives)
         }
-        return tokens, {name: counts for name, counts in found.items() if counts.maskable}
+        return tokens, {name: counts for name, counts in found.items() if counts.sequences}
 
     def _synchronised(self, is_last: bool) -> AbstractContextManager[None]:
         if is_last or not isinstance(self.module, DistributedDataParallel):

@@ -23,7 +23,6 @@ from seqmlm.data.samples import (
     SampleBuilder,
     TrainingSequences,
     evaluation_context,
-    evaluation_direction,
     evaluation_samples,
 )
 from seqmlm.data.splits import Split, split_records
@@ -35,6 +34,7 @@ from seqmlm.model.model import Model, require_backend
 from seqmlm.objectives.rows import Direction, Objective, TrainedObjective
 from seqmlm.objectives.schedule import Schedule, build_schedule
 from seqmlm.objectives.shared_rows import check_shared_rows
+from seqmlm.objectives.trained import causal_direction
 from seqmlm.randomness import Purpose, stream
 from seqmlm.registry import OBJECTIVES
 from seqmlm.training.distributed import Processes
@@ -211,7 +211,7 @@ def prepare_workload(
     for objective in objectives:
         objective.fit(TrainingSequences(store, split.train))
         objective.check(builder.corpus)
-    direction = evaluation_direction(objectives)
+    direction = causal_direction(objectives)
     lengths = store.lengths[split.train] + domain.special_tokens_per_sequence
     torch.manual_seed(training.seed)
     model = build_model(config, domain, objectives)
@@ -381,6 +381,12 @@ def encoder_config(config: RunConfig, domain: Domain, objectives: list[Objective
             f"{domain.num_roles} roles apart: make them equal, or set model.roles = 0 to leave out "
             "who speaks."
         )
+    if 1 < encoder.segments < domain.num_segments:
+        raise ConfigError(
+            f"model.segments = {encoder.segments}, but domain {domain.registered_name!r} numbers "
+            f"{domain.num_segments} segments: set {domain.num_segments}, 1 to give all tokens the "
+            "same embedding, or 0 to leave it out."
+        )
     longest = encoder.longest_sequence
     if longest is not None and longest < config.data.max_length:
         after = f" - model.position_offset = {longest}" if encoder.position_offset else ""
@@ -402,44 +408,6 @@ def build_model(config: RunConfig, domain: Domain, objectives: list[Objective]) 
     )
     model.add_objective_modules(objectives)
     return model
-
-
-def describe(work: Workload) -> list[str]:
-    """Say in a few lines what is about to be trained on what."""
-    split, settings = work.split, work.config
-    parameters = sum(parameter.numel() for parameter in work.model.parameters())
-    held_out = "nothing held out: there will be no validation"
-    if len(split.validation):
-        held_out = f"{len(split.validation):,} held out"
-    if len(split.validation) and not work.samples:
-        held_out += ", too short to hide a token of: there will be no validation"
-    if split.num_too_close:
-        held_out += f" ({split.num_too_close:,} more have a close neighbour in training: left out)"
-    if split.leakage:
-        held_out += f", {split.leakage:.1%} of them with a close neighbour in training"
-    lines = [
-        *work.store.report.lines(),
-        *([] if work.warm_start is None else work.warm_start.lines()),
-        f"{split.num_groups:,} similarity groups; {len(split.train):,} records to train on, "
-        f"{held_out}",
-        f"{parameters:,} parameters, {settings.training.steps:,} steps of at most "
-        f"{settings.training.tokens_per_batch:,} tokens, on {work.processes.device}",
-    ]
-    room = settings.data.max_length - work.domain.special_tokens_per_sequence
-    if num_long := int((work.store.lengths > room).sum()):
-        lines.append(
-            f"{num_long:,} records are longer than data.max_length = {settings.data.max_length}: "
-            f"{work.domain.what_is_cut}"
-        )
-    if settings.optimizer.warmup_steps >= settings.training.steps:
-        lines.append(
-            f"optimizer.warmup_steps = {settings.optimizer.warmup_steps} is not less than "
-            f"training.steps = {settings.training.steps}: the learning rate stays below its peak"
-        )
-    training = settings.training
-    if not len(split.validation) and (training.select == "best" or training.patience):
-        lines.append("nothing held out: the last model is exported, and no step ends the run early")
-    return lines
 
 
 def _compact(value: object) -> str:

@@ -15,6 +15,7 @@ from seqmlm.config import configure
 from seqmlm.data.store import TokenStore
 from seqmlm.domain import Domain
 from seqmlm.model.model import Model
+from seqmlm.objectives.rows import TrainedObjective
 from seqmlm.training.loop import train
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny" / "protein.toml"
@@ -29,7 +30,9 @@ def analysed(build_model: Callable[..., Model], words: Domain) -> Callable[..., 
         *, direction: Any = None, domain: Domain | None = None, **options: Any
     ) -> AnalysedRun:
         model = build_model(words if domain is None else domain, **options)
-        return AnalysedRun(model, Path("runs/words"), direction=direction)
+        if direction is not None:
+            model.trained_objectives = (TrainedObjective("clm", direction, "causal"),)
+        return AnalysedRun(model, Path("runs/words"))
 
     return build
 

@@ -73,6 +73,13 @@ def test_line_ends_become_line_feeds_and_a_byte_order_mark_goes(write_tree: Writ
     assert read(root)[0] == {"mixed.py": "a = 1\nb = 2\nc = 3\nd = 4\n\n"}
 
 
+def test_a_file_name_that_is_no_utf_8_is_read(write_tree: WriteTree) -> None:
+    root = write_tree({os.fsdecode(b"\xff.py"): "x = 1\n", os.fsdecode(b"\xfe.py"): b"\0"})
+    contents, report = read(root)
+    assert contents == {"\ufffd.py": "x = 1\n"}
+    assert report.examples["binary: a NUL byte"] == [f"{root}/\ufffd.py, byte offset 0"]
+
+
 def test_broken_and_deeply_nested_code_is_read(write_tree: WriteTree) -> None:
     nested = "x = \n" + "[\n" * 100_000
     root = write_tree({"broken.py": "def f(:\n  )x = self.\n", "nested.java": nested})

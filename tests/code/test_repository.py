@@ -33,10 +33,11 @@ def test_a_folder_gives_its_source_files_in_sorted_order(write_tree: WriteTree) 
         ("src/*\n!src/keep.py\n", ["src/a.py", "src/build/a.py", "src/sub/a.py"]),
         ("src/\n!src/keep.py\n", ["src/a.py", "src/build/a.py", "src/keep.py", "src/sub/a.py"]),
         ("# a.py\n\n", []),
+        ("!\n[z-a]\n\\\n/build\n", ["build/a.py"]),
     ],
     ids=[
         *("folder", "anchored", "negation", "two stars", "kept in a listed folder"),
-        *("not kept in an ignored folder", "comment"),
+        *("not kept in an ignored folder", "comment", "lines that are no pattern"),
     ],
 )
 def test_patterns_of_gitignore(write_tree: WriteTree, ignore: str, ignored: list[str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from seqmlm.domain import Domain, Record, build_domain
+from seqmlm.errors import ConfigError
 from seqmlm.objectives.pair import PairObjective
 from seqmlm.registry import DOMAINS, OBJECTIVES
 from seqmlm.testing import check_domain, check_objective, check_pair_objective
@@ -33,6 +34,10 @@ TEXTS = {
     "kg": ["ann\tparent_of\tbob", "new york\tpart_of\tnew york city", "x\tr\tx"],
     "music": ["CDEFGAB-CCGGAAG-FFEEDDC-", "CEG-CEG", "C"],
 }
+
+PAIR_OBJECTIVES = [
+    name for name in OBJECTIVES.names() if issubclass(OBJECTIVES.load(name), PairObjective)
+]
 
 
 @pytest.fixture
@@ -67,16 +72,17 @@ def test_every_registered_domain_is_checked() -> None:
 @pytest.mark.parametrize("name", OBJECTIVES.names())
 def test_objective_keeps_its_contract(name: str, domain_name: str) -> None:
     domain = built(domain_name)
+    if name in PAIR_OBJECTIVES and domain.why_indivisible:
+        with pytest.raises(ConfigError, match=f"'{name}' does not fit domain '{domain_name}'"):
+            OBJECTIVES.build({"name": name}, domain, where="objectives.0")
+        return
     objective = OBJECTIVES.build({"name": name}, domain, where="objectives.0")
     check_objective(objective, domain, TEXTS[domain_name])
 
 
 @pytest.mark.usefixtures("plugins_installed")
-@pytest.mark.parametrize("domain_name", ["code", "music", "protein", "text"])
-@pytest.mark.parametrize(
-    "name",
-    [name for name in OBJECTIVES.names() if issubclass(OBJECTIVES.load(name), PairObjective)],
-)
+@pytest.mark.parametrize("domain_name", ["code", "dialogue", "music", "protein", "text"])
+@pytest.mark.parametrize("name", PAIR_OBJECTIVES)
 def test_pair_objective_keeps_its_contract(name: str, domain_name: str) -> None:
     domain = built(domain_name)
     objective = OBJECTIVES.build({"name": name}, domain, where="objectives.0")

@@ -52,7 +52,7 @@ SETTINGS = {
         ("mask = 0.5, random = 0.1, keep = 0.1", "add up to 1"),
     ),
     "rate above 1": ("objectives.0.policy.rate=1.5", (".policy: rate = 1.5", "in (0, 1]")),
-    "rate of text": ("objectives.0.policy.rate=much", (".policy", "wrong type")),
+    "rate of text": ("objectives.0.policy.rate=much", (".policy", "rate = 'much'", "(0, 1]")),
     "unknown domain": ("domain.name=protien", ("no domain called 'protien'", "'protein'?")),
     "option of a domain": ("domain.gap=strip", ("domain.gap", "Did you mean 'gaps'?")),
     "value of a domain": ("domain.gaps=skip", ("domain.gaps is 'skip'", "refuse, strip, keep")),

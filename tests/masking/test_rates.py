@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from seqmlm.data.store import TokenStore
 from seqmlm.domain import Domain
 from seqmlm.encoding import Encoding
 from seqmlm.errors import ConfigError
-from seqmlm.masking.counts import MaskCounts
+from seqmlm.masking.counts import MaskCounts, add_counts
 from seqmlm.masking.policy import Masked, MaskingPolicy
 from seqmlm.masking.rate import RateSchedule
 from seqmlm.objectives.mlm import MaskedLanguageModelling
@@ -70,7 +71,7 @@ def test_the_objective_hides_what_the_schedule_says(words: Domain) -> None:
     ],
 )
 def test_faulty_schedules_are_refused(rate: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"rate|wrong type"):
+    with pytest.raises(ConfigError, match=r"rate(\.\w+)? = .*"):
         policy(rate=rate)
 
 
@@ -87,7 +88,7 @@ def test_predicted_tokens_are_a_share_of_the_hidden_ones(words: Domain) -> None:
         assert len(hidden) == 50
         assert len(masked.positions) == len(masked.groups) == 20
         assert set(masked.positions.tolist()) <= set(hidden.tolist())
-        assert masked.counts == MaskCounts(100, 50, 50, 0, 0, 20)
+        assert masked.counts == MaskCounts(100, 50, 50, 0, 0, 20, sequences=1)
 
 
 def test_whole_units_are_predicted(words: Domain) -> None:
@@ -166,6 +167,45 @@ def test_counts_of_older_checkpoints_can_be_read(words: Domain) -> None:
     """They do not have the tokens without a candidate."""
     old = {"maskable": 10, "selected": 2, "masked": 2, "replaced": 0, "kept": 0, "predicted": 2}
     assert MaskCounts(**old) + MaskCounts(10, 2, 0, 2, 0, 2, 1) == MaskCounts(20, 4, 2, 2, 0, 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        (MaskCounts(), None),
+        (MaskCounts(90, 9, 9, 0, 0, 9, sequences=10, without_target=5), None),
+        (
+            MaskCounts(90, 4, 4, 0, 0, 4, sequences=10, without_target=6),
+            r"predict in 60\.0% of 10 sequences \(90 maskable tokens, 4 selected\): raise",
+        ),
+        (MaskCounts(1234, sequences=8, without_target=8), r"1,234 .* the objective learns nothing"),
+        (MaskCounts(90, 9, 0, 0, 9, 0, sequences=8, without_target=8), "9 selected.*lexicon"),
+        (MaskCounts(sequences=8, without_target=8), r"100\.0% of 8 sequences \(0 maskable"),
+    ],
+    ids=["no policy", "half", "most", "none selected", "none predicted", "none maskable"],
+)
+def test_sequences_without_a_target_are_a_reason_to_warn(
+    counts: MaskCounts, message: str | None
+) -> None:
+    if message is None:
+        assert counts.warning() is None
+    else:
+        assert re.search(message, counts.warning() or "")
+
+
+def test_a_sequence_without_a_target_is_counted(words: Domain) -> None:
+    assert hide(words, policy(rate=1.0), "word").counts.without_target == 0
+    assert hide(words, policy(rate=1.0), ".").counts == MaskCounts(sequences=1, without_target=1)
+
+
+def test_counts_of_a_run_grow_by_those_of_a_step() -> None:
+    done = {"mlm": {"maskable": 10, "selected": 2}}
+    found = add_counts(done, {"mlm": MaskCounts(5, 1), "rtd": MaskCounts(7)})
+    assert {name: (each["maskable"], each["selected"]) for name, each in found.items()} == {
+        "mlm": (15, 3),
+        "rtd": (7, 0),
+    }
+    assert done == {"mlm": {"maskable": 10, "selected": 2}}
 
 
 def test_counts_add_up_and_describe_themselves() -> None:

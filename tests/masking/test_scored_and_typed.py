@@ -82,6 +82,30 @@ def test_surprising_units_are_chosen_more_often_the_larger_the_exponent(words: D
     assert signals[3] > 0.95 * np.sort(own)[-15:].mean()
 
 
+@pytest.mark.parametrize(
+    "exponent", [pytest.param(1.0, id="scores of 0"), pytest.param(1e300, id="equal scores")]
+)
+def test_equal_scores_are_chosen_in_random_order(
+    words: Domain, exponent: float, chi_square_p: ChiSquare
+) -> None:
+    """The leftmost units were always chosen; pairs seen too rarely all have a PMI of 0."""
+    if exponent == 1.0:
+        selector = ScoredSelector("pmi")
+        selector.fit(words, stored(words, "a"))
+    else:
+        selector = ScoredSelector(exponent=exponent)
+        selector.fit(words, stored(words, "abcdefgh"))
+    encoding = words.parse("a b c d e f g h")
+    costs = np.ones(8, np.int64)
+    drawn = [
+        selector.select(encoding, costs, 1, np.random.default_rng(seed)).positions[0]
+        for seed in range(2_000)
+    ]
+    places = np.flatnonzero(encoding.unit_ids >= 0)
+    observed = [drawn.count(place) for place in places]
+    assert chi_square_p(observed, np.full(8, 250)) > 1e-3
+
+
 def test_an_unfitted_selector_says_so(words: Domain) -> None:
     with pytest.raises(ConfigError, match=r"call Objective\.fit"):
         ScoredSelector().select(words.parse("a"), np.ones(1, np.int64), 1, np.random.default_rng(0))

@@ -93,6 +93,20 @@ def test_a_unit_without_candidates_gets_random_tokens_and_is_counted(
     assert len(np.unique(drawn)) == 26
 
 
+@pytest.mark.parametrize(
+    ("text", "level"),
+    [("ox " * 300, "WARNING"), ("ox " * 50 + "cat", "INFO")],
+    ids=["nothing covered", "3 %"],
+)
+def test_a_table_that_covers_less_than_1_percent_is_a_warning(
+    words: Domain, table: str, text: str, level: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored = np.array([words.vocabulary.id_of(letter) for letter in text], np.uint8)
+    with caplog.at_level(logging.INFO, "seqmlm"):
+        policy(table).fit(words, [stored])
+    assert [record.levelname for record in caplog.records] == [level]
+
+
 def test_the_mask_token_never_appears_and_shares_hold() -> None:
     domain = build_domain({"name": "protein"})
     chosen = policy("domain")

@@ -26,6 +26,7 @@ from seqmlm.objectives.pair import LabelledPair, PairObjective, sides
 from seqmlm.objectives.sop import SentenceOrderPrediction
 
 FOUND, MADE = 0, 1
+DOT, FIRST_LETTER = 6, 7
 
 Build = Callable[..., Corpus]
 Place = tuple[int, int]
@@ -186,6 +187,51 @@ def test_neither_length_nor_first_side_tells_whether_the_second_is_foreign(
         assert made is not None
         assert np.array_equal(found.first, made.first)
         assert len(found.second) == len(made.second)
+
+
+def starts_behind_dots(
+    domain: Domain, tokens: npt.NDArray[np.unsignedinteger[Any]]
+) -> npt.NDArray[np.bool_]:
+    return np.concatenate([[True], tokens[:-1] == DOT])
+
+
+@pytest.fixture
+def marked(
+    words: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[int], Corpus]:
+    """Records of 2 to 6 segments of 1 to 7 letters and a dot; each segment begins with an a."""
+
+    monkeypatch.setattr(type(words), "segment_starts", starts_behind_dots)
+
+    def make(max_length: int) -> Corpus:
+        generator = np.random.default_rng(1)
+        texts = [
+            "".join("a" + "b" * n + "." for n in generator.integers(0, 7, generator.integers(2, 7)))
+            for _ in range(200)
+        ]
+        records = [Record(f"r{i}", text, "test", i) for i, text in enumerate(texts, start=1)]
+        return Corpus(words, stored(words, records, tmp_path), np.arange(200), max_length)
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["nsp", "ncp"])
+@pytest.mark.parametrize("max_length", [64, 17], ids=["all fits", "cut"])
+def test_both_kinds_of_second_sides_begin_with_a_segment_and_end_alike(
+    marked: Callable[[int], Corpus], name: str, max_length: int
+) -> None:
+    """A second side that ends with a whole segment must not be a true one more often."""
+    corpus = marked(max_length)
+    made = pairs_of(OBJECTIVES[name](corpus.domain), corpus, 12_000)
+    assert {int(pair.second[0]) for pair in made} == {FIRST_LETTER}
+    ends_whole = np.array([pair.second[-1] == DOT for pair in made])
+    labels = np.array([pair.label for pair in made])
+    lengths = np.array([len(pair.second) for pair in made])
+    shares = [ends_whole[labels == label].mean() for label in (FOUND, MADE)]
+    error = np.sqrt(ends_whole.var() * sum(1 / (labels == label).sum() for label in (FOUND, MADE)))
+    assert ends_whole.mean() > 0.05, "the test sees both kinds of ends"
+    assert abs(shares[0] - shares[1]) < 3 * error
+    assert abs(np.corrcoef(lengths, labels)[0, 1]) < 3 / np.sqrt(len(made))
 
 
 LENGTHS = st.lists(st.integers(1, 9), min_size=2, max_size=8)

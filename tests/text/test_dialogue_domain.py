@@ -239,6 +239,53 @@ def test_a_line_break_at_the_end_asks_for_a_response() -> None:
     assert not encoding.segment_ids.any()
 
 
+def test_a_line_alone_is_to_be_answered() -> None:
+    """Failed before: it was taken for the response, to which nothing was left to add."""
+    domain = learned()
+    alone, asked = domain.parse("hi"), domain.parse("hi\n")
+    assert alone.response_start == asked.response_start == len(alone)
+    assert np.array_equal(alone.role_ids, asked.role_ids)
+    assert roles_of_turns(domain, alone) == [1]
+
+
+@pytest.mark.parametrize(
+    "written",
+    ['[{"speaker": "ann", "text": "hi"}, {"speaker": "bob", "text": "who"}]',
+     ' {"turns": [{"speaker": 1, "text": "hi"}, {"speaker": 2, "text": " who "}]}\n'],
+    ids=["list", "object"],
+)  # fmt: skip
+def test_typed_json_is_a_context_for_whoever_spoke_before(written: str) -> None:
+    domain = learned()
+    found, lines = domain.parse(written), domain.parse("hi\nwho\n")
+    assert np.array_equal(found.ids, lines.ids)
+    assert roles_of_turns(domain, found) == roles_of_turns(domain, lines) == [0, 1]
+    assert found.response_start == len(found)
+
+
+def test_somebody_new_responds_to_a_single_speaker() -> None:
+    domain = learned()
+    assert roles_of_turns(domain, domain.parse('[{"speaker": "ann", "text": "hi"}]')) == [1]
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ('{"turns": [{"speaker": "ann"', "not JSON"),
+        ('{"talk": []}', "there is no list of turns.*such a list as 'turns'"),
+        ('[{"text": "hi"}]', "turn without a speaker"),
+        ('[{"speaker": "ann", "text": ""}]', "the turn '' holds no token"),
+    ],
+    ids=["cut", "another field", "no speaker", "no text"],
+)
+def test_typed_json_of_another_kind_is_refused(written: str, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        learned().parse(written)
+
+
+def test_a_typed_text_that_begins_with_a_bracket_is_no_json() -> None:
+    assert roles_of_turns(learned(), learned().parse("[MASK] i\n{hi\n")) == [0, 1]
+
+
 def test_a_typed_dialogue_is_the_context_that_the_stored_one_has() -> None:
     domain = learned()
     whole = encoded(domain)

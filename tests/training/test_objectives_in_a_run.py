@@ -116,6 +116,32 @@ def test_the_rate_falls_over_the_run_and_what_was_hidden_is_recorded(
     assert f"mlm: {counts['selected'] / counts['maskable']:.2%} of" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ({"rate": 1e-9}, "objective mlm: nothing to predict in 100.0% of"),
+        ({"rate": 0.15}, None),
+    ],
+    ids=["nothing", "15 %"],
+)
+def test_a_run_that_trains_on_nothing_says_so_early_and_at_the_end(
+    configure: Configure,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    policy: dict[str, Any],
+    message: str | None,
+) -> None:
+    config = configure([{"name": "mlm", "policy": policy}], training={"log_every": 2})
+    with caplog.at_level(logging.INFO, "seqmlm"):
+        train(config, tmp_path / "run")
+    warnings = [r.getMessage() for r in caplog.records if "nothing to predict" in r.getMessage()]
+    if message is None:
+        assert not warnings
+    else:
+        assert len(warnings) == 2
+        assert all(message in warning for warning in warnings)
+
+
 def test_a_causal_run_is_evaluated_by_its_causal_loss(configure: Configure, tmp_path: Path) -> None:
     config = configure(
         [{"name": "clm"}],

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from pathspec import GitIgnoreSpec
+
+from seqmlm.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,19 @@ class IgnoreRules:
         return self.with_file(folder, folder / ".gitignore")
 
     def with_file(self, folder: Path, path: Path) -> IgnoreRules:
-        """Return the rules with those of a file, which hold below ``folder``."""
+        """Return the rules with those of a file, which hold below ``folder``.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
         if not path.is_file():
             return self
-        lines = path.read_bytes().decode(errors="surrogateescape").splitlines()
-        return IgnoreRules((*self.levels, (folder, GitIgnoreSpec.from_lines(lines))))
+        try:
+            lines = path.read_bytes().decode(errors="surrogateescape").splitlines()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+        patterns = GitIgnoreSpec.from_lines(filter(_is_pattern, lines))
+        return IgnoreRules((*self.levels, (folder, patterns)))
 
     def ignores(self, path: Path, *, is_folder: bool) -> bool:
         """Say whether git ignores a path; those inside an ignored folder are not asked about."""
@@ -54,3 +65,12 @@ class IgnoreRules:
             if include is not None:
                 return include
         return False
+
+
+def _is_pattern(line: str) -> bool:
+    """Whether a line can be read; to git, too, one that cannot be matches nothing."""
+    try:
+        GitIgnoreSpec.from_lines([line])
+    except (ValueError, re.error):
+        return False
+    return True

@@ -27,7 +27,7 @@ HashArray = npt.NDArray[np.uint64]
 def near_copy_groups(files: Iterable[npt.NDArray[np.integer[Any]]]) -> Int64Array:
     """Return a group number per file, int64 ``[files]``, equal for near copies.
 
-    Time and memory are linear in the tokens: about 2 million tokens a second, 800 bytes a file.
+    Time and memory are linear in the tokens: about a million tokens a second, 800 bytes a file.
 
     Args:
         files: token ids of each. Files shorter than :data:`RUN_TOKENS` are copies only if equal.

@@ -14,7 +14,7 @@ from seqmlm.data.text_source import STANDARD_INPUT, source_name
 from seqmlm.domain import Record
 from seqmlm.errors import ConfigError
 from seqmlm_domains.code.parser_process import ParserProcess, ParsingFailed
-from seqmlm_domains.code.repository import find_source_files
+from seqmlm_domains.code.repository import find_source_files, printable
 from seqmlm_domains.code.source_file import Unusable, read_source, source_text
 from seqmlm_domains.code.syntax import IdentifierArray
 
@@ -89,6 +89,7 @@ class CodeReader:
                     yield from self._standard_input(parser, report)
                     continue
                 for file in find_source_files([source], report):
+                    place = printable(file.path)
                     try:
                         text = read_source(
                             file.path,
@@ -97,10 +98,10 @@ class CodeReader:
                         )
                         identifiers = parser.parse(text, file.language)
                     except (Unusable, ParsingFailed) as error:
-                        _drop(error, str(file.path), report)
+                        _drop(error, place, report)
                         continue
                     yield from self._records(
-                        text, identifiers, name=file.name, source=str(file.path), report=report
+                        text, identifiers, name=file.name, source=place, report=report
                     )
 
     def _standard_input(self, parser: ParserProcess, report: ReadReport) -> Iterator[Record]:
@@ -169,6 +170,6 @@ def file_of(record_name: str) -> str:
 def _drop(error: Unusable | ParsingFailed, place: str, report: ReadReport) -> None:
     report.read += 1
     if isinstance(error, Unusable):
-        report.drop(error.reason, error.place)
+        report.drop(error.reason, printable(error.place))
     else:
         report.drop(str(error), place)

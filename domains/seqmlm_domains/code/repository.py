@@ -21,6 +21,7 @@ class SourceFile:
     Args:
         path: where it is.
         name: its path inside the folder that was asked for, with ``/``; else the file name.
+            Bytes that are no UTF-8 are U+FFFD in it.
         language: a key of :data:`~seqmlm_domains.code.languages.LANGUAGES`.
     """
 
@@ -64,10 +65,10 @@ def _named(path: Path, name: str) -> SourceFile:
     language = language_of(path.name)
     if language is None:
         raise DataError(
-            f"{path}: {path.suffix or 'no suffix'!r} is the suffix of no language that is known "
+            f"{path}: {path.suffix!r} is the suffix of no language that is known "
             f"here. Known: {', '.join(sorted(SUFFIXES))}."
         )
-    return SourceFile(path, name, language.name)
+    return SourceFile(path, printable(name), language.name)
 
 
 def _files_in_folder(root: Path, report: ReadReport) -> Iterator[SourceFile]:
@@ -93,10 +94,11 @@ def _files_in_folder(root: Path, report: ReadReport) -> Iterator[SourceFile]:
                 continue
             language = language_of(name)
             if language is None:
-                report.note("file without the suffix of a language skipped", str(path))
+                report.note("file without the suffix of a language skipped", printable(path))
                 continue
             found = True
-            yield SourceFile(path, path.relative_to(root).as_posix(), language.name)
+            relative = path.relative_to(root).as_posix()
+            yield SourceFile(path, printable(relative), language.name)
     if not found:
         raise DataError(
             f"{root}: no source file in the folder, or git ignores all of them; looked for "
@@ -114,5 +116,10 @@ def _passed_over(path: Path, rules: IgnoreRules, report: ReadReport, *, is_folde
         reason = f"{noun} that git ignores skipped"
     else:
         return False
-    report.note(reason, str(path))
+    report.note(reason, printable(path))
     return True
+
+
+def printable(path: str | Path) -> str:
+    """Return a path as text that can be written as UTF-8, which names on disk need not be."""
+    return os.fsencode(path).decode(errors="replace")

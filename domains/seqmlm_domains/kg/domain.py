@@ -66,6 +66,8 @@ class KnowledgeGraphDomain(Domain):
     name: ClassVar[str] = "kg"
     summary: ClassVar[str] = "Knowledge graphs from TSV, CSV, N-Triples or RDF, for link prediction"
     learns_vocabulary: ClassVar[bool] = True
+    num_segments: ClassVar[int] = len(Part)
+    why_indivisible: ClassVar[str] = "a triple is a triple only as a whole"
     selection_measure: ClassVar[str] = "mrr"
     token_dtype = np.uint32
 

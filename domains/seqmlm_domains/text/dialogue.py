@@ -20,6 +20,7 @@ from seqmlm_domains.text.dialogue_reader import (
     DialogueFormat,
     DialogueReader,
     Turn,
+    json_turns,
     turns_of,
 )
 from seqmlm_domains.text.domain import SAMPLES, TextDomain
@@ -28,6 +29,9 @@ from seqmlm_domains.text.training import ChineseUnits, TokenizerKind, train_toke
 
 RESPONDER = 0
 """Role of whoever speaks the response."""
+
+UNKNOWN_SPEAKER = -1
+"""Stands for the number of a speaker."""
 
 
 class DialogueDomain(TextDomain):
@@ -58,6 +62,7 @@ class DialogueDomain(TextDomain):
         ConfigError: an option is outside what is allowed.
     """
 
+    num_segments: ClassVar[int] = 2
     summary: ClassVar[str] = "Dialogues in JSON Lines or scripts of plays: who says what to whom"
     what_is_cut: ClassVar[str] = "the oldest turns before a response are left out"
     special_tokens_per_sequence = 1  # [CLS]: the ends of turns are stored
@@ -254,18 +259,27 @@ class DialogueDomain(TextDomain):
         """Encode a typed dialogue: each line is a turn, two speakers take turns.
 
         The last line is the response, or its beginning. A line break at the end says that the
-        response is still to be made.
+        response is still to be made, as it is to a line that stands alone.
+
+        A dialogue of JSON Lines, or its list of turns alone, is a context too: whoever spoke last
+        before the last speaker responds, or somebody new.
 
         Raises:
-            DataError: nothing is left to encode, or the text is not valid Unicode.
+            DataError: nothing is left to encode, the text is not valid Unicode, or is JSON of
+                another kind.
         """
+        spoken = json_turns(text, turns_field=self._dialogue_reader.turns_field)
+        if spoken is not None:
+            last = spoken[-1][0]
+            others = (speaker for speaker, _ in reversed(spoken) if speaker != last)
+            return self.parse_dialogue(spoken, responder=next(others, ""))
         lines, starts, position = list[str](), list[int](), 0
         for line in text.split("\n"):
             if line.strip():
                 lines.append(line)
                 starts.append(position)
             position += len(line) + 1
-        context_turns = len(lines) - (not text.endswith("\n"))
+        context_turns = len(lines) - (len(lines) > 1 and not text.endswith("\n"))
         speakers = [str((context_turns - number) % 2) for number in range(len(lines))]
         turns = list(zip(speakers, lines, strict=True))
         return self._typed(turns, responder="0", context_turns=context_turns, starts=starts)
@@ -296,10 +310,15 @@ class DialogueDomain(TextDomain):
     def _turns(
         self, tokens: npt.NDArray[np.unsignedinteger[Any]]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """One past the end of every stored turn, and the number of its speaker."""
+        """One past the end of every stored turn, and the number of its speaker.
+
+        Of a turn that a side of a pair cuts, the speaker is unknown.
+        """
         speakers = super().token_ids(tokens).astype(np.int64) - self._first_turn_end
-        at = np.flatnonzero(speakers >= 0)
-        return at + 1, speakers[at]
+        is_end = speakers >= 0
+        is_end[-1:] = True
+        at = np.flatnonzero(is_end)
+        return at + 1, np.maximum(speakers[at], UNKNOWN_SPEAKER)
 
     def _typed(
         self,

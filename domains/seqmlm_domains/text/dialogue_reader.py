@@ -23,6 +23,8 @@ Turn = tuple[str, str]
 PLAY_SPEAKER: Final = r"([^:]{1,60}):"
 """A line that holds a name and a colon alone, as in the plays of Shakespeare."""
 
+_JSON_BEGINNING: Final = re.compile(r'\s*(\[\s*)?\{\s*"')
+
 FEWEST_TURNS: Final = 2
 MOST_SPEAKERS: Final = 256
 """In one record."""
@@ -168,6 +170,35 @@ class DialogueReader:
 def turns_of(content: str) -> list[Turn]:
     """Return the turns of a record that :meth:`DialogueReader.read` yielded."""
     return [(speaker, text) for speaker, text in json.loads(content)]
+
+
+def json_turns(text: str, *, turns_field: str) -> list[Turn] | None:
+    """Return the turns of a typed text that looks like JSON; None for any other.
+
+    Args:
+        text: an object with a list of turns, or that list: objects with ``speaker`` and ``text``.
+        turns_field: name of the list.
+
+    Raises:
+        DataError: it looks like JSON, and is not like that.
+    """
+    if not _JSON_BEGINNING.match(text):
+        return None
+    needed = (
+        f"A dialogue in JSON is a list of objects with 'speaker' and 'text', or an object with "
+        f"such a list as {turns_field!r}; otherwise type a turn a line."
+    )
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"input: not JSON ({error}). {needed}") from error
+    turns = content.get(turns_field) if isinstance(content, dict) else content
+    if not isinstance(turns, list) or not turns:
+        raise DataError(f"input: there is no list of turns. {needed}")
+    try:
+        return [_checked_turn(turn) for turn in turns]
+    except _UnusableDialogueError as error:
+        raise DataError(f"input: {error}. {needed}") from error
 
 
 def _part_name(name: str, part: int) -> str:

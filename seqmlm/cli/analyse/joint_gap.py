@@ -45,7 +45,6 @@ def run(
     from seqmlm.analysis.run import open_run
 
     opened = open_run(run, device=device, backend=backend)
-    opened.require_masks("the comparison of joint and independent prediction")
     report = analyse_joint_gap(
         opened,
         opened.corpus(data or []),

@@ -38,6 +38,7 @@ from seqmlm.data.report import ReadReport
 from seqmlm.domain import Record
 from seqmlm.errors import ConfigError, DataError, suggestion
 from seqmlm.model.model import Model
+from seqmlm.objectives.trained import require_masks
 from seqmlm.training.distributed import choose_device
 from seqmlm_domains.protein.domain import ProteinDomain
 from seqmlm_domains.protein.tokenizer import RESIDUE_RANGE, VOCABULARY
@@ -162,13 +163,7 @@ class VariantScorer:
             raise ConfigError(
                 f"This model is of domain {model.domain.name!r}: variants need one of 'protein'."
             )
-        model.require_token_head()
-        objectives = model.trained_objectives
-        if objectives and all(each.causal_direction is not None for each in objectives):
-            raise ConfigError(
-                "This model was trained causally: variants need one that fills in masks, such as "
-                "one trained with objective 'mlm'."
-            )
+        require_masks(model.trained_objectives, "Scoring variants")
         longest = model.encoder.config.longest_sequence
         if max_length is None:
             max_length = min(LONGEST_WITHOUT_RUN, longest or LONGEST_WITHOUT_RUN)
