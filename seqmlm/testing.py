@@ -63,6 +63,7 @@ def check_domain(domain: Domain, texts: Sequence[str], *, folder: Path | None = 
     for text, tokens in zip(texts, parts, strict=True):
         encoding = _assemble(domain, tokens)
         _check_encoding(domain, encoding)
+        assert encoding.segment_ids.max() < domain.num_segments, "a segment is beyond num_segments"
         stored = domain.token_ids(tokens)
         assert len(stored) == len(tokens), "token_ids must give one id per stored token"
         assert np.isin(stored, encoding.ids).all(), "token_ids and assemble disagree"

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from seqmlm.data.text_source import open_text, source_name
-from seqmlm.errors import DataError
+from seqmlm.errors import ConfigError, DataError
+from seqmlm.finetuning.records import read_table
 
 DOCUMENT_MARKS = ("-DOCSTART-", "# newdoc")
 """Beginnings of lines that open a document, of CoNLL-2003 and of Universal Dependencies."""
 
 JSON_SUFFIXES = (".jsonl", ".ndjson")
+CSV_SUFFIX = ".csv"
+
+FORMATS = (
+    "Read are JSON Lines (.jsonl, .ndjson) and CSV (.csv) with text and label, for whole texts; "
+    "and, of any other ending, lines of a word and its label."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,8 @@ def read_labelled_texts(path: str | Path) -> list[LabelledText]:
     """Read a file of labels, plain or gzip-compressed.
 
     JSON Lines (``.jsonl``, ``.ndjson``): objects with ``text`` and ``label``, and perhaps
-    ``document``; without, each text is a document. Any other suffix: a word and its label per
+    ``document``; without, each text is a document. CSV (``.csv``): the same as columns. Any other
+    suffix: a word and its label per
     line, the first and the last column, apart by a tab or blanks; an empty line ends a text; a
     line that begins with ``-DOCSTART-`` or ``# newdoc`` begins a document, other lines that begin
     with ``# `` are comments. Without such marks each text is a document.
@@ -48,12 +58,53 @@ def read_labelled_texts(path: str | Path) -> list[LabelledText]:
     """
     place = source_name(path)
     stem = str(path).removesuffix(".gz")
+    if stem.endswith(CSV_SUFFIX):
+        return _csv_texts(path)
     with open_text(path) as lines:
         read = _json_texts if stem.endswith(JSON_SUFFIXES) else _column_texts
         texts = list(read(lines, place))
     if not texts:
         raise DataError(f"{place}: no labelled text in it.")
     return texts
+
+
+def bounded(texts: Sequence[LabelledText], max_words: int, *, seed: int) -> list[LabelledText]:
+    """Return texts of at most so many words together, drawn at random, in their own order.
+
+    Raises:
+        ConfigError: ``max_words`` is below 2.
+        DataError: the text drawn first has more words.
+    """
+    if max_words < 2:
+        raise ConfigError(f"max words = {max_words}: must be at least 2.")
+    order = np.random.default_rng(seed).permutation(len(texts))
+    ends = np.cumsum([len(texts[index].words) for index in order.tolist()])
+    chosen = order[: np.searchsorted(ends, max_words, side="right")]
+    if not len(chosen):
+        raise DataError(
+            f"{texts[order[0]].place}: {ends[0]:,} words in one text, but max words = "
+            f"{max_words:,}. Take more words, or part the texts by empty lines."
+        )
+    return [texts[index] for index in np.sort(chosen).tolist()]
+
+
+def _csv_texts(path: str | Path) -> list[LabelledText]:
+    records = read_table(path, {})
+    present = records[0].fields
+    if not {"text", "label"} <= present.keys():
+        raise DataError(
+            f"{path}: the columns are {', '.join(present)}; 'text' and 'label' are needed. "
+            f"{FORMATS}"
+        )
+    return [
+        LabelledText(
+            (record.text("text"),),
+            (record.text("label"),),
+            record.text("document") if "document" in present else str(record.number),
+            record.place,
+        )
+        for record in records
+    ]
 
 
 def _json_texts(lines: Iterable[str], place: str) -> Iterator[LabelledText]:
@@ -97,7 +148,7 @@ def _column_texts(lines: Iterable[str], place: str) -> Iterator[LabelledText]:
         if len(columns) < 2 or not columns[0] or not columns[-1]:
             raise DataError(
                 f"{place}, line {number}: {line.rstrip()!r}: a word and its label are needed, "
-                "apart by a tab or a blank."
+                f"apart by a tab or a blank. {FORMATS}"
             )
         start = start if words else number
         words.append(columns[0])

@@ -18,7 +18,16 @@ _CMRC_PUNCTUATION = frozenset(
 )
 """Of the official script, which also lists a pair of dots that no single character equals."""
 
-_CMRC_SEGMENT = re.compile(r"[\u4e00-\u9fa5]|[^\W\u4e00-\u9fa5]+|[^\w\s]")
+_CHINESE = "\u4e00-\u9fa5"
+_APART = r";@#$%&?!()\[\]{}<>\""
+_CMRC_SEGMENT = re.compile(
+    # Letters, digits and other signs are one word, with a comma before a digit and a full stop
+    # before anything: 1,200 and 3.5 and u.s are words. At the end of a word both stand alone.
+    rf"[{_CHINESE}]|\.{{2,}}"
+    rf"|(?:[^\s{_CHINESE}{_APART},.]|,(?=\d)|\.(?=[^\s{_CHINESE}{_APART},.]))+"
+    r"|\S"
+)
+"""A Chinese character, a word, or a sign that NLTK sets apart."""
 
 
 def answer_scores(
@@ -30,7 +39,8 @@ def answer_scores(
     words as multisets; the empty answer agrees with itself alone. ``cmrc2018`` (arXiv 1810.07366):
     without case and the script's punctuation; F1 from the longest common run of segments, a
     segment being a Chinese character or another word. The official script finds those other words
-    with NLTK, this one by runs of letters and digits.
+    with NLTK, this one by NLTK's rules for signs and numbers; NLTK also parts contractions
+    (``it's``), here one word.
 
     Args:
         prediction: empty for "there is no answer".

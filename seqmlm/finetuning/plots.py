@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,13 @@ logger = logging.getLogger("seqmlm")
 
 LABELS_WITH_NUMBERS = 20
 """Largest confusion matrix whose cells carry their counts."""
+
+
+LONGEST_LABEL = 18
+"""Characters of a label in a confusion matrix; of longer ones the middle is left out."""
+
+CORRELATIONS = ("pearson", "spearman")
+"""Metrics in [-1, 1]; all others that an epoch is chosen by are in [0, 1]."""
 
 
 def draw_confusion(table: IndexArray, labels: Sequence[str], path: Path) -> list[Path]:
@@ -35,17 +43,18 @@ def draw_confusion(table: IndexArray, labels: Sequence[str], path: Path) -> list
     from matplotlib.figure import Figure
 
     count = len(labels)
+    shown = _shortened(labels)
     cell_inches = 0.55 if count <= LABELS_WITH_NUMBERS else 0.17
-    longest = max(map(len, labels))
-    text_size = 9 if count <= LABELS_WITH_NUMBERS else 6
+    longest = max(map(len, shown))
+    text_size = 8 if count <= LABELS_WITH_NUMBERS else 6
     margin = 0.6 + longest * text_size * 0.6 / 72
     side = max(count * cell_inches, 2.5)
     figure = Figure(figsize=(side + margin + 1.0, side + margin), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(count), labels, rotation=90, fontsize=text_size)
-    axes.set_yticks(range(count), labels, fontsize=text_size)
+    axes.set_xticks(range(count), shown, rotation=90, fontsize=text_size)
+    axes.set_yticks(range(count), shown, fontsize=text_size)
     axes.set(xlabel="predicted", ylabel="true")
     axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(count + 1) - 0.5, minor=True)
@@ -118,25 +127,49 @@ def draw_learning_curve(
     losses.plot(
         *_columns(validation, "loss"), color="#c44e52", marker="o", markersize=3, label="validation"
     )
-    losses.set(xlabel="step", ylabel="loss", ylim=(0, None))
+    highest = max((line["loss"] or 0.0 for line in [*train, *validation]), default=0.0)
+    losses.set(xlabel="step", ylabel="loss", ylim=(0, 1.05 * highest or None))
     losses.legend(frameon=False, fontsize=8)
     _tidy(losses)
     measured = [line for line in validation if line.get(selection) is not None]
     if measured:
         axes = figure.add_subplot(1, 2, 2)
-        axes.plot(*_columns(measured, selection), color="#c44e52", marker="o", markersize=3)
+        axes.plot(
+            *_columns(measured, selection), color="#c44e52", marker="o", markersize=3, clip_on=False
+        )
         chosen = [line for line in measured if line["epoch"] == best_epoch]
         axes.plot(
             *_columns(chosen, selection), marker="o", markersize=9, markerfacecolor="none",
-            color="black", linestyle="none", label=f"chosen: epoch {best_epoch}",
+            color="black", linestyle="none", label=f"chosen: epoch {best_epoch}", clip_on=False,
         )  # fmt: skip
         for name, value in bars.items():
             axes.axhline(value, color="#555555", linestyle="--", linewidth=1, label=name)
-        axes.set(xlabel="step", ylabel=f"validation {selection}")
+        lowest = -1.0 if selection in CORRELATIONS else 0.0
+        bottom, top = axes.get_ylim()
+        if len(measured) == 1:
+            bottom, top = 0.0, 1.0  # around a point matplotlib shows next to nothing
+            bottom = lowest if measured[0][selection] < 0 else bottom
+        axes.set(
+            xlabel="step", ylabel=f"validation {selection}",
+            ylim=(max(bottom, lowest), min(top, 1.0)),
+        )  # fmt: skip
         axes.legend(frameon=False, fontsize=8)
         _tidy(axes)
     figure.savefig(path)
     return [path]
+
+
+def _shortened(labels: Sequence[str]) -> list[str]:
+    """Labels without the middle of long ones; whole where two would look the same."""
+    half = (LONGEST_LABEL - 1) // 2
+    short = [
+        label
+        if len(label) <= LONGEST_LABEL
+        else f"{label[: LONGEST_LABEL - half - 1]}…{label[-half:]}"
+        for label in labels
+    ]
+    counts = Counter(short)
+    return [cut if counts[cut] == 1 else label for cut, label in zip(short, labels, strict=True)]
 
 
 def _columns(lines: Sequence[Mapping[str, Any]], key: str) -> tuple[list[Any], list[Any]]:

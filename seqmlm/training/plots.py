@@ -122,9 +122,7 @@ def _finish(axes: Axes, label: str) -> None:
     axes.set(xlabel="step", ylabel=label)
     if axes.get_legend_handles_labels()[0]:
         # Above the axes, where no line can run through it.
-        axes.legend(
-            loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=8
-        )
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=8)
 
 
 def _column(lines: list[dict[str, Any]], key: str) -> list[Any]:

@@ -79,6 +79,9 @@ def test_probe_of_residue_labels(analyse: Analyse, trained: Path, tmp_path: Path
     _, content, pictures = analyse("probe", trained, labels, "--joined-by", "")
     assert pictures == {"probe.png"}
     assert content["labels"] == {"N": 28, "C": 12}
+    printed, content, _ = analyse("probe", trained, labels, "--joined-by", "", "--max-words", 25)
+    assert "20 of 40 labelled words were used (--max-words 25)" in printed
+    assert (content["labelled_words"], content["labelled_words_used"]) == (40, 20)
     assert [scores["layer"] for scores in content["layers"]] == [0, 1, 2]
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from seqmlm.analysis.labels import LabelledText, read_labelled_texts
-from seqmlm.errors import DataError
+from seqmlm.analysis.labels import LabelledText, bounded, read_labelled_texts
+from seqmlm.errors import ConfigError, DataError
 
 
 def written(folder: Path, name: str, content: str) -> Path:
@@ -37,6 +37,31 @@ def test_columns_give_a_label_per_word(tmp_path: Path) -> None:
     assert first.place == f"{path}, line 2"
 
 
+def test_csv_gives_a_label_per_text(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.csv", 'label,text,extra\nA,"x, y",1\n2,z,1\n')
+    assert read_labelled_texts(path) == [
+        LabelledText(("x, y",), ("A",), "1", f"{path}, line 2"),
+        LabelledText(("z",), ("2",), "2", f"{path}, line 3"),
+    ]
+    path = written(tmp_path, "b.csv", "text,label,document\nx,A,d\n")
+    assert [text.document for text in read_labelled_texts(path)] == ["d"]
+
+
+def test_whole_texts_are_drawn_until_the_words_are_enough(tmp_path: Path) -> None:
+    texts = [LabelledText(("w",) * size, ("A",) * size, "d", str(size)) for size in (3, 1, 2, 4)]
+    for seed in range(20):
+        drawn = bounded(texts, 6, seed=seed)
+        assert 3 <= sum(len(text.words) for text in drawn) <= 6
+        assert drawn == [text for text in texts if text in drawn], "in their own order"
+        assert drawn == bounded(texts, 6, seed=seed)
+    assert bounded(texts, 10, seed=0) == texts
+    assert len({str(bounded(texts, 6, seed=seed)) for seed in range(20)}) > 1
+    with pytest.raises(DataError, match="4 words in one text, but max words = 2"):
+        bounded(texts[3:], 2, seed=0)
+    with pytest.raises(ConfigError, match="max words = 1: must be at least 2"):
+        bounded(texts, 1, seed=0)
+
+
 @pytest.mark.parametrize("mark", ["-DOCSTART- -X- O", "# newdoc id = 7"], ids=["CoNLL", "UD"])
 def test_marks_keep_the_texts_of_a_document_together(tmp_path: Path, mark: str) -> None:
     path = written(tmp_path, "a.txt", f"{mark}\n\na X\n\nb Y\n\n{mark}\nc X\n")
@@ -51,8 +76,12 @@ def test_marks_keep_the_texts_of_a_document_together(tmp_path: Path, mark: str) 
         ("a.jsonl", "{\n", "line 1: not JSON"),
         ("a.tsv", "a\tX\nb\n", "line 2: 'b': a word and its label are needed"),
         ("a.tsv", "# nothing\n\n", "no labelled text in it"),
+        ("a.csv", "text,topic\nx,A\n", "columns are text, topic; .*Read are JSON Lines"),
+        ("a.csv", "text,label\nx\n", "line 2: 1 fields, but the header has 2"),
+        ("a.txt", "word\n", "Read are JSON Lines .* and CSV"),
     ],
-    ids=["no label", "no object", "no JSON", "one column", "empty"],
+    ids=["no label", "no object", "no JSON", "one column", "empty", "CSV without label",
+         "CSV cut", "formats"],
 )  # fmt: skip
 def test_faults_are_named_with_their_line(
     tmp_path: Path, name: str, content: str, says: str

@@ -18,13 +18,14 @@ from seqmlm.objectives.rows import TrainedObjective
 
 Run = Callable[..., tuple[int, str, str]]
 
+CLM = TrainedObjective("clm", "left_to_right", "causal")
 MASKED = ["MKT<mask><mask>IAK", "<mask>Q"]
 
 
 @pytest.fixture(scope="module")
 def folder(build_model: Callable[..., Model], tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = build_model(build_domain({"name": "protein"}))
-    model.trained_objectives = (TrainedObjective("clm", "left_to_right", "causal"),)
+    model.trained_objectives = (CLM, TrainedObjective("mlm", None, None))
     path = tmp_path_factory.mktemp("models") / "protein"
     model.save(path)
     return path

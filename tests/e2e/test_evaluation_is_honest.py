@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,16 @@ def test_margin_and_standard_error_are_those_of_the_paired_sequence_sums() -> No
     residuals = np.array([2 - 2 * 0.625, 0.5 - 0.625, 0 - 0.625])
     error = np.sqrt((residuals**2).sum() * 3 / 2) / 4
     assert report.margin == pytest.approx((0.625, error))
+
+
+@pytest.mark.parametrize(("bar", "side"), [(2.5, "0.500 nats below"), (1.5, "0.500 nats above")])
+def test_the_error_of_a_single_sequence_is_unknown(bar: float, side: str) -> None:
+    report = report_of([[2.0, 2.0]], [[bar, bar]])
+    assert math.isnan(report.margin[1])
+    assert side in report.verdict
+    assert "unknown standard error" in report.verdict
+    assert "±" not in report.verdict
+    assert report.to_json()["margin"] == {"nats": bar - 2.0, "standard_error": None}
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,15 @@ def test_squad_scores(prediction: str, references: list[str], exact: float, f1: 
         # The longest common run counts, not all common characters: 三国 and 志 are parted.
         pytest.param("三国大志", ["三国志"], 0, 2 * 2 / 7, id="only-the-longest-run"),
         pytest.param("2008 年", ["2008年"], 0, 1, id="a-number-is-one-segment"),
+        # Words of other scripts count whole, with the signs that NLTK leaves inside.
+        pytest.param("3.5", ["3.6"], 0, 0, id="decimals-are-whole"),
+        pytest.param("1,200", ["1,300"], 0, 0, id="thousands-are-whole"),
+        pytest.param("1,200人", ["1,200"], 0, 2 * 1 / 3, id="a-number-and-a-character"),
+        pytest.param("约3.5%", ["3.5%。"], 0, 2 * 2 / 5, id="a-percent-sign-stands-apart"),
+        pytest.param("Windows XP.", ["windows xp"], 0, 2 * 2 / 5, id="a-full-stop-at-the-end"),
+        pytest.param("u.s.a", ["u.s.b"], 0, 0, id="abbreviations-are-whole"),
+        pytest.param("a,b", ["a"], 0, 2 * 1 / 4, id="a-comma-parts-letters"),
+        pytest.param("jpop", ["jrock"], 0, 0, id="latin-words-are-whole"),
         pytest.param("北京", ["上海", "北京"], 1, 1, id="best-of-the-references"),
         pytest.param("北京", ["上海"], 0, 0, id="nothing-in-common"),
     ],

@@ -222,7 +222,7 @@ def test_both_kinds_of_second_sides_begin_with_a_segment_and_end_alike(
 ) -> None:
     """A second side that ends with a whole segment must not be a true one more often."""
     corpus = marked(max_length)
-    made = pairs_of(OBJECTIVES[name](corpus.domain), corpus, 12_000)
+    made = pairs_of(OBJECTIVES[name](corpus.domain), corpus, 6_000)
     assert {int(pair.second[0]) for pair in made} == {FIRST_LETTER}
     ends_whole = np.array([pair.second[-1] == DOT for pair in made])
     labels = np.array([pair.label for pair in made])

@@ -32,6 +32,13 @@ def test_antlm_gives_the_exact_objective_of_every_epoch() -> None:
     assert schedule.loss_shares == [1, 1]
 
 
+@pytest.mark.parametrize(("epochs", "idle"), [(1, [1]), (4, [1]), (5, []), (99, [])])
+def test_an_objective_is_idle_until_its_first_block(epochs: int, idle: list[int]) -> None:
+    assert list(build("alternate", blocks="4clm,16mlm").never_active(epochs)) == idle
+    assert not build("mixture").never_active(epochs)
+    assert not build("together").never_active(epochs)
+
+
 def test_a_mixture_draws_one_objective_per_sample_by_its_share(
     chi_square_p: Callable[[npt.ArrayLike, npt.ArrayLike], float],
 ) -> None:

@@ -17,8 +17,10 @@ from seqmlm.config import RunConfig, validate
 from seqmlm.data.packing import PackedBatch
 from seqmlm.errors import ConfigError
 from seqmlm.evaluation.run import evaluate_run
+from seqmlm.registry import DOMAINS
 from seqmlm.training.distributed import processes
 from seqmlm.training.loop import train
+from seqmlm.training.rehearsal import rehearse
 from seqmlm.training.workload import Workload, prepare_workload
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
@@ -215,3 +217,56 @@ def test_two_objectives_of_one_name_need_labels(configure: Configure) -> None:
 def test_other_objectives_train(configure: Configure, tmp_path: Path, name: str) -> None:
     train(configure([{"name": name}], training={"steps": 3}), tmp_path / "run")
     assert len(lines_of(tmp_path / "run", "train")) == 3
+
+
+def test_the_mean_loss_of_each_objective_is_recorded(configure: Configure, tmp_path: Path) -> None:
+    config = configure([{"name": "clm", "weight": 2.0}, {"name": "mlm"}])
+    train(config, tmp_path / "run")
+    for line in lines_of(tmp_path / "run", "train"):
+        losses = line["losses"]
+        assert line["loss"] == pytest.approx(2 * losses["clm"] + losses["mlm"])
+
+
+def test_a_run_of_one_objective_records_one_loss(configure: Configure, tmp_path: Path) -> None:
+    train(configure([{"name": "mlm"}]), tmp_path / "run")
+    assert all("losses" not in line for line in lines_of(tmp_path / "run", "train"))
+
+
+@pytest.mark.parametrize(("steps", "is_idle"), [(5, True), (400, False)])
+def test_an_objective_that_is_never_reached_is_named_before_training(
+    configure: Configure, steps: int, is_idle: bool
+) -> None:
+    schedule = {"kind": "alternate", "blocks": "9clm,1mlm"}
+    config = configure(
+        [{"name": "clm"}, {"name": "mlm"}], schedule=schedule, training={"steps": steps}
+    )
+    found = [line for line in rehearse(config) if "mlm will never be trained" in line]
+    assert bool(found) == is_idle
+    if found:
+        assert "training.steps = 5 ends in epoch 2, at about 4" in found[0]
+
+
+@pytest.mark.parametrize("segments", [0, 1, 2, 3])
+def test_a_table_of_too_few_segments_is_refused(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, segments: int
+) -> None:
+    model = {"layers": 1, "hidden_size": 16, "heads": 2, "segments": segments}
+    config = configure([{"name": "mlm"}], model=model)
+    monkeypatch.setattr(DOMAINS.load("music"), "num_segments", 3)
+    with processes("cpu") as group:
+        if segments != 2:
+            assert prepare_workload(config, group).model.encoder.config.segments == segments
+            return
+        with pytest.raises(ConfigError, match=r"segments = 2, but domain 'music' numbers 3"):
+            prepare_workload(config, group)
+
+
+def test_a_pair_objective_is_refused_where_records_cannot_be_parted(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure([{"name": "sop"}])
+    monkeypatch.setattr(DOMAINS.load("music"), "why_indivisible", "a melody is one breath")
+    with pytest.raises(
+        ConfigError, match=r"objective 'sop' does not fit domain 'music': .* one breath"
+    ):
+        rehearse(config)

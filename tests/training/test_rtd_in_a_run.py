@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from seqmlm.cli import app
 from seqmlm.config import RunConfig, validate
 from seqmlm.config import configure as configuration
-from seqmlm.errors import ConfigError
+from seqmlm.errors import ConfigError, RunFolderError
 from seqmlm.evaluation.run import evaluate_run
 from seqmlm.finetuning import configure_finetuning, finetune
 from seqmlm.model.model import Model
@@ -81,6 +83,14 @@ def test_a_run_of_rtd_alone_is_judged_by_detection_and_not_by_tokens(
     assert validation_losses(folder)[-1] == pytest.approx(found["loss"])
     with pytest.raises(ConfigError, match="rtd predicts no tokens"):
         evaluate_run(folder, data=[], device="cpu", backend="auto", tokens_per_batch=500)
+    command = ["-q", "evaluate", str(folder)]
+    shown = CliRunner().invoke(app, command, catch_exceptions=False).stdout
+    assert "Recorded at the end of training" in shown
+    assert f"{found['auc']:.3f}" in shown
+    content = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    assert content == {"recorded_at_the_end_of_training": evaluation_of(folder)}
+    (folder / "evaluation.json").unlink()
+    assert isinstance(CliRunner().invoke(app, command).exception, RunFolderError)
 
 
 def test_beside_mlm_the_tokens_are_evaluated_as_ever(configure: Configure, tmp_path: Path) -> None:

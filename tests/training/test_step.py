@@ -132,6 +132,11 @@ def test_the_gradient_is_that_of_the_weighted_mean_losses(
     made = stepper(model, objectives, weights=torch.tensor([2.0, 0.25]))
     result = made.step(micro_batches(rows, 3), learning_rate=0.0)
     assert result.loss == pytest.approx(float(mean.detach()), rel=1e-6)
+    means = {
+        each.name: float(part.total.detach() / part.count)
+        for each, part in zip(objectives, sums, strict=True)
+    }
+    assert result.losses == pytest.approx(means, rel=1e-6)
     norm = math.sqrt(sum(float(gradient.square().sum()) for gradient in expected.values()))
     assert result.gradient_norm == pytest.approx(norm, rel=1e-5)
     for name, gradient in gradients(model).items():
@@ -193,6 +198,45 @@ def test_a_step_without_any_target_changes_no_loss(words: Domain, build_model: M
     assert (result.loss, result.gradient_norm, result.tokens) == (0.0, 0.0, 12)
 
 
+def test_only_terms_with_targets_have_a_loss_of_their_own(
+    words: Domain, build_model: Models
+) -> None:
+    objectives = [MaskedLanguageModelling(words, {"rate": 0.4}), Second(words)]
+    batches = micro_batches(rows_of(words, objectives[:1]), 1)
+    both = stepper(build_model(words), objectives).step(batches, learning_rate=0.0)
+    assert both.losses == {"mlm": pytest.approx(both.loss)}
+    alone = stepper(build_model(words), objectives[:1]).step(batches, learning_rate=0.0)
+    assert not alone.losses
+
+
+class Undirected(MaskedLanguageModelling):
+    """Stands for an objective that predicts no tokens."""
+
+    predicts_tokens = False
+
+
+@pytest.mark.parametrize(
+    ("classes", "weights", "label"),
+    [
+        ([MaskedLanguageModelling], [1.0], "loss, nats per token"),
+        ([Undirected], [1.0], "loss, nats per target"),
+        ([MaskedLanguageModelling], [0.5], "weighted loss"),
+        ([MaskedLanguageModelling, Second], [1.0, 1.0], "weighted loss"),
+    ],
+    ids=["tokens", "no tokens", "weighted", "several"],
+)
+def test_the_loss_is_called_what_it_is(
+    words: Domain,
+    build_model: Models,
+    classes: Sequence[type[MaskedLanguageModelling]],
+    weights: list[float],
+    label: str,
+) -> None:
+    objectives = [each(words) for each in classes]
+    made = stepper(build_model(words), objectives, weights=torch.tensor(weights))
+    assert made.loss_label == label
+
+
 def test_bfloat16_autocast_stays_close_to_float32(words: Domain, build_model: Models) -> None:
     objectives = [MaskedLanguageModelling(words, {"rate": 0.4})]
     batches = micro_batches(rows_of(words, objectives), 2)
@@ -234,9 +278,7 @@ def test_a_tiny_model_learns_a_rule_that_frequencies_cannot_know(
     assert scores.accuracy > 0.95
 
 
-def test_targets_that_cannot_be_predicted_are_told_once(
-    words: Domain, build_model: Models
-) -> None:
+def test_targets_that_cannot_be_predicted_are_told_once(words: Domain, build_model: Models) -> None:
     own = stepper(build_model(words), [MaskedLanguageModelling(words)])
     own.take_rejected_targets()
     rejected_targets(torch.device("cpu")).add_(2)  # as a GPU does; on the CPU they are an error

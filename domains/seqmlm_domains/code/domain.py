@@ -134,7 +134,7 @@ class CodeDomain(Domain):
         return {
             "model": {"layers": 4, "hidden_size": 128, "heads": 4},
             "data": {"max_length": 256},
-            "objectives": [{"name": "mlm", "policy": {**_IDENTIFIERS, "rate": 0.3}}],
+            "objectives": [{"name": "mlm", "policy": {**_IDENTIFIERS, "rate": 0.2}}],
             "optimizer": {"learning_rate": 2e-3},
         }
 

@@ -132,6 +132,7 @@ def draw_likelihood(report: LikelihoodReport) -> Figure:
     left.axhline(float(np.median(scores)), color=GREY, linestyle="--", linewidth=1)
     kind = "log-likelihood" if report.direction else "pseudo-log-likelihood"
     left.set(xlabel="records", ylabel=f"{kind}, nats per token")
+    left.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     right.axhline(float(np.median(scores)), color=GREY, linestyle="--", linewidth=1, label="median")
     right.scatter(lengths, scores, s=14, color=BLUE, alpha=0.5, linewidths=0)
     for rank, record in enumerate(report.least_likely[:NAMED_RECORDS], start=1):
@@ -149,6 +150,7 @@ def draw_likelihood(report: LikelihoodReport) -> Figure:
             color=RED,
         )
     right.set_xlabel("scored tokens of the record")
+    right.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if lengths.max() > 20 * lengths.min():
         right.set_xscale("log")
     legend = right.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))

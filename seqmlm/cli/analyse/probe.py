@@ -28,11 +28,14 @@ def run(
     run: Run,
     labels: Annotated[
         Path,
-        typer.Argument(help="JSON Lines with text and label, or lines of word and label."),
+        typer.Argument(help="JSON Lines or CSV with text and label, or lines of word and label."),
     ],
     joined_by: Annotated[
         str, typer.Option(help="Between the words of a text; '' for residues.")
     ] = " ",
+    max_words: Annotated[
+        int, typer.Option(min=2, help="Labelled words used; of more, texts are drawn at random.")
+    ] = 20_000,
     test_share: Annotated[float, typer.Option(help="Of the documents.")] = 0.3,
     seed: Seed = 0,
     output: Output = None,
@@ -42,15 +45,18 @@ def run(
 ) -> None:
     """Ask each layer for labels by a linear classifier, and for random ones as a control.
 
-    Documents are parted into training and test: a field 'document' in JSON Lines, or lines that
-    begin with '# newdoc' or '-DOCSTART-', say what belongs together.
+    Documents are parted into training and test: a field 'document' in JSON Lines or CSV, or lines
+    that begin with '# newdoc' or '-DOCSTART-', say what belongs together. A text with a label of
+    its own counts as one word.
     """
-    from seqmlm.analysis.labels import read_labelled_texts
+    from seqmlm.analysis.labels import bounded, read_labelled_texts
     from seqmlm.analysis.probe import analyse_probe
     from seqmlm.analysis.run import open_run
     from seqmlm.cli.reading import end_progress, show_progress
 
-    texts = read_labelled_texts(labels)
+    found = read_labelled_texts(labels)
+    texts = bounded(found, max_words, seed=seed)
+    used, given = (sum(len(text.words) for text in each) for each in (texts, found))
     report = analyse_probe(
         open_run(run, device=device, backend=backend),
         texts,
@@ -84,4 +90,6 @@ def run(
             ),
         ],
     )  # fmt: skip
-    write_analysis(run, output, "probe", report.to_json(), draw)
+    print(f"{used:,} of {given:,} labelled words were used (--max-words {max_words})")
+    content = report.to_json() | {"labelled_words": given, "labelled_words_used": used}
+    write_analysis(run, output, "probe", content, draw)
