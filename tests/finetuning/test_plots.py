@@ -44,3 +44,53 @@ def test_a_learning_curve_is_drawn_although_a_metric_is_missing(tmp_path: Path) 
         metrics, tmp_path / "a.png", selection="spearman", best_epoch=2, bars={"bar": 0.1}
     )
     assert path.read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize(
+    ("selection", "values", "limits"),
+    [
+        ("f1", [0.0], (0, 1)),
+        ("f1", [0.0, 0.02, 1.0], (0, 1)),
+        ("spearman", [-0.2], (-1, 1)),
+        ("spearman", [-0.99, 0.99], (-1, 1)),
+    ],
+    ids=["one epoch", "epochs", "one negative", "correlations"],
+)
+def test_the_axis_of_a_metric_ends_where_the_metric_does(
+    selection: str,
+    values: list[float],
+    limits: tuple[float, float],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Failed before: the F1 of a single epoch had an axis from -0.04."""
+    found: list[tuple[float, float]] = []
+    monkeypatch.setattr(
+        "matplotlib.figure.Figure.savefig",
+        lambda figure, path: found.append(figure.axes[1].get_ylim()),
+    )
+    metrics = tmp_path / "metrics.jsonl"
+    lines = [
+        {"step": step, "split": "validation", "loss": 1.0, selection: value, "epoch": step}
+        for step, value in enumerate(values, start=1)
+    ]
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    plots.draw_learning_curve(
+        metrics, tmp_path / "a.png", selection=selection, best_epoch=1, bars={}
+    )
+    assert found == [limits]
+
+
+def test_long_labels_lose_their_middle_unless_two_would_look_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[str] = []
+    monkeypatch.setattr(
+        "matplotlib.figure.Figure.savefig",
+        lambda figure, path: found.extend(
+            label.get_text() for label in figure.axes[0].get_yticklabels()
+        ),
+    )
+    labels = ["person", "a" * 10 + "b" * 10, "c" * 9 + "1" + "d" * 9, "c" * 9 + "2" + "d" * 9]
+    plots.draw_confusion(np.eye(4, dtype=np.int64), labels, tmp_path / "a.png")
+    assert found[:4] == ["person", "a" * 9 + "…" + "b" * 8, *labels[2:]]
