@@ -126,9 +126,7 @@ def test_triples_become_three_numbers_and_texts_none(build_domain: BuildDomain) 
         "relation without a training triple": 1,
         "entity without a triple": 1,
     }
-    assert report.examples["entity without a triple"] == [
-        "graph.tsv, record 9 (validation)"
-    ]
+    assert report.examples["entity without a triple"] == ["graph.tsv, record 9 (validation)"]
 
 
 def test_the_missing_part_and_the_dropped_ids_are_drawn_as_often_as_set(
