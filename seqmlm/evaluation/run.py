@@ -39,12 +39,22 @@ def objectives_without_tokens(folder: Path) -> list[str]:
         Empty if one predicts tokens, or if the model does not say.
 
     Raises:
+        ConfigError: the run was fine-tuned on labels.
         CheckpointError: there is no model, or its ``config.json`` is damaged.
     """
+    _refuse_fine_tuned(folder)
     objectives = read_model_config(find_model_folder(folder)).get("objectives", [])
     if any(objective["predicts_tokens"] for objective in objectives):
         return []
     return [objective["name"] for objective in objectives]
+
+
+def _refuse_fine_tuned(folder: Path) -> None:
+    if (folder / "model" / "task.json").is_file():
+        raise ConfigError(
+            f"{folder} was fine-tuned on a labelled task. Measure it on a labelled file: "
+            f"seqmlm predict {folder} FILE --output predictions.csv --evaluate"
+        )
 
 
 def recorded_evaluation(folder: Path) -> dict[str, Any]:
@@ -90,11 +100,7 @@ def evaluate_run(
         DataError: the data cannot be read.
         CheckpointError: there is no model, or it is damaged.
     """
-    if (folder / "model" / "task.json").is_file():
-        raise ConfigError(
-            f"{folder} was fine-tuned on a labelled task. Measure it on a labelled file: "
-            f"seqmlm predict {folder} FILE --output predictions.csv --evaluate"
-        )
+    _refuse_fine_tuned(folder)
     path = folder / "config.toml"
     is_run = path.is_file()
     if not is_run and not data:

@@ -165,7 +165,6 @@ class FineTuningRun:
             config=work.config.model_dump(mode="json"),
             identity=work.identity,
         )
-        self._optimizer = work.config.optimizer.for_steps(work.steps)
         self._best = Best()
         self._saved_step = 0
         self._failures_in_a_row = 0
@@ -225,7 +224,7 @@ class FineTuningRun:
         started = time.perf_counter()
         step = self.state.step + 1
         self.work.seed_modules(step)
-        rate = learning_rate(step, self._optimizer, steps=self.work.steps)
+        rate = learning_rate(step, self.work.optimizer, steps=self.work.steps)
         result = self.work.stepper.step(micro_batches, learning_rate=rate)
         seconds = time.perf_counter() - started
         self.state = dataclasses.replace(

@@ -24,6 +24,10 @@ from seqmlm.config import (
 from seqmlm.errors import ConfigError
 from seqmlm.finetuning.task import TASKS
 
+HIGHEST_RATE = 2e-3
+BERT_RATE, BERT_HIDDEN_SIZE = 3e-5, 768
+RANDOM_WEIGHTS_RATE = 1e-3
+
 
 class TaskSection(Section):
     """[task]: the name, and the options that the task's constructor takes."""
@@ -50,7 +54,9 @@ class FineTuningSection(Section):
     """[training]: how long, how much at once, what is trained, and where."""
 
     epochs: Positive = 10
-    tokens_per_batch: Positive = 1024
+    tokens_per_batch: Annotated[
+        NonNegative, Field(description="0 for 32 items of mean length, but 1,024 at most")
+    ] = 0
     micro_batches: Positive = 1
     frozen_layers: Annotated[
         NonNegative, Field(description="that keep their weights, with the embeddings below them")
@@ -70,7 +76,9 @@ class FineTuningSection(Section):
 class FineTuningOptimizerSection(Section):
     """[optimizer]: AdamW, a linear warm-up, and a decay to 0."""
 
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
+    learning_rate: Annotated[
+        float, Field(ge=0, description="the peak; 0 for what suits the model's width")
+    ] = 0.0
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_fraction: Share = 0.1
     betas: tuple[Share, Share] = (0.9, 0.999)
@@ -78,11 +86,18 @@ class FineTuningOptimizerSection(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
 
-    def for_steps(self, steps: int) -> OptimizerSection:
-        """Return the same choices for a run of so many steps."""
+    def for_run(self, steps: int, *, hidden_size: int, from_scratch: bool) -> OptimizerSection:
+        """Return the same choices for one run.
+
+        Args:
+            steps: of the run.
+            hidden_size: of the encoder; see :func:`default_learning_rate`, as for the next.
+            from_scratch: whether the weights are random.
+        """
         is_linear = self.schedule == "linear"
         return OptimizerSection(
-            learning_rate=self.learning_rate,
+            learning_rate=self.learning_rate
+            or default_learning_rate(hidden_size, from_scratch=from_scratch),
             betas=self.betas,
             epsilon=self.epsilon,
             weight_decay=self.weight_decay,
@@ -93,6 +108,29 @@ class FineTuningOptimizerSection(Section):
             final_fraction=0.0,
             warmup_steps=round(self.warmup_fraction * steps),
         )
+
+
+def default_learning_rate(hidden_size: int, *, from_scratch: bool) -> float:
+    """Return the peak that suits an encoder of this width.
+
+    Trained weights: 3e-5 x (768 / hidden_size)^2, at most 2e-3. That is what is published: 3e-5
+    for BERT-base (arXiv 1810.04805), 3e-4 for ELECTRA-small, 256 wide (arXiv 2003.10555), 1e-5 to
+    3e-5 for RoBERTa-large, 1024 wide (arXiv 1907.11692). Random weights: the same, but at least
+    what ``seqmlm train`` takes, so that the baseline is a fair one.
+
+    AdamW's steps have the size of the rate, whatever that of the weights. Training makes weights
+    larger (embeddings drawn with a deviation of 0.02 had 0.05 to 0.09 afterwards), so a rate that
+    changes random weights in time hardly moves trained ones.
+
+    Measured on banking77, 2 layers of 96, mean test accuracy of three seeds, with 5e-4 and 1,024
+    tokens a step -> with this and 32 items a step: mlm on its questions, 300 steps: 8 labels, 4
+    epochs .51 -> .96 (random weights .69 -> .98); 20 labels of 20 examples, 10 epochs .44 -> .81
+    (.63 -> .85). Three objectives on 250 steps of WikiText-2, worse than counting: .49 -> .96
+    (.86 -> .98) and .36 -> .74 (.78 -> .88). No rate makes so short a training pay off there: the
+    labels follow from single words. Widths above 128 were not measured.
+    """
+    by_width = min(BERT_RATE * (BERT_HIDDEN_SIZE / hidden_size) ** 2, HIGHEST_RATE)
+    return max(by_width, RANDOM_WEIGHTS_RATE) if from_scratch else by_width
 
 
 class FineTuningConfig(Section):

@@ -78,7 +78,7 @@ def test_a_stop_signal_ends_the_step_saves_and_exits_with_its_code(
 def stop_during(function: str, call: int) -> Callable[[], None]:
     """Make a prelude: SIGTERM comes as ``function`` is called for the given time."""
     originals: dict[str, Callable[..., Any]] = {
-        "seqmlm.training.loop.evaluate_masked": evaluate_masked,
+        "seqmlm.training.validation.evaluate_masked": evaluate_masked,
         "seqmlm.training.checkpoint.save": checkpoint.save,
     }
     calls: list[None] = []
@@ -95,8 +95,8 @@ def stop_during(function: str, call: int) -> Callable[[], None]:
 @pytest.mark.parametrize(
     ("function", "call", "step"),
     [
-        ("seqmlm.training.loop.evaluate_masked", 1, 8),
-        ("seqmlm.training.loop.evaluate_masked", 3, 20),
+        ("seqmlm.training.validation.evaluate_masked", 1, 8),
+        ("seqmlm.training.validation.evaluate_masked", 3, 20),
         ("seqmlm.training.checkpoint.save", 1, 6),
     ],
     ids=["evaluation", "last evaluation", "save"],

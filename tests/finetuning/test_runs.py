@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +18,8 @@ import seqmlm
 from seqmlm.errors import RunFolderError
 from seqmlm.finetuning import FineTunedModel, finetune
 from seqmlm.finetuning.loop import Best, FineTuningResult
+from seqmlm.finetuning.settings import configure_finetuning
+from seqmlm.finetuning.workload import default_tokens_per_batch
 from seqmlm.training.loop import RunStopped
 from seqmlm.training.optimizer import learning_rate
 from tests.finetuning import labelled_data as data
@@ -167,6 +170,47 @@ def test_without_validation_the_last_epoch_is_kept(text_run: Path, tmp_path: Pat
     result = finetune(config, tmp_path / "run")
     assert result.best_epoch == 2
     assert result.evaluations == {}
+
+
+def grown_run(run: Path, folder: Path, factor: float) -> Path:
+    """The same model with larger weights, as long training leaves them."""
+    model = seqmlm.load(str(run))
+    with torch.no_grad():
+        for weight in model.encoder.parameters():
+            if weight.dim() > 1:
+                weight.mul_(factor)
+    model.save(folder)
+    return folder
+
+
+def test_default_settings_move_weights_that_training_has_made_large(
+    text_run: Path, tmp_path: Path
+) -> None:
+    """With a rate of 5e-4 and 1,024 tokens a step, the loss stays near log 2, that of guessing."""
+    base = grown_run(text_run, tmp_path / "grown", factor=3)
+    train = data.write_intents(tmp_path / "train.csv", count=400)
+    found = {}
+    for name, overrides in {
+        "defaults": [],
+        "before": ["optimizer.learning_rate=5e-4", "training.tokens_per_batch=1024"],
+    }.items():
+        config = configure_finetuning(
+            base, task="classification", data={"train": str(train)},
+            overrides=["training.device=cpu", "training.epochs=2", *overrides],
+        )  # fmt: skip
+        finetune(config, tmp_path / name)
+        found[name] = read_metrics(tmp_path / name)[-1]["loss"]
+    assert found["defaults"] < 0.3
+    assert found["before"] > 0.6
+
+
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [([16] * 500, 512), ([10, 21] * 50, 496), ([300, 400], 1024), ([5], 160)],
+    ids=["32-rows", "of-mean-length", "long-rows", "one-item"],
+)
+def test_a_batch_holds_32_items_but_at_most_1024_tokens(lengths: list[int], expected: int) -> None:
+    assert default_tokens_per_batch(np.array(lengths, np.int64)) == expected
 
 
 def test_frozen_layers_keep_their_weights(text_run: Path, tmp_path: Path) -> None:
