@@ -172,22 +172,23 @@ def test_without_validation_the_last_epoch_is_kept(text_run: Path, tmp_path: Pat
     assert result.evaluations == {}
 
 
-def grown_run(run: Path, folder: Path, factor: float) -> Path:
-    """The same model with larger weights, as long training leaves them."""
+def collapsed_run(run: Path, folder: Path, directions: int) -> Path:
+    """The same model, its token embeddings in few directions, as a short training leaves them."""
     model = seqmlm.load(str(run))
     with torch.no_grad():
-        for weight in model.encoder.parameters():
-            if weight.dim() > 1:
-                weight.mul_(factor)
+        table = model.encoder.token_embedding.weight
+        left, values, right = torch.linalg.svd(table, full_matrices=False)
+        values[directions:] = 0
+        table.copy_(left * values @ right)
     model.save(folder)
     return folder
 
 
-def test_default_settings_move_weights_that_training_has_made_large(
+def test_default_settings_learn_from_embeddings_of_few_directions(
     text_run: Path, tmp_path: Path
 ) -> None:
     """With a rate of 5e-4 and 1,024 tokens a step, the loss stays near log 2, that of guessing."""
-    base = grown_run(text_run, tmp_path / "grown", factor=3)
+    base = collapsed_run(text_run, tmp_path / "collapsed", directions=2)
     train = data.write_intents(tmp_path / "train.csv", count=400)
     found = {}
     for name, overrides in {
@@ -200,7 +201,7 @@ def test_default_settings_move_weights_that_training_has_made_large(
         )  # fmt: skip
         finetune(config, tmp_path / name)
         found[name] = read_metrics(tmp_path / name)[-1]["loss"]
-    assert found["defaults"] < 0.3
+    assert found["defaults"] < 0.45
     assert found["before"] > 0.6
 
 
