@@ -71,7 +71,7 @@ def with_entities_of(
     return domain
 
 
-def test_of_folder(folder: Path) -> tuple[list[StatedTriple], dict[str, NameAndDescription]]:
+def read_test_triples(folder: Path) -> tuple[list[StatedTriple], dict[str, NameAndDescription]]:
     """Return the test triples of a folder, and the texts of its entities.
 
     Raises:

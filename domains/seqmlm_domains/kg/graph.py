@@ -259,6 +259,33 @@ class GraphVocabulary:
         return self.entities.identifiers[number]
 
 
+@dataclass
+class _Mentioned:
+    """What records say there is: identifiers of triples, and texts."""
+
+    trained: set[str] = field(default_factory=set)
+    held_out: set[str] = field(default_factory=set)
+    relations: set[str] = field(default_factory=set)
+    entity_texts: dict[str, NameAndDescription] = field(default_factory=dict)
+    relation_texts: dict[str, NameAndDescription] = field(default_factory=dict)
+
+    @classmethod
+    def in_records(cls, records: Iterable[Record]) -> _Mentioned:
+        """Collect it in one pass."""
+        found = cls()
+        texts = {"entity": found.entity_texts, "relation": found.relation_texts}
+        for record in records:
+            first, second, third = record.content.split("\t")
+            if record.name in texts:
+                texts[record.name][first] = NameAndDescription(second, third)
+            elif record.name == "validation":
+                found.held_out |= {first, third}
+            else:
+                found.trained |= {first, third}
+                found.relations.add(second)
+        return found
+
+
 def learn_vocabulary(
     records: Iterable[Record],
     *,
@@ -286,36 +313,26 @@ def learn_vocabulary(
         lowercase: whether case is dropped.
         max_name_tokens: longer names are cut.
     """
-    texts: dict[str, dict[str, NameAndDescription]] = {"entity": {}, "relation": {}}
-    trained: set[str] = set()
-    held_out: set[str] = set()
-    relations: set[str] = set()
-    for record in records:
-        first, second, third = record.content.split("\t")
-        if record.name in texts:
-            texts[record.name][first] = NameAndDescription(second, third)
-        elif record.name == "validation":
-            held_out |= {first, third}
-        else:
-            trained |= {first, third}
-            relations.add(second)
-    ordered = sorted(trained) + sorted(held_out - trained)
-    named = [texts["entity"].get(identifier, NameAndDescription("")) for identifier in ordered]
-    relation_texts = {key: texts["relation"].get(key, NameAndDescription("")) for key in relations}
-    relation_texts = {
-        key: replace(text, name=text.name or spoken(key)) for key, text in relation_texts.items()
-    }
+    found = _Mentioned.in_records(records)
+    ordered = sorted(found.trained) + sorted(found.held_out - found.trained)
+    named = [found.entity_texts.get(key, NameAndDescription("")) for key in ordered]
+    relations = sorted(found.relations)
+    relation_texts = [found.relation_texts.get(key, NameAndDescription("")) for key in relations]
+    relation_texts = [
+        replace(text, name=text.name or spoken(key))
+        for key, text in zip(relations, relation_texts, strict=True)
+    ]
     names = [text.name or spoken(key) for key, text in zip(ordered, named, strict=True)]
     tokenizer = NameTokenizer.train(
         [
-            *names[: len(trained)],
-            *(text.description for text in named[: len(trained)] if text.description),
-            *(relation_texts[key].name for key in sorted(relations)),
+            *names[: len(found.trained)],
+            *(text.description for text in named[: len(found.trained)] if text.description),
+            *(text.name for text in relation_texts),
         ],
         vocabulary_size=vocabulary_size if representation != "id" else 0,  # no names, no words
         lowercase=lowercase,
     )
-    own = len(trained) if representation != "tokens" else 0
+    own = len(found.trained) if representation != "tokens" else 0
     first_entity = len(SPECIAL_TOKENS) + 1 + len(relations)
     id_tokens = np.full(len(ordered), NO_TOKEN, np.int32)
     id_tokens[:own] = first_entity + np.arange(own, dtype=np.int32)
@@ -323,8 +340,8 @@ def learn_vocabulary(
         name=name,
         representation=representation,
         end=end,
-        relations=tuple(sorted(relations)),
-        relation_texts=tuple(relation_texts[key] for key in sorted(relations)),
+        relations=tuple(relations),
+        relation_texts=tuple(relation_texts),
         entities=entity_table(
             ordered,
             names,

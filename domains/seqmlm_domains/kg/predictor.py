@@ -22,7 +22,7 @@ from seqmlm_domains.kg.calibration_queries import calibrate_entities, calibrate_
 from seqmlm_domains.kg.domain import require_graph_domain
 from seqmlm_domains.kg.evaluation import (
     evaluate_links,
-    test_of_folder,
+    read_test_triples,
     warn_of_leakage,
     with_entities_of,
 )
@@ -282,7 +282,7 @@ class LinkPredictor(LinkQueries):
         """
         texts = _texts(entity_texts)
         if isinstance(test, str | Path):
-            test, of_files = test_of_folder(Path(test))
+            test, of_files = read_test_triples(Path(test))
             texts = {**of_files, **texts}
         triples = list(dict.fromkeys((head, relation, tail) for head, relation, tail in test))
         if not triples:
