@@ -134,6 +134,9 @@ def _train(settings, folder: Path, *, resume: bool, allow_drift: list[str], as_j
         print_evaluation(result.report, by_token=False)
     for name, scores in () if as_json else result.objectives.items():
         print(f"{name} on held-out records: {scores.describe()}")
+    if result.measures and not as_json:
+        values = ", ".join(f"{name} {value:.3f}" for name, value in result.measures.items())
+        print(f"{settings.domain.name} on held-out records: {values}")
     for path in result.plots:
         logging.getLogger("seqmlm").info("picture: %s", path)
     command = "embed" if result.report is None else "evaluate"
