@@ -103,24 +103,23 @@ def measure(run: Path, assay: Assay) -> list[dict[str, Any]]:
 
 
 def draw(points: list[dict[str, Any]]) -> Figure:
-    """Draw the curves over the seconds of training, bars as lines."""
+    """Draw the curves over the steps of training, bars as lines."""
     figure = new_figure(8, 4.8)
     axes = plain(figure.add_subplot())
-    seconds = [point["seconds"] for point in points]
+    steps = [point["step"] for point in points]
     mixed = f"random-mask + {SITE_INDEPENDENT}"
     for name, colour in (("random-mask", RED), ("masked-marginal", BLUE), (mixed, GREEN)):
         values = [point["spearman"][name] for point in points]
-        axes.plot(seconds, values, color=colour, marker="o", markersize=4, label=name)
+        axes.plot(steps, values, color=colour, marker="o", markersize=4, label=name)
     computed = {name: points[-1]["spearman"][name] for name in ("BLOSUM62", SITE_INDEPENDENT)}
     for name, value in (computed | PUBLISHED).items():
         axes.axhline(value, color=GREY, linestyle="--", linewidth=0.9)
-        # Two of the bars lie so close that their names need different ends.
-        place, aligned = (0.01, "left") if name in PUBLISHED else (0.99, "right")
+        # Right of the curves; two of the bars lie so close that one name goes below its line.
         axes.annotate(
-            f"{name} {value:.3f}", (place, value), xycoords=("axes fraction", "data"), fontsize=8,
-            color=GREY, ha=aligned, va="bottom",
+            f" {name} {value:.3f}", (1, value), xycoords=("axes fraction", "data"), fontsize=8,
+            color=GREY, ha="left", va="top" if name == "ESM-2 35M" else "bottom",
         )  # fmt: skip
-    axes.set(xlabel="seconds of training", ylabel="Spearman, 4,996 mutants of TEM-1")
+    axes.set(xlabel="step", ylabel="Spearman, 4,996 mutants of TEM-1")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
