@@ -1,0 +1,1 @@
+"""Completion of identifiers: candidates, the parts that score them, and their mixture."""

@@ -1,0 +1,58 @@
+"""What is asked of a completer and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionRequest:
+    """A place in a text where a name is due.
+
+    Args:
+        source: the whole text, on both sides of the cursor.
+        offset: of the cursor, in characters (Unicode code points) of ``source``.
+        language: a key of :data:`~seqmlm_domains.code.languages.LANGUAGES`.
+        limit: most completions to return.
+    """
+
+    source: str
+    offset: int
+    language: str
+    limit: int = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """A name for the place of the cursor.
+
+    Args:
+        text: the whole name, what is already typed of it included.
+        start: first character of ``source`` that the name replaces: where the typed prefix begins.
+        end: one past the last character that it replaces: the cursor's offset.
+        score: natural logarithm of the mixture's probability of the name, among the candidates
+            that begin with the prefix.
+        source: the part that gave the name its highest weighted probability: a key of ``parts``.
+        parts: part -> natural logarithm of its own probability of the name.
+    """
+
+    text: str
+    start: int
+    end: int
+    score: float
+    source: str
+    parts: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionResult:
+    """The answer to one request.
+
+    Args:
+        completions: best first; none where no name can stand, as within a comment or a string.
+        used_model: whether the neural model took part; without it the answer is lexical.
+    """
+
+    completions: tuple[Completion, ...]
+    used_model: bool
