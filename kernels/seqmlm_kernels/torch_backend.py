@@ -35,9 +35,11 @@ from itertools import groupby
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear, scaled_dot_product_attention
+from torch.nn import functional
+from torch.nn.functional import scaled_dot_product_attention
 
 from seqmlm_kernels.allowed import AllowedSets
+from seqmlm_kernels.linear import linear
 from seqmlm_kernels.rejected_targets import count_rejected
 from seqmlm_kernels.visibility import (
     Visibility,
@@ -86,23 +88,24 @@ def masked_cross_entropy(
     allowed: AllowedSets | None,
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy from ``log_softmax``, whose result gives the normaliser as well."""
-    scores = _scores(hidden, weight, bias, rows)
     targets = targets.long()
     if allowed is None:
-        log_probability, score = _at(scores.log_softmax(-1), targets), _at(scores, targets)
-        return -log_probability, score - log_probability
-    membership = allowed.unpack(len(weight))
-    scores = _lowest_where_not(allowed.per_prediction(membership), scores)
-    log_probabilities = scores.log_softmax(-1)
-    target_is_allowed = allowed.contain(targets)
-    loss = torch.where(target_is_allowed, -_at(log_probabilities, targets), 0.0)
-    # Any allowed id gives the normaliser; a target that is not allowed has no score to start from.
-    first_allowed = allowed.per_prediction(membership.to(torch.uint8).argmax(-1))
-    anchor = torch.where(target_is_allowed, targets, first_allowed)
-    log_normaliser = _at(scores, anchor) - _at(log_probabilities, anchor)
-    anything = allowed.per_prediction(membership.any(-1))
-    count_rejected(anything & ~target_is_allowed)
-    return loss, torch.where(anything, log_normaliser, -torch.inf)
+        return _cross_entropy(_scores(hidden, weight, bias, rows), targets)
+    losses, log_normalisers, order = [], [], []
+    for predictions, ids in _by_set(allowed, len(weight), len(rows)):
+        scores = _scores(hidden, *_columns(weight, bias, ids), rows[predictions])
+        place, is_allowed = _places(ids, targets[predictions])
+        if not len(ids):
+            loss = scores.sum(-1)  # 0, with its graph
+            log_normaliser = loss - torch.inf
+        else:
+            loss, log_normaliser = _cross_entropy(scores, place)
+            count_rejected(~is_allowed)
+        losses.append(torch.where(is_allowed, loss, 0.0))
+        log_normalisers.append(log_normaliser)
+        order.append(predictions)
+    inverse = torch.cat(order).argsort()
+    return torch.cat(losses)[inverse], torch.cat(log_normalisers)[inverse]
 
 
 def masked_softmax(scores: Tensor, allowed: AllowedSets) -> Tensor:
@@ -122,8 +125,19 @@ def token_log_likelihood(
 ) -> Tensor:
     """Log-probabilities of a chunk of predictions at a time, gathered at the given ids."""
     token_ids = token_ids.long()
-    chunks = _log_probability_chunks(hidden, weight, bias, rows, allowed)
-    return torch.cat([values.gather(1, token_ids[chunk]) for chunk, values in chunks])
+    if allowed is None:
+        chunks = _log_probability_chunks(hidden, weight, bias, rows, None)
+        return torch.cat([values.gather(1, token_ids[chunk]) for chunk, values in chunks])
+    found, order = [], []
+    for predictions, ids in _by_set(allowed, len(weight), len(rows)):
+        place, is_allowed = _places(ids, token_ids[predictions])
+        columns = _columns(weight, bias, ids)
+        for chunk, values in _log_probability_chunks(hidden, *columns, rows[predictions], None):
+            # A column of minus infinity is what an id outside the set finds.
+            values = functional.pad(values, (0, 1), value=-torch.inf)
+            found.append(values.gather(1, place[chunk].where(is_allowed[chunk], len(ids))))
+        order.append(predictions)
+    return torch.cat(found)[torch.cat(order).argsort()]
 
 
 @torch.no_grad()
@@ -242,6 +256,40 @@ def _softmax_attention(
         enable_gqa=grouped,
     )
     return torch.where(sees_something, output, 0.0)
+
+
+def _by_set(
+    allowed: AllowedSets, vocabulary_size: int, predictions: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Predictions that use each set, and its ids, increasing; at least one set, maybe unused."""
+    membership = allowed.unpack(vocabulary_size)
+    index = allowed.index
+    if index is None:
+        index = torch.zeros(predictions, dtype=torch.int32, device=membership.device)
+    for number in index.unique().tolist() or [0]:
+        yield (index == number).nonzero()[:, 0], membership[number].nonzero()[:, 0]
+
+
+def _columns(weight: Tensor, bias: Tensor | None, ids: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of increasing ids, without a copy where they are a range."""
+    if len(ids) and int(ids[-1] - ids[0]) == len(ids) - 1:
+        chosen = slice(int(ids[0]), int(ids[-1]) + 1)
+        return weight[chosen], None if bias is None else bias[chosen]
+    return weight[ids], None if bias is None else bias[ids]
+
+
+def _places(ids: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Where wanted ids are among increasing ones, anywhere for those that are not; if they are."""
+    if not len(ids):
+        return torch.zeros_like(wanted), torch.zeros_like(wanted, dtype=torch.bool)
+    place = torch.searchsorted(ids, wanted.contiguous()).clamp(max=len(ids) - 1)
+    return place, ids[place] == wanted
+
+
+def _cross_entropy(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss and log-normaliser [M] of targets among all the scores [M, V]."""
+    log_probability, score = _at(scores.log_softmax(-1), targets), _at(scores, targets)
+    return -log_probability, score - log_probability
 
 
 def _scores(hidden: Tensor, weight: Tensor, bias: Tensor | None, rows: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from seqmlm.model.configuration import EncoderConfig
 from seqmlm.model.encoder import Encoder, attention_context, initialise
 from seqmlm.model.layers import EncoderLayer, normalisation
+from seqmlm_kernels.linear import Linear
 
 if TYPE_CHECKING:
     from seqmlm.data.packing import PackedBatch
@@ -33,13 +34,13 @@ class Generator(nn.Module):
         super().__init__()
         self.config = _smaller(encoder, width=width, depth=depth)
         narrow = self.config.hidden_size
-        self.contract = nn.Linear(encoder.hidden_size, narrow, bias=encoder.biases)
+        self.contract = Linear(encoder.hidden_size, narrow, bias=encoder.biases)
         self.layers = nn.ModuleList(
             EncoderLayer(self.config, layer) for layer in range(self.config.layers)
         )
         pre_norm = self.config.normalisation_placement == "pre"
         self.final_norm = normalisation(self.config) if pre_norm else nn.Identity()
-        self.expand = nn.Linear(narrow, encoder.hidden_size, bias=encoder.biases)
+        self.expand = Linear(narrow, encoder.hidden_size, bias=encoder.biases)
         initialise(self, self.config)
 
     def forward(self, encoder: Encoder, batch: PackedBatch) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import seqmlm_kernels
 from seqmlm.model.configuration import EncoderConfig
 from seqmlm.model.layers import normalisation
+from seqmlm_kernels.linear import Linear, linear
 
 SCORES_AT_ONCE = 2**24
 """Scores that sampling holds at once, which is 128 MiB of sums; no kernel avoids them."""
@@ -37,7 +38,7 @@ class TokenHead(nn.Module):
         self._embedding_weight = embedding_weight
         self.bias = nn.Parameter(torch.zeros(config.vocabulary_size))
         width = config.hidden_size
-        self.dense = nn.Linear(width, width, bias=config.head_dense_bias) if transform else None
+        self.dense = Linear(width, width, bias=config.head_dense_bias) if transform else None
         self.norm = normalisation(config) if transform else None
 
     def features(self, hidden: Tensor, rows: Tensor) -> Tensor:
@@ -138,7 +139,7 @@ class TokenHead(nn.Module):
         at_once = max(1, SCORES_AT_ONCE // len(weight))
         for start in range(0, len(rows), at_once):
             part = slice(start, start + at_once)
-            scores = F.linear(features.index_select(0, rows[part]), weight, self.bias).float()
+            scores = linear(features.index_select(0, rows[part]), weight, self.bias).float()
             probabilities = seqmlm_kernels.masked_softmax(
                 scores,
                 allowed,

@@ -12,6 +12,7 @@ import seqmlm_kernels
 from seqmlm.model.configuration import EncoderConfig
 from seqmlm.model.key_value_cache import KeyValueCache
 from seqmlm_kernels import Visibility
+from seqmlm_kernels.linear import Linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,8 @@ class Attention(nn.Module):
             config.key_value_heads * config.head_size,
         ]
         self.window = config.window_of_layer(layer)
-        self.query_key_value = nn.Linear(config.hidden_size, sum(self.sizes), bias=config.biases)
-        self.output = nn.Linear(self.sizes[0], config.hidden_size, bias=config.biases)
+        self.query_key_value = Linear(config.hidden_size, sum(self.sizes), bias=config.biases)
+        self.output = Linear(self.sizes[0], config.hidden_size, bias=config.biases)
 
     def forward(self, hidden: Tensor, context: AttentionContext) -> Tensor:
         """Map ``[T, E]`` to ``[T, E]``."""
@@ -107,8 +108,8 @@ class FeedForward(nn.Module):
         super().__init__()
         self.gated = config.activation == "geglu"
         width = config.feed_forward_size * (2 if self.gated else 1)
-        self.expand = nn.Linear(config.hidden_size, width, bias=config.biases)
-        self.contract = nn.Linear(config.feed_forward_size, config.hidden_size, bias=config.biases)
+        self.expand = Linear(config.hidden_size, width, bias=config.biases)
+        self.contract = Linear(config.feed_forward_size, config.hidden_size, bias=config.biases)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map ``[T, E]`` to ``[T, E]``."""

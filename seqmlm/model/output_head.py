@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from seqmlm.errors import ConfigError
 from seqmlm.model.configuration import EncoderConfig
+from seqmlm_kernels.linear import Linear
 
 Transform = Literal["none", "tanh", "gelu"]
 
@@ -64,9 +65,9 @@ class OutputHead(nn.Module):
         super().__init__()
         self.config = config
         width = encoder.hidden_size
-        self.dense = None if config.transform == "none" else nn.Linear(width, width)
+        self.dense = None if config.transform == "none" else Linear(width, width)
         self.dropout = nn.Dropout(config.dropout)
-        self.output = nn.Linear(width, config.outputs)
+        self.output = Linear(width, config.outputs)
         for layer in (self.dense, self.output):
             if layer is not None:
                 nn.init.normal_(layer.weight, std=0.02)
