@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from seqmlm.config import RunConfig, configure, read_config_file, validate
 from seqmlm.data.prepare import open_store
@@ -100,43 +102,30 @@ def evaluate_run(
         DataError: the data cannot be read.
         CheckpointError: there is no model, or it is damaged.
     """
-    _refuse_fine_tuned(folder)
-    path = folder / "config.toml"
-    is_run = path.is_file()
-    if not is_run and not data:
-        raise ConfigError(
-            f"{folder} is not a run folder: it has no config.toml. Evaluation needs the run, not "
-            "the model alone, because the bars are fitted on its training data. With --data, half "
-            "of which the bars are fitted on, it needs the model alone."
-        )
-    if objectives_without_tokens(folder):
-        raise ConfigError(
-            f"{folder}: {' and '.join(objectives_without_tokens(folder))} predicts no tokens, and "
-            "what it was judged by is not part of the saved model: other data cannot be evaluated. "
-            f"{folder / 'evaluation.json'} has what it reached on the run's held-out records."
-        )
+    is_run = _is_evaluable_run(folder, data)
     model = Model.load(folder, device=choose_device(device), backend=backend)
-    config = validate(read_config_file(path)) if is_run else _halves_of(data, model)
+    config = (
+        validate(read_config_file(folder / "config.toml")) if is_run else _halves_of(data, model)
+    )
     training = open_store(model.domain, config.data.sources)
     split = split_of_run(config, model.domain, training)
-    store, records, leakage = training, split.validation, split.leakage
     if is_run:
         require_same_data(folder, training, split)
-    if is_run and data:
-        store = open_store(model.domain, data)
-        records = np.flatnonzero(store.lengths > 0)
-        trained_on = training.content_hashes[split.train]
-        leakage = float(np.isin(store.content_hashes[records], trained_on).mean())
-    if not len(records):
+    other_data = data if is_run else ()
+    asked = (
+        _Questions.from_other_data(model, other_data, training, split)
+        if other_data
+        else _Questions.held_out(model, training, split)
+    )
+    if not len(asked.records):
         raise ConfigError(f"{folder} held nothing out; say what to evaluate with --data.")
-    max_length = config.data.max_length
     objectives = build_objectives(config, model.domain)
     direction = causal_direction(objectives)
     samples = evaluation_samples(
         model.domain,
-        store,
-        records,
-        max_length=max_length,
+        asked.store,
+        asked.records,
+        max_length=config.data.max_length,
         direction=direction,
         context=evaluation_context(objectives),
     )
@@ -149,20 +138,67 @@ def evaluate_run(
         split.train,
         sampling=config.data.sampling,
         groups=split.groups,
-        max_length=max_length,
+        max_length=config.data.max_length,
         direction=direction,
     )
     return EvaluationReport(
         scores=scores,
         bars=score_bars(bars, samples),
         tokens=model.vocabulary.tokens,
-        leakage=leakage,
-        neighbours="an identical copy" if is_run and data else model.domain.neighbours,
-        num_too_close=0 if is_run and data else split.num_too_close,
+        leakage=asked.leakage,
+        neighbours=asked.neighbours,
+        num_too_close=asked.num_too_close,
         compared_with=TRAINING_DATA if is_run else "half that the bars were fitted on",
         sequence_targets=[len(sample.positions) for sample in samples],
         direction=direction,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Questions:
+    """The records to evaluate, and how near they are to what was trained on."""
+
+    store: TokenStore
+    records: npt.NDArray[np.int64]
+    leakage: float
+    neighbours: str
+    num_too_close: int
+
+    @classmethod
+    def held_out(cls, model: Model, training: TokenStore, split: Split) -> _Questions:
+        """The records that a split keeps from training."""
+        neighbours = model.domain.neighbours
+        return cls(training, split.validation, split.leakage, neighbours, split.num_too_close)
+
+    @classmethod
+    def from_other_data(
+        cls, model: Model, data: Sequence[str], training: TokenStore, split: Split
+    ) -> _Questions:
+        """All records of other data."""
+        store = open_store(model.domain, data)
+        records = np.flatnonzero(store.lengths > 0)
+        trained_on = training.content_hashes[split.train]
+        leakage = float(np.isin(store.content_hashes[records], trained_on).mean())
+        return cls(store, records, leakage, "an identical copy", 0)
+
+
+def _is_evaluable_run(folder: Path, data: Sequence[str]) -> bool:
+    """Whether a folder is a run, not a model alone; raises if it cannot be evaluated."""
+    _refuse_fine_tuned(folder)
+    is_run = (folder / "config.toml").is_file()
+    if not is_run and not data:
+        raise ConfigError(
+            f"{folder} is not a run folder: it has no config.toml. Evaluation needs the run, not "
+            "the model alone, because the bars are fitted on its training data. With --data, half "
+            "of which the bars are fitted on, it needs the model alone."
+        )
+    if objectives_without_tokens(folder):
+        raise ConfigError(
+            f"{folder}: {' and '.join(objectives_without_tokens(folder))} predicts no tokens, and "
+            "what it was judged by is not part of the saved model: other data cannot be evaluated. "
+            f"{folder / 'evaluation.json'} has what it reached on the run's held-out records."
+        )
+    return is_run
 
 
 def _halves_of(data: Sequence[str], model: Model) -> RunConfig:
