@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +31,8 @@ class Encoding:
         offsets: int32 ``[n, 2]``; start and end of each token in the source text, (0, 0) for
             special tokens.
         unit_types: int32 ``[units]``; the domain's own classes of units.
+        declared_types: int32 ``[units]``; what the data declare each unit to be, as a variable is
+            declared a string; numbers of :attr:`Domain.declared_types`, 0 where they say nothing.
         role_ids: int32 ``[n]``; who speaks in a dialogue, seen from the responder: 0.
         response_start: position of the first token of the response to all before it, from 1 to
             ``n``, at which it is still to be made; absent where nothing is a response.
@@ -43,6 +48,7 @@ class Encoding:
     position_ids: IntArray | None = None
     offsets: IntArray | None = None
     unit_types: IntArray | None = None
+    declared_types: IntArray | None = None
     role_ids: IntArray | None = None
     response_start: int | None = None
     is_cut: bool = False
@@ -53,11 +59,12 @@ class Encoding:
             values = getattr(self, name)
             if values is not None and len(values) != length:
                 raise ConfigError(f"encoding: {name} has {len(values)} entries for {length} ids.")
-        if self.unit_types is not None and len(self.unit_types) != self.num_units:
-            raise ConfigError(
-                f"encoding: unit_types has {len(self.unit_types)} entries for "
-                f"{self.num_units} units."
-            )
+        for name in ("unit_types", "declared_types"):
+            values = getattr(self, name)
+            if values is not None and len(values) != self.num_units:
+                raise ConfigError(
+                    f"encoding: {name} has {len(values)} entries for {self.num_units} units."
+                )
         if self.response_start is not None and not 1 <= self.response_start <= length:
             raise ConfigError(
                 f"encoding: response_start is {self.response_start}; with {length} ids it is from "
@@ -71,3 +78,108 @@ class Encoding:
     def num_units(self) -> int:
         """Number of units that may be masked."""
         return int(self.unit_ids.max(initial=NOT_MASKABLE)) + 1
+
+
+@dataclass(frozen=True)
+class EncodingBatch:
+    """Several encodings one after the other, without padding.
+
+    Args:
+        encodings: any number.
+    """
+
+    encodings: Sequence[Encoding]
+
+    def __len__(self) -> int:
+        return len(self.encodings)
+
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each encoding, int64 ``[encodings]``."""
+        return np.fromiter(map(len, self.encodings), np.int64, len(self))
+
+    @cached_property
+    def starts(self) -> npt.NDArray[np.int64]:
+        """Where each encoding begins, int64 ``[encodings]``."""
+        return np.cumsum(self.lengths) - self.lengths
+
+    @cached_property
+    def ids(self) -> IntArray:
+        """Token ids, int32 ``[tokens]``."""
+        return _joined([encoding.ids for encoding in self.encodings])
+
+    @cached_property
+    def segment_ids(self) -> IntArray:
+        """Which part of its sequence a token belongs to, int32 ``[tokens]``."""
+        return _joined([encoding.segment_ids for encoding in self.encodings])
+
+    @cached_property
+    def position_ids(self) -> IntArray:
+        """Positions within each sequence, int32 ``[tokens]``."""
+        counted = np.arange(len(self.ids), dtype=np.int32)
+        counted -= np.repeat(self.starts.astype(np.int32), self.lengths)
+        if all(encoding.position_ids is None for encoding in self.encodings):
+            return counted
+        parts = zip(np.split(counted, self.starts[1:]), self.encodings, strict=True)
+        return _joined([own if (given := e.position_ids) is None else given for own, e in parts])
+
+    @cached_property
+    def role_ids(self) -> IntArray | None:
+        """Who speaks, int32 ``[tokens]``, 0 in a sequence without roles; absent without any."""
+        if all(encoding.role_ids is None for encoding in self.encodings):
+            return None
+        return _joined(
+            [np.zeros_like(e.ids) if e.role_ids is None else e.role_ids for e in self.encodings]
+        )
+
+    @cached_property
+    def unit_types(self) -> IntArray | None:
+        """The domain's classes of the units, int32 ``[units]``; absent if a sequence has none."""
+        types = [e.unit_types for e in self.encodings if e.unit_types is not None]
+        return _joined(types) if len(types) == len(self) else None
+
+    @cached_property
+    def declared_types(self) -> IntArray | None:
+        """What the data declare units to be, int32 ``[units]``; absent if a sequence has none."""
+        types = [e.declared_types for e in self.encodings if e.declared_types is not None]
+        return _joined(types) if len(types) == len(self) else None
+
+    @cached_property
+    def unit_ids(self) -> IntArray:
+        """Units, int32 ``[tokens]``, counted through the batch; -1 where never masked."""
+        own = self._own_unit_ids
+        before = np.cumsum(self.num_units) - self.num_units
+        counted = own + np.repeat(before.astype(np.int32), self.lengths)
+        counted[own == NOT_MASKABLE] = NOT_MASKABLE
+        return counted
+
+    @cached_property
+    def num_units(self) -> npt.NDArray[np.int64]:
+        """Units of each encoding that may be masked, int64 ``[encodings]``."""
+        if not len(self):
+            return np.zeros(0, np.int64)
+        # An empty sequence would take over the first value of the next one.
+        largest = np.maximum.reduceat(np.append(self._own_unit_ids, NOT_MASKABLE), self.starts)
+        return np.where(self.lengths > 0, largest + 1, 0)
+
+    @cached_property
+    def encoding_of_token(self) -> npt.NDArray[np.int64]:
+        """Number of the encoding that a token is from, int64 ``[tokens]``."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    @cached_property
+    def encoding_of_unit(self) -> npt.NDArray[np.int64]:
+        """Number of the encoding that a unit is from, int64 ``[units]``."""
+        return np.repeat(np.arange(len(self)), self.num_units)
+
+    def count(self, positions: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
+        """Return how many of some positions in the batch each encoding has."""
+        return np.bincount(self.encoding_of_token[positions], minlength=len(self))
+
+    @cached_property
+    def _own_unit_ids(self) -> IntArray:
+        return _joined([encoding.unit_ids for encoding in self.encodings])
+
+
+def _joined(parts: Sequence[IntArray]) -> IntArray:
+    return np.concatenate(parts) if parts else np.zeros(0, np.int32)

@@ -104,15 +104,18 @@ class PackedBatch:
 
 def pack(rows: Sequence[Row]) -> PackedBatch:
     """Concatenate rows in the order given; any number of rows, also none."""
-    lengths = np.array([len(row.ids) for row in rows], np.int64)
-    starts = np.concatenate([[0], np.cumsum(lengths)])
+    sizes = np.array([len(row.ids) for row in rows], np.int64)
+    starts = np.cumsum(sizes) - sizes
+    lengths = _lengths(rows)
+    cu_seqlens = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=cu_seqlens[1:])
     names = list(dict.fromkeys(name for row in rows for name in row.targets))
     position_ids = _join([row.position_ids for row in rows], np.int32)
     return PackedBatch(
         ids=_join([row.ids for row in rows], np.int64),
         position_ids=position_ids,
         segment_ids=_join([row.segment_ids for row in rows], np.int32),
-        cu_seqlens=torch.from_numpy(starts.astype(np.int32)),
+        cu_seqlens=torch.from_numpy(cu_seqlens),
         max_seqlen=int(lengths.max(initial=0)),
         num_positions=int(position_ids.max()) + 1 if len(position_ids) else 0,
         visibility=_pack_visibility(rows),
@@ -121,10 +124,16 @@ def pack(rows: Sequence[Row]) -> PackedBatch:
     )
 
 
+def _lengths(rows: Sequence[Row]) -> npt.NDArray[np.int64]:
+    """Tokens of every sequence."""
+    parts = [np.array([len(row.ids)]) if row.lengths is None else row.lengths for row in rows]
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
 def _pack_targets(name: str, rows: Sequence[Row], starts: npt.NDArray[np.int64]) -> PackedTargets:
     present = [
         (row.targets[name], start)
-        for row, start in zip(rows, starts[:-1].tolist(), strict=True)
+        for row, start in zip(rows, starts.tolist(), strict=True)
         if name in row.targets
     ]
     parts = [targets for targets, _ in present]
@@ -169,9 +178,13 @@ def _pack_allowed(
     if all(chosen is None for chosen in sets.values()):
         return None, None
     size = next(chosen.size for chosen in sets.values() if chosen is not None)
-    everything = AllowedTokens.of(range(size), size)
     table = torch.from_numpy(
-        np.stack([(everything if chosen is None else chosen).words for chosen in sets.values()])
+        np.stack(
+            [
+                (AllowedTokens.of(range(size), size) if chosen is None else chosen).words
+                for chosen in sets.values()
+            ]
+        )
     )
     if len(sets) == 1:
         return table, None

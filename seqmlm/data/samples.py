@@ -14,19 +14,22 @@ from seqmlm.data.corpus import Corpus
 from seqmlm.data.packing import PackedBatch, pack
 from seqmlm.data.store import TokenStore
 from seqmlm.domain import Domain
-from seqmlm.encoding import Encoding
+from seqmlm.encoding import Encoding, EncodingBatch
 from seqmlm.objectives.clm import causal_row, predictable
 from seqmlm.objectives.prefix_lm import prefix_row
 from seqmlm.objectives.rows import (
+    BatchObjective,
     Direction,
     Objective,
     PrefixContext,
+    Prepared,
     Row,
     Targets,
+    joined_targets,
     with_targets,
 )
 from seqmlm.objectives.schedule import Schedule, Together
-from seqmlm.randomness import Purpose, stream
+from seqmlm.randomness import Purpose, Streams
 from seqmlm.vocabulary import AllowedTokens
 
 EVALUATION = "evaluation"
@@ -64,58 +67,83 @@ class SampleBuilder:
     def batch(
         self, epoch: int, records: npt.NDArray[np.int64], progress: float = 0.0
     ) -> PackedBatch:
-        """Return the rows of the active objectives for some records, packed in order.
+        """Return the rows of the active objectives for some records, packed.
+
+        The rows of the first objective come first, each in the order of the records.
 
         Args:
             epoch: pass over the data.
             records: int64, record numbers.
             progress: 0 at the run's first step, 1 at its last.
         """
+        if not len(records):
+            return pack([])
         objectives = [objective.at(progress) for objective in self.objectives]
-        return pack(
-            [row for record in records.tolist() for row in self._rows(objectives, epoch, record)]
-        )
-
-    def _rows(self, objectives: Sequence[Objective], epoch: int, record: int) -> list[Row]:
         schedule = self.schedule or Together(len(objectives))
-        tokens = self.store[record]
-        encoding = self.domain.assemble(
-            tokens,
-            max_length=self.max_length,
-            generator=stream(self.seed, Purpose.WINDOW, epoch=epoch, sample=record),
-        )
-        is_long = len(tokens) + self.domain.special_tokens_per_sequence > self.max_length
-        if is_long and encoding.response_start is None:  # a cut response shows no end token
-            encoding = replace(encoding, is_cut=True)
+        encodings = self._encodings(epoch, records)
+        active = [
+            schedule.active(seed=self.seed, epoch=epoch, record=record)
+            for record in records.tolist()
+        ]
         rows: list[Row] = []
-        for index in schedule.active(seed=self.seed, epoch=epoch, record=record):
-            if not objectives[index].rows_of:
-                rows += self._rows_from(objectives, index, epoch, record, encoding)
-        return rows
+        for index, objective in enumerate(objectives):
+            chosen = [place for place, indices in enumerate(active) if index in indices]
+            if chosen and not objective.rows_of:
+                own = EncodingBatch([encodings[place] for place in chosen])
+                rows += self._rows(objectives, index, epoch, records[chosen], own)
+        return pack(rows)
 
-    def _rows_from(
+    def _encodings(self, epoch: int, records: npt.NDArray[np.int64]) -> list[Encoding]:
+        streams = Streams.of(self.seed, Purpose.WINDOW, epoch=epoch, samples=records)
+        room = self.max_length - self.domain.special_tokens_per_sequence
+        tokens = [self.store[record] for record in records.tolist()]
+        encodings = self.domain.assemble_all(
+            tokens, max_length=self.max_length, generators=streams.generators()
+        )
+        is_cut = [
+            len(own) > room and encoding.response_start is None  # a cut response shows no end token
+            for own, encoding in zip(tokens, encodings, strict=True)
+        ]
+        return [
+            replace(encoding, is_cut=True) if cut and not encoding.is_cut else encoding
+            for encoding, cut in zip(encodings, is_cut, strict=True)
+        ]
+
+    def _rows(
         self,
         objectives: Sequence[Objective],
         index: int,
         epoch: int,
-        record: int,
-        encoding: Encoding,
+        records: npt.NDArray[np.int64],
+        batch: EncodingBatch,
     ) -> list[Row]:
         """Rows of one objective, with hidden what another one hides in them."""
-        hides = self._hides_in.get(objectives[index].name, index)
+        objective = objectives[index]
+        hides = self._hides_in.get(objective.name, index)
         mask_epoch = objectives[hides].mask_epoch(epoch)
 
-        def generator_of(number: int) -> np.random.Generator:
-            return stream(
-                self.seed, Purpose.OBJECTIVE, epoch=mask_epoch, sample=record, index=number
+        def streams_of(number: int) -> Streams:
+            return Streams.of(
+                self.seed, Purpose.OBJECTIVE, epoch=mask_epoch, samples=records, index=number
             )
 
-        generator = generator_of(index)
-        prepared = objectives[index].prepare(self.corpus, record, encoding, generator)
-        if hides != index:
-            generator = generator_of(hides)
-        rows = objectives[hides].rows(prepared.encoding, generator)
-        return with_targets(rows, prepared.targets)
+        if isinstance(objective, BatchObjective):
+            return [objective.rows_of_batch(batch, streams_of(index))]
+        hiding = objectives[hides]
+        rows: list[Row] = []
+        samples: list[Prepared] = []
+        for record, encoding, generator in zip(
+            records.tolist(), batch.encodings, streams_of(index).generators(), strict=True
+        ):
+            sample = objective.prepare(self.corpus, record, encoding, generator)
+            samples.append(sample)
+            if not isinstance(hiding, BatchObjective):
+                rows += with_targets(hiding.rows(sample.encoding, generator), sample.targets)
+        if isinstance(hiding, BatchObjective):
+            prepared = EncodingBatch([sample.encoding for sample in samples])
+            row = hiding.rows_of_batch(prepared, streams_of(hides))
+            rows += with_targets([row], joined_targets(samples, row.starts))
+        return rows
 
     @cached_property
     def _hides_in(self) -> dict[str, int]:
@@ -189,25 +217,39 @@ def evaluation_samples(
             tokens.
         context: how the tokens before a given response see one another.
     """
+    encodings = [
+        domain.assemble(store[record], max_length=max_length) for record in records.tolist()
+    ]
+    if direction is None:
+        return _masked_samples(domain, EncodingBatch(encodings), records) if encodings else []
     token_range = domain.vocabulary.ranges[domain.name]
     allowed = AllowedTokens.of(range(*token_range), len(domain.vocabulary))
-    policy = domain.evaluation_policy
+    return [_causal_sample(encoding, direction, context, allowed) for encoding in encodings]
+
+
+def _masked_samples(
+    domain: Domain, batch: EncodingBatch, records: npt.NDArray[np.int64]
+) -> list[EvaluationSample]:
+    masked = domain.evaluation_policy.apply_to_batch(
+        batch,
+        vocabulary=domain.vocabulary,
+        token_range=domain.vocabulary.ranges[domain.name],
+        streams=Streams.of(EVALUATION_SEED, Purpose.EVALUATION, epoch=0, samples=records),
+    )
+    ends = batch.starts + batch.lengths
     samples = []
-    for record in records.tolist():
-        encoding = domain.assemble(store[record], max_length=max_length)
-        if direction is not None:
-            samples.append(_causal_sample(encoding, direction, context, allowed))
-            continue
-        masked = policy.apply(
-            encoding,
-            vocabulary=domain.vocabulary,
-            token_range=token_range,
-            generator=stream(EVALUATION_SEED, Purpose.EVALUATION, sample=record),
-        )
-        labels = encoding.ids[masked.positions]
-        targets = Targets(masked.positions, labels, domain.allowed_at(labels))
-        row = Row.of(encoding, masked.ids, {EVALUATION: targets})
-        samples.append(EvaluationSample(encoding, masked.positions, row))
+    for encoding, start, positions, ids in zip(
+        batch.encodings,
+        batch.starts.astype(np.int32),
+        np.split(masked.positions, np.cumsum(batch.count(masked.positions))[:-1]),
+        np.split(masked.ids, ends[:-1]),
+        strict=True,
+    ):
+        own = positions - start
+        labels = encoding.ids[own]
+        targets = Targets(own, labels, domain.allowed_at(labels))
+        row = Row.of(encoding, ids, {EVALUATION: targets})
+        samples.append(EvaluationSample(encoding, own, row))
     return samples
 
 

@@ -1,6 +1,6 @@
 """Tokenised records in memory-mapped files: built once, larger than memory, read at random.
 
-A store is a folder of flat little-endian arrays: ``tokens.bin`` (uint8, uint16 or uint32),
+A store is a folder of flat little-endian arrays: ``tokens.bin`` (uint8 to uint64),
 ``offsets.bin`` (int64 ``[records + 1]``), ``content_hashes.bin`` (uint64 ``[records]``),
 ``names.bin`` with ``name_offsets.bin``, and ``store.json`` with what they were made from.
 """

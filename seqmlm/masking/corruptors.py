@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from seqmlm.encoding import IntArray
 from seqmlm.errors import ConfigError
@@ -14,7 +15,7 @@ from seqmlm.masking.selectors import Selection
 
 @dataclass(frozen=True, slots=True)
 class Corruption:
-    """A corrupted sequence.
+    """A corrupted sequence, or a batch of them.
 
     Args:
         ids: int32 ``[n]``, what the encoder sees.
@@ -30,7 +31,11 @@ class Corruption:
 
 
 class Corruptor(Protocol):
-    """Replaces the ids at selected positions; the length never changes."""
+    """Replaces the ids at selected positions; the length never changes.
+
+    A corruptor draws nothing itself: it is given two random numbers for each position, so that it
+    need not know which sequence of a batch a position is from.
+    """
 
     mask_share: float
     """Expected share of the selected tokens that become the mask token, in [0, 1]."""
@@ -42,7 +47,7 @@ class Corruptor(Protocol):
         *,
         mask_id: int,
         token_range: tuple[int, int],
-        generator: np.random.Generator,
+        uniform: npt.NDArray[np.float64],
     ) -> Corruption:
         """Replace the selected positions in a copy of ``ids`` (int32 ``[n]``).
 
@@ -51,7 +56,7 @@ class Corruptor(Protocol):
             selection: which positions, and which of them belong together.
             mask_id: id of the mask token.
             token_range: half-open range that random replacements are drawn from.
-            generator: the only source of randomness.
+            uniform: float64 ``[m, 2]``, random numbers from [0, 1) for each position.
         """
         ...
 
@@ -97,7 +102,7 @@ class MixedCorruptor:
         *,
         mask_id: int,
         token_range: tuple[int, int],
-        generator: np.random.Generator,
+        uniform: npt.NDArray[np.float64],
     ) -> Corruption:
         """See :meth:`Corruptor.corrupt`."""
         corrupted = ids.copy()
@@ -105,12 +110,22 @@ class MixedCorruptor:
         if self.mask_share == 1:
             corrupted[positions] = mask_id
             return Corruption(corrupted, selection)
+        fate = uniform[:, 0]
         if self._per == "group":
-            _, group = np.unique(selection.groups, return_inverse=True)
-            fate = generator.random(int(group.max(initial=-1)) + 1)[group]
-        else:
-            fate = generator.random(len(positions))
+            fate = fate[first_of_group(selection.groups)]
         corrupted[positions[fate < self._random_from]] = mask_id
-        drawn = positions[(fate >= self._random_from) & (fate < self._keep_from)]
-        corrupted[drawn] = generator.integers(*token_range, size=len(drawn), dtype=np.int32)
+        is_random = (fate >= self._random_from) & (fate < self._keep_from)
+        corrupted[positions[is_random]] = random_ids(uniform[is_random, 1], token_range)
         return Corruption(corrupted, selection)
+
+
+def random_ids(uniform: npt.NDArray[np.float64], token_range: tuple[int, int]) -> IntArray:
+    """Return int32 ids of a half-open range, one for each number from [0, 1)."""
+    low, high = token_range
+    return (low + uniform * (high - low)).astype(np.int32)
+
+
+def first_of_group(groups: IntArray) -> npt.NDArray[np.int64]:
+    """Return for each of the positions, int ``[m]``, the first one of its group."""
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    return first[group]

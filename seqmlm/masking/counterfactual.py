@@ -92,7 +92,7 @@ class CounterfactualCorruptor:
         *,
         mask_id: int,
         token_range: tuple[int, int],
-        generator: np.random.Generator,
+        uniform: npt.NDArray[np.float64],
     ) -> Corruption:
         """See :meth:`Corruptor.corrupt`; mask token and range play no part.
 
@@ -104,12 +104,12 @@ class CounterfactualCorruptor:
                 "counterfactual corruptor: call Objective.fit with the training data first, and "
                 "select through a masking policy."
             )
-        units = list(units_of(ids[selection.positions], selection.units))
+        draws = uniform[:, 0].tolist()
         new: list[int] = []
         swapped: list[bool] = []
-        for unit, draw in zip(units, generator.random(len(units)).tolist(), strict=True):
+        for unit in units_of(ids[selection.positions], selection.units):
             candidates = self._table.candidates.get(unit)
-            new += unit if candidates is None else candidates.draw(draw)
+            new += unit if candidates is None else candidates.draw(draws[len(new)])
             swapped += [candidates is not None] * len(unit)
         corrupted = ids.copy()
         corrupted[selection.positions] = new

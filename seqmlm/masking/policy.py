@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from seqmlm.encoding import Encoding, IntArray
+from seqmlm.encoding import Encoding, EncodingBatch, IntArray
 from seqmlm.errors import ConfigError, suggestion
-from seqmlm.masking.corruptors import Corruptor, MixedCorruptor
+from seqmlm.masking.corruptors import Corruption, Corruptor, MixedCorruptor
 from seqmlm.masking.counts import MaskCounts
 from seqmlm.masking.fitting import Fitted
 from seqmlm.masking.rate import RateSchedule, check_share
-from seqmlm.masking.selectors import Selection, Selector, TokenSelector
+from seqmlm.masking.selectors import (
+    BatchSelector,
+    Selection,
+    Selector,
+    TokenSelector,
+    draw,
+    select_one_by_one,
+)
+from seqmlm.randomness import Streams
 from seqmlm.registry import CORRUPTORS, SELECTORS
 from seqmlm.vocabulary import Vocabulary
 
@@ -25,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Masked:
-    """A corrupted sequence and where it must be restored.
+    """A corrupted sequence, or a batch of them, and where they must be restored.
 
     Args:
         ids: int32 ``[n]``, what the encoder sees.
@@ -175,59 +183,99 @@ class MaskingPolicy:
         token_range: tuple[int, int],
         generator: np.random.Generator,
     ) -> Masked:
-        """Hide part of ``encoding``.
+        """Hide part of one encoding; see :meth:`apply_to_batch`."""
+        return self.apply_to_batch(
+            EncodingBatch([encoding]),
+            vocabulary=vocabulary,
+            token_range=token_range,
+            streams=Streams.of_one(generator),
+        )
+
+    def apply_to_batch(
+        self,
+        batch: EncodingBatch,
+        *,
+        vocabulary: Vocabulary,
+        token_range: tuple[int, int],
+        streams: Streams,
+    ) -> Masked:
+        """Hide part of every sequence of a batch.
 
         The budget rate x size is rounded up or down at random, so that its expectation is exact
         and short sequences are not over-masked (as in fairseq).
 
         Args:
-            encoding: the true sequence.
+            batch: the true sequences.
             vocabulary: gives the mask token.
             token_range: where random replacements are drawn from.
-            generator: the only source of randomness.
+            streams: the only source of randomness; what is hidden in a sequence depends on its own
+                stream and on nothing else in the batch.
         """
-        sizes = np.bincount(encoding.unit_ids + 1, minlength=1)[1:]  # of all units but -1
-        maskable = int(np.count_nonzero(encoding.unit_ids >= 0))
-        costs = sizes if self.per == "token" else np.ones_like(sizes)
-        total = maskable if self.per == "token" else len(sizes)
-        budget = int(self.rate * total + generator.random())
-        selection = self.selector.select(encoding, costs, budget, generator)
+        selection = self._selected(batch, streams)
         corruption = self.corruptor.corrupt(
-            encoding.ids,
-            replace(selection, units=encoding.unit_ids[selection.positions]),
+            batch.ids,
+            selection,
             mask_id=vocabulary.special.mask,
             token_range=token_range,
-            generator=generator,
+            uniform=streams.uniform(2 * batch.count(selection.positions)).reshape(-1, 2),
         )
         ids, selection = corruption.ids, corruption.selection
-        positions = selection.positions
-        predicted = self._predicted(selection, generator)
-        seen = ids[positions]
-        masked = int(np.count_nonzero(seen == vocabulary.special.mask))
-        kept = int(np.count_nonzero(seen == encoding.ids[positions]))
-        counts = MaskCounts(
-            maskable=maskable,
-            selected=len(positions),
-            masked=masked,
-            replaced=len(positions) - masked - kept,
-            kept=kept,
-            predicted=int(np.count_nonzero(predicted)),
-            without_candidate=corruption.without_candidate,
-            sequences=1,
-            without_target=int(not predicted.any()),
+        is_predicted = self._predicted(batch, selection, streams)
+        counts = _count(batch, corruption, is_predicted, mask_id=vocabulary.special.mask)
+        return Masked(
+            ids, selection.positions[is_predicted], selection.groups[is_predicted], counts
         )
-        return Masked(ids, positions[predicted], selection.groups[predicted], counts)
+
+    def _selected(self, batch: EncodingBatch, streams: Streams) -> Selection:
+        """What the selector chooses for the rate, with the units."""
+        sizes = np.bincount(batch.unit_ids + 1, minlength=1)[1:]  # of all units but -1
+        costs = sizes if self.per == "token" else np.ones_like(sizes)
+        totals = np.bincount(batch.encoding_of_unit, weights=costs, minlength=len(batch))
+        rounding = streams.uniform(np.ones(len(batch), np.int64))
+        budgets = (self.rate * totals + rounding).astype(np.int64)
+        if isinstance(self.selector, BatchSelector):
+            selection = self.selector.select_in_batch(batch, costs, budgets, streams)
+        else:
+            selection = select_one_by_one(self.selector, batch, costs, budgets, streams)
+        return replace(selection, units=batch.unit_ids[selection.positions])
 
     def _predicted(
-        self, selection: Selection, generator: np.random.Generator
+        self, batch: EncodingBatch, selection: Selection, streams: Streams
     ) -> npt.NDArray[np.bool_]:
         """Whether each selected position is predicted: whole groups, rounded at random."""
         if self.predict_rate is None or self.predict_rate == self.rate:
             return np.ones(len(selection.positions), np.bool_)
-        groups = np.unique(selection.groups)
-        count = int(len(groups) * self.predict_rate / self.rate + generator.random())
-        chosen = generator.choice(groups, min(count, len(groups)), replace=False)
-        return np.isin(selection.groups, chosen)
+        _, first, group = np.unique(selection.groups, return_index=True, return_inverse=True)
+        first_positions = selection.positions[first]
+        rounding = streams.uniform(np.ones(len(batch), np.int64))
+        share = self.predict_rate / self.rate
+        numbers = (batch.count(first_positions) * share + rounding).astype(np.int64)
+        return draw(batch.encoding_of_token[first_positions], numbers, streams)[group]
+
+
+def _count(
+    batch: EncodingBatch,
+    corruption: Corruption,
+    is_predicted: npt.NDArray[np.bool_],
+    *,
+    mask_id: int,
+) -> MaskCounts:
+    positions = corruption.selection.positions
+    seen = corruption.ids[positions]
+    masked = int(np.count_nonzero(seen == mask_id))
+    kept = int(np.count_nonzero(seen == batch.ids[positions]))
+    predicted = batch.count(positions[is_predicted])
+    return MaskCounts(
+        maskable=int(np.count_nonzero(batch.unit_ids >= 0)),
+        selected=len(positions),
+        masked=masked,
+        replaced=len(positions) - masked - kept,
+        kept=kept,
+        predicted=int(predicted.sum()),
+        without_candidate=corruption.without_candidate,
+        sequences=len(batch),
+        without_target=int(np.count_nonzero(predicted == 0)),
+    )
 
 
 UNIFORM_MASKS = MaskingPolicy(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from seqmlm.encoding import Encoding
+from seqmlm.encoding import EncodingBatch
 from seqmlm.errors import ConfigError
 from seqmlm.masking.model_scores import entropy, mean_model_scores, surprisal
 from seqmlm.masking.scores import (
@@ -17,7 +17,8 @@ from seqmlm.masking.scores import (
     scores_of_file,
     unigram_surprisal,
 )
-from seqmlm.masking.selectors import Selection, units_in_order
+from seqmlm.masking.selectors import BatchSelector, Selection, positions_of_units
+from seqmlm.randomness import Streams
 
 if TYPE_CHECKING:
     from seqmlm.domain import Domain
@@ -26,7 +27,7 @@ _OF_DATA: Final = {"surprisal": unigram_surprisal, "pmi": mean_pointwise_mutual_
 _OF_MODEL: Final = {"model_surprisal": surprisal, "model_entropy": entropy}
 
 
-class ScoredSelector:
+class ScoredSelector(BatchSelector):
     """Whole units, drawn without replacement with chances proportional to score ** exponent.
 
     Gumbel-top-k (Kool et al., arXiv 1903.06059) on exponent * log score: the largest perturbed
@@ -76,30 +77,52 @@ class ScoredSelector:
         else:
             self._scores = scores_of_file(domain, self._path)
 
-    def select(
+    def select_in_batch(
         self,
-        encoding: Encoding,
+        batch: EncodingBatch,
         costs: npt.NDArray[np.int64],
-        budget: int,
-        generator: np.random.Generator,
+        budgets: npt.NDArray[np.int64],
+        streams: Streams,
     ) -> Selection:
-        """See :meth:`Selector.select`.
+        """See :meth:`BatchSelector.select_in_batch`.
 
         Raises:
             ConfigError: :meth:`fit` was not called.
         """
         if self._scores is None:
             raise ConfigError("scored selector: call Objective.fit with the training data first.")
-        maskable = encoding.unit_ids >= 0
+        maskable = batch.unit_ids >= 0
         scores = np.bincount(
-            encoding.unit_ids[maskable],
-            weights=self._scores[encoding.ids[maskable]],
+            batch.unit_ids[maskable],
+            weights=self._scores[batch.ids[maskable]],
             minlength=len(costs),
         )
-        noise = generator.gumbel(size=len(costs))
-        keys = noise
-        if self._exponent:  # 0 * log 0 would be NaN; a score of 0 is chosen last
-            with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore"):  # a number of 0, or a score of 0: chosen last
+            noise = keys = -np.log(-np.log(1 - streams.uniform(batch.num_units)))
+            if self._exponent:  # 0 * log 0 would be NaN
                 keys = noise + self._exponent * np.log(scores)
-        order = np.lexsort((-noise, -keys))  # equal keys, as those of score 0, by the noise
-        return units_in_order(encoding, order, costs, budget, generator)
+        # Equal keys, as those of score 0, are ordered by the noise.
+        order = np.lexsort((-noise, -keys, batch.encoding_of_unit))
+        chosen = order[_within_budget(batch, costs[order], budgets, streams)]
+        group_of_unit = np.full(len(costs), -1)
+        group_of_unit[chosen] = chosen
+        return positions_of_units(batch, group_of_unit)
+
+
+def _within_budget(
+    batch: EncodingBatch,
+    costs: npt.NDArray[np.int64],
+    budgets: npt.NDArray[np.int64],
+    streams: Streams,
+) -> npt.NDArray[np.bool_]:
+    """Which of the ordered units are taken from the front until the budget is spent.
+
+    The one that would exceed it is taken with probability left / cost: the expected cost is exact.
+    """
+    sequence = batch.encoding_of_unit
+    spent = np.concatenate([[0], np.cumsum(costs)])
+    before_sequence = spent[np.cumsum(batch.num_units) - batch.num_units]
+    left = (budgets + before_sequence)[sequence] - spent[:-1]
+    rounding = streams.uniform(np.ones(len(batch), np.int64))[sequence]
+    is_taken: npt.NDArray[np.bool_] = rounding * costs < left
+    return is_taken

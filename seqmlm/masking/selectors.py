@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from seqmlm.encoding import Encoding, IntArray
-from seqmlm.errors import ConfigError
-
-LONGEST_SPAN = 100_000
-_TRIES = 8
+from seqmlm.encoding import Encoding, EncodingBatch, IntArray
+from seqmlm.randomness import Streams
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Token positions chosen in one encoding.
+    """Token positions chosen in one encoding, or in a batch.
 
     Args:
         positions: int32 ``[m]``, increasing.
         groups: int32 ``[m]``; positions of one group were chosen together, so a corruptor can
-            treat them alike.
+            treat them alike. No group of a batch has positions in two sequences, and the groups of
+            an earlier sequence have smaller numbers.
         units: int32 ``[m]``, the unit of each; a policy fills it in for its corruptor.
     """
 
@@ -54,8 +51,8 @@ class Selector(Protocol):
         ...
 
 
-class TokenSelector:
-    """Every maskable token is chosen alone, uniformly without replacement (BERT, RoBERTa)."""
+class BatchSelector(ABC):
+    """A selector that chooses in all sequences of a batch at once, which is faster."""
 
     def select(
         self,
@@ -64,16 +61,46 @@ class TokenSelector:
         budget: int,
         generator: np.random.Generator,
     ) -> Selection:
-        """See :meth:`Selector.select`; ``costs`` play no part, a token costs 1."""
-        maskable = np.flatnonzero(encoding.unit_ids >= 0)
-        chosen = generator.choice(
-            len(maskable), min(budget, len(maskable)), replace=False, shuffle=False
-        )
-        positions = maskable[np.sort(chosen)].astype(np.int32)
+        """See :meth:`Selector.select`."""
+        batch, streams = EncodingBatch([encoding]), Streams.of_one(generator)
+        return self.select_in_batch(batch, costs, np.array([budget]), streams)
+
+    @abstractmethod
+    def select_in_batch(
+        self,
+        batch: EncodingBatch,
+        costs: npt.NDArray[np.int64],
+        budgets: npt.NDArray[np.int64],
+        streams: Streams,
+    ) -> Selection:
+        """Choose units of every sequence for its own budget.
+
+        Args:
+            batch: the sequences; tokens of unit -1 are never chosen.
+            costs: int64 ``[units]``, of all units of the batch.
+            budgets: int64 ``[sequences]``.
+            streams: the only source of randomness, of each sequence its own.
+        """
+
+
+class TokenSelector(BatchSelector):
+    """Every maskable token is chosen alone, uniformly without replacement (BERT, RoBERTa)."""
+
+    def select_in_batch(
+        self,
+        batch: EncodingBatch,
+        costs: npt.NDArray[np.int64],
+        budgets: npt.NDArray[np.int64],
+        streams: Streams,
+    ) -> Selection:
+        """See :meth:`BatchSelector.select_in_batch`; ``costs`` play no part, a token costs 1."""
+        maskable = np.flatnonzero(batch.unit_ids >= 0)
+        is_chosen = draw(batch.encoding_of_token[maskable], budgets, streams)
+        positions = maskable[is_chosen].astype(np.int32)
         return Selection(positions, positions)
 
 
-class UnitSelector:
+class UnitSelector(BatchSelector):
     """Whole units, uniformly without replacement (whole-word, whole-identifier, whole-entity).
 
     The budget becomes a number of units, rounded at random: every unit is chosen with the same
@@ -82,231 +109,112 @@ class UnitSelector:
     sizes of the units drawn.
     """
 
-    def select(
+    def select_in_batch(
         self,
-        encoding: Encoding,
+        batch: EncodingBatch,
         costs: npt.NDArray[np.int64],
-        budget: int,
-        generator: np.random.Generator,
+        budgets: npt.NDArray[np.int64],
+        streams: Streams,
     ) -> Selection:
-        """See :meth:`Selector.select`; the budget is met on average, not in every sequence."""
-        return uniform_units(encoding, np.arange(len(costs)), costs, budget, generator)
+        """See :meth:`BatchSelector.select_in_batch`; a budget is met on average."""
+        return uniform_units(batch, np.arange(len(costs)), costs, budgets, streams)
 
 
-class RunSelector:
-    """Runs of adjacent units whose lengths follow a given distribution.
+def draw(
+    sequences: npt.NDArray[np.int64], numbers: npt.NDArray[np.int64], streams: Streams
+) -> npt.NDArray[np.bool_]:
+    """Draw candidates of each sequence, uniformly without replacement.
 
-    The budget becomes a number of units as in :class:`UnitSelector`. A length is drawn first, then
-    a start among the places where a run of that length is free. Places are those of a ring, the end
-    of the sequence joined to its start, so that the units at its ends are hidden as often as the
-    others. A run is then cut into groups at the end of the sequence, at unmaskable tokens and at
-    the border of a segment: no group crosses one. Where no place is long enough, as in a sequence
-    shorter than the run, the length is reduced until one is. The run that would exceed the budget
-    is taken with probability left / length, which keeps the expected amount exact.
-
-    Cuts, missing room and the budget's end all make groups of short sequences shorter than the
-    distribution says. For 1- to 4-grams of .40/.30/.20/.10 at a rate of 0.15, groups have
-    .59/.27/.11/.03 in sequences of 10 units, .49/.30/.16/.05 of 20, .45/.30/.17/.08 of 40,
-    .41/.30/.19/.09 of 128, and .40/.30/.20/.10 only of 512 and more.
+    Those with the smallest random keys are drawn. Should the last of them and the next candidate
+    have the same key, as in one of a billion sequences, neither is.
 
     Args:
-        chances: of 1, 2, 3, ... units; need not add up to 1.
+        sequences: int64 ``[candidates]``, not decreasing, the sequence of each.
+        numbers: int64 ``[sequences]``, how many to draw; all where there are fewer.
+        streams: of the sequences.
+
+    Returns:
+        bool ``[candidates]``.
     """
-
-    def __init__(self, chances: npt.ArrayLike) -> None:
-        weights = np.asarray(chances, np.float64)
-        self._cumulative = np.cumsum(weights / weights.sum()).tolist()
-        self._cumulative[-1] = 1.0  # rounding must not make room for a longer run
-
-    def select(
-        self,
-        encoding: Encoding,
-        costs: npt.NDArray[np.int64],
-        budget: int,
-        generator: np.random.Generator,
-    ) -> Selection:
-        """See :meth:`Selector.select`; the budget is met on average, not in every sequence."""
-        units = len(costs)
-        left, free = number_of_units(costs, budget, generator), units
-        taken = bytearray(2 * units)  # the ring twice: a run may pass its seam
-        run_of_unit = np.full(units, -1)
-        run = 0
-        while left > 0 and free:
-            start, length = self._place(taken, generator)
-            if length > left and generator.random() * length >= left:
-                break
-            for unit in range(start, start + length):
-                unit %= units
-                taken[unit] = taken[unit + units] = 1
-                run_of_unit[unit] = run
-            run += 1
-            free -= length
-            left -= length
-        return positions_of_units(encoding, _cut(run_of_unit, encoding))
-
-    def _place(self, taken: bytearray, generator: np.random.Generator) -> tuple[int, int]:
-        """Start and length of a new run, uniform over the free places of a drawn length."""
-        units = len(taken) // 2
-        length = min(bisect_right(self._cumulative, generator.random()) + 1, units)
-        # Most places are free at usual rates: trying a few is ten times faster than listing them.
-        for _ in range(_TRIES):
-            start = int(generator.random() * units)
-            if 1 not in taken[start : start + length]:
-                return start, length
-        is_taken = np.frombuffer(taken, np.uint8)
-        starts = _free_starts(is_taken, length)
-        while not len(starts):
-            length -= 1
-            starts = _free_starts(is_taken, length)
-        return int(starts[generator.integers(len(starts))]), length
+    available = np.bincount(sequences, minlength=len(streams))
+    keys = _random_keys(sequences, available, streams)
+    # Sorting the keys is four times faster than finding the order that sorts them.
+    ordered = np.append(np.sort(keys), np.iinfo(np.int64).max)
+    first_left = np.cumsum(available) - available + np.minimum(numbers, available)
+    is_drawn: npt.NDArray[np.bool_] = keys < ordered[first_left][sequences]
+    return is_drawn
 
 
-class SpanSelector(RunSelector):
-    """Runs with geometric lengths (SpanBERT, arXiv 1907.10529, section 3.1).
-
-    Deviation: lengths count units, not words. :class:`RunSelector` says how spans are placed, cut
-    and fitted into a budget.
+def random_places(sequences: npt.NDArray[np.int64], streams: Streams) -> npt.NDArray[np.int64]:
+    """Shuffle the candidates of each sequence.
 
     Args:
-        stop_probability: of the geometric distribution, in (0, 1].
-        max_units: longest span, at most 100,000; longer draws are repeated.
+        sequences: int64 ``[candidates]``, not decreasing, the sequence of each.
+        streams: of the sequences.
 
-    Raises:
-        ConfigError: an argument is out of range.
+    Returns:
+        int64 ``[candidates]``, the place of each among those of its sequence, from 0.
     """
-
-    def __init__(self, stop_probability: float = 0.2, max_units: int = 10) -> None:
-        if not 0 < stop_probability <= 1:
-            raise ConfigError(
-                f"span selector: stop_probability = {stop_probability} not in (0, 1]."
-            )
-        if not isinstance(max_units, int) or not 1 <= max_units <= LONGEST_SPAN:
-            raise ConfigError(
-                f"span selector: max_units = {max_units!r}; it is a whole number from 1 to "
-                f"{LONGEST_SPAN:,}."
-            )
-        lengths = np.arange(1, max_units + 1)
-        super().__init__(stop_probability * (1 - stop_probability) ** (lengths - 1))
+    available = np.bincount(sequences, minlength=len(streams))
+    order = np.argsort(_random_keys(sequences, available, streams), kind="stable")
+    places = np.empty(len(sequences), np.int64)
+    places[order] = np.arange(len(sequences)) - (np.cumsum(available) - available)[sequences]
+    return places
 
 
-class NgramSelector(RunSelector):
-    """N-grams of units with given shares, by default those of MacBERT (arXiv 2004.13922).
-
-    The paper leaves open how overlaps, the budget's end and sequences shorter than an n-gram are
-    handled; see :class:`RunSelector` for all three, and for the shares in short sequences.
-
-    Args:
-        p: shares of 1-grams, 2-grams, ... among the n-grams; they add up to 1.
-
-    Raises:
-        ConfigError: no share, a negative one, or they do not add up to 1.
-    """
-
-    def __init__(self, p: Sequence[float] = (0.4, 0.3, 0.2, 0.1)) -> None:
-        shares = list(p)
-        if not shares or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
-            raise ConfigError(
-                f"ngram selector: p = {shares}; shares of 1-grams, 2-grams, ... are 0 or more and "
-                "add up to 1, such as [0.4, 0.3, 0.2, 0.1]."
-            )
-        super().__init__(shares)
-
-
-class BlockSelector(RunSelector):
-    """Single units and longer blocks, the factorisation units of UniLM-v2 (arXiv 2002.12804).
-
-    A block has one unit with probability ``single``, else 2 to ``longest`` units, all equally
-    likely. The pseudo-masked objective draws the order of the blocks.
-
-    Args:
-        single: share of blocks of one unit, in [0, 1].
-        longest: units of the longest block, at least 2.
-
-    Raises:
-        ConfigError: an argument is out of range.
-    """
-
-    def __init__(self, single: float = 0.6, longest: int = 6) -> None:
-        if not 0 <= single <= 1:
-            raise ConfigError(f"block selector: single = {single} not in [0, 1].")
-        if not isinstance(longest, int) or not 2 <= longest <= LONGEST_SPAN:
-            raise ConfigError(
-                f"block selector: longest = {longest!r}; it is a whole number from 2 to "
-                f"{LONGEST_SPAN:,}."
-            )
-        longer = longest - 1
-        super().__init__([single, *[(1 - single) / longer] * longer])
+def _random_keys(
+    sequences: npt.NDArray[np.int64], available: npt.NDArray[np.int64], streams: Streams
+) -> npt.NDArray[np.int64]:
+    """Random numbers of 40 bits, above them the number of the sequence."""
+    return (sequences << 40) + (streams.uniform(available) * 2**40).astype(np.int64)
 
 
 def number_of_units(
-    costs: npt.NDArray[np.int64], budget: int, generator: np.random.Generator
-) -> int:
-    """Draw how many of some units to choose uniformly, for an expected cost of the budget.
+    costs: npt.ArrayLike, units: npt.ArrayLike, budgets: npt.ArrayLike, uniform: npt.ArrayLike
+) -> npt.NDArray[np.int64]:
+    """Return how many of some units to choose uniformly, for an expected cost of the budget.
 
     Args:
-        costs: int64 ``[units]``.
-        budget: all units if they cost less.
-        generator: rounds up or down.
+        costs: int, of all of them together; broadcast with the others.
+        units: int, how many they are; the result where they cost less than the budget.
+        budgets: int.
+        uniform: from [0, 1), to round up or down.
     """
-    total = int(costs.sum())
-    if total <= budget:
-        return len(costs)
-    return int(budget * len(costs) / total + generator.random())
+    costs, units, budgets = np.asarray(costs), np.asarray(units), np.asarray(budgets)
+    rounded = (budgets * units / np.maximum(costs, 1) + uniform).astype(np.int64)
+    return np.where(costs <= budgets, units, rounded)
 
 
 def uniform_units(
-    encoding: Encoding,
+    batch: EncodingBatch,
     candidates: npt.NDArray[np.int64],
     costs: npt.NDArray[np.int64],
-    budget: int,
-    generator: np.random.Generator,
+    budgets: npt.NDArray[np.int64],
+    streams: Streams,
 ) -> Selection:
     """Choose whole units, each candidate with the same chance, for an expected cost of the budget.
 
     Args:
-        encoding: the sequence.
-        candidates: int64, unit numbers, each at most once.
+        batch: the sequences.
+        candidates: int64, unit numbers, increasing.
         costs: int64 ``[units]``.
-        budget: how much to choose; all candidates if they cost less.
-        generator: the only source of randomness.
+        budgets: int64 ``[sequences]``; all candidates of a sequence if they cost less.
+        streams: the only source of randomness.
     """
-    number = number_of_units(costs[candidates], budget, generator)
-    chosen = generator.choice(candidates, number, replace=False, shuffle=False)
+    sequences = batch.encoding_of_unit[candidates]
+    totals = np.bincount(sequences, weights=costs[candidates], minlength=len(batch))
+    available = np.bincount(sequences, minlength=len(batch))
+    rounding = streams.uniform(np.ones(len(batch), np.int64))
+    numbers = number_of_units(totals, available, budgets, rounding)
+    chosen = candidates[draw(sequences, numbers, streams)]
     group_of_unit = np.full(len(costs), -1)
     group_of_unit[chosen] = chosen
-    return positions_of_units(encoding, group_of_unit)
+    return positions_of_units(batch, group_of_unit)
 
 
-def units_in_order(
-    encoding: Encoding,
-    order: npt.NDArray[np.int64],
-    costs: npt.NDArray[np.int64],
-    budget: int,
-    generator: np.random.Generator,
+def positions_of_units(
+    encoding: Encoding | EncodingBatch, group_of_unit: npt.NDArray[np.int64]
 ) -> Selection:
-    """Choose whole units from the front of ``order`` until their costs reach the budget.
-
-    The one that would exceed it is taken with probability left / cost, which keeps the expected
-    cost exact, and makes units longer than the budget rarer than their place in the order says.
-
-    Args:
-        encoding: the sequence.
-        order: int64, unit numbers, each at most once.
-        costs: int64 ``[units]``.
-        budget: how much to choose.
-        generator: decides on the last unit.
-    """
-    spent = np.cumsum(costs[order])
-    count = int(np.searchsorted(spent, budget, side="right"))
-    if count < len(order):
-        left = budget - (int(spent[count - 1]) if count else 0)
-        count += bool(generator.random() * costs[order[count]] < left)
-    chosen = np.full(len(costs), -1)
-    chosen[order[:count]] = order[:count]
-    return positions_of_units(encoding, chosen)
-
-
-def positions_of_units(encoding: Encoding, group_of_unit: npt.NDArray[np.int64]) -> Selection:
     """Select all tokens of the units that have a group; int64 ``[units]``, -1 for none."""
     groups = np.empty(len(group_of_unit) + 1, np.int32)
     groups[:-1], groups[-1] = group_of_unit, -1  # the last one is that of unit -1
@@ -315,27 +223,30 @@ def positions_of_units(encoding: Encoding, group_of_unit: npt.NDArray[np.int64])
     return Selection(positions, group_of_token[positions])
 
 
-def _adjacent_runs(encoding: Encoding) -> npt.NDArray[np.int64]:
-    """For every unit the number of the unbroken run of units that it belongs to."""
-    maskable = np.flatnonzero(encoding.unit_ids >= 0)
-    units = encoding.unit_ids[maskable]
-    first_tokens = maskable[np.diff(units, prepend=-1) != 0]
-    last_tokens = maskable[np.diff(units, append=-1) != 0]
-    gaps = first_tokens[1:] != last_tokens[:-1] + 1
-    segments = encoding.segment_ids
-    gaps |= segments[first_tokens[1:]] != segments[last_tokens[:-1]]
-    return np.cumsum(np.concatenate([[False], gaps]))[: len(first_tokens)]
+def select_one_by_one(
+    selector: Selector,
+    batch: EncodingBatch,
+    costs: npt.NDArray[np.int64],
+    budgets: npt.NDArray[np.int64],
+    streams: Streams,
+) -> Selection:
+    """Choose in a batch by a selector that takes one sequence at a time.
 
-
-def _cut(run_of_unit: npt.NDArray[np.int64], encoding: Encoding) -> npt.NDArray[np.int64]:
-    """Number the groups: a new one where the run changes or the units are not adjacent."""
-    is_border = np.diff(run_of_unit, prepend=-1) != 0
-    is_border |= np.diff(_adjacent_runs(encoding), prepend=0) != 0
-    return np.where(run_of_unit >= 0, np.cumsum(is_border), -1)
-
-
-def _free_starts(is_taken: npt.NDArray[np.uint8], length: int) -> npt.NDArray[np.int64]:
-    """Units where a free run of the given length may start; the ring is given twice."""
-    units = len(is_taken) // 2
-    taken_before = np.concatenate([[0], np.cumsum(is_taken, dtype=np.int64)])
-    return np.flatnonzero(taken_before[length : length + units] == taken_before[:units])
+    The arguments are those of :meth:`BatchSelector.select_in_batch`.
+    """
+    positions, groups = [], []
+    parts = np.split(costs, np.cumsum(batch.num_units)[:-1])
+    num_groups = 0
+    for encoding, start, own_costs, budget, generator in zip(
+        batch.encodings,
+        batch.starts.astype(np.int32),
+        parts,
+        budgets.tolist(),
+        streams.generators(),
+        strict=True,
+    ):
+        chosen = selector.select(encoding, own_costs, budget, generator)
+        positions.append(chosen.positions + start)
+        groups.append(chosen.groups + np.int32(num_groups))
+        num_groups += int(chosen.groups.max(initial=-1)) + 1
+    return Selection(np.concatenate(positions), np.concatenate(groups))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from seqmlm.encoding import IntArray
 from seqmlm.errors import ConfigError
-from seqmlm.masking.corruptors import Corruption
+from seqmlm.masking.corruptors import Corruption, random_ids
 from seqmlm.masking.neighbours import distributional_neighbours
 from seqmlm.masking.selectors import Selection
 from seqmlm.masking.unit_table import (
@@ -122,7 +122,7 @@ class SimilarCorruptor:
         *,
         mask_id: int,
         token_range: tuple[int, int],
-        generator: np.random.Generator,
+        uniform: npt.NDArray[np.float64],
     ) -> Corruption:
         """See :meth:`Corruptor.corrupt`; the mask token is not used.
 
@@ -135,21 +135,20 @@ class SimilarCorruptor:
                 "through a masking policy."
             )
         positions = selection.positions
-        units = list(units_of(ids[positions], selection.units))
-        random = generator.integers(*token_range, size=len(positions)).tolist()
+        random = random_ids(uniform[:, 1], token_range).tolist()
+        fates, draws = uniform.T.tolist()
         new: list[int] = []
         without_candidate = 0
-        for unit, (fate, draw) in zip(
-            units, generator.random((len(units), 2)).tolist(), strict=True
-        ):
+        for unit in units_of(ids[positions], selection.units):
+            first = len(new)  # the numbers of its first token decide on the unit
             candidates = self._table.candidates.get(unit)
-            if fate >= self._random_below:
+            if fates[first] >= self._random_below:
                 new += unit
-            elif fate < self._similar_below and candidates is not None:
-                new += candidates.draw(draw)
+            elif fates[first] < self._similar_below and candidates is not None:
+                new += candidates.draw(draws[first])
             else:
-                without_candidate += len(unit) if fate < self._similar_below else 0
-                new += random[len(new) : len(new) + len(unit)]
+                without_candidate += len(unit) if fates[first] < self._similar_below else 0
+                new += random[first : first + len(unit)]
         corrupted = ids.copy()
         corrupted[positions] = new
         return Corruption(corrupted, selection, without_candidate)

@@ -7,12 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from seqmlm.encoding import Encoding, IntArray
+from seqmlm.encoding import EncodingBatch, IntArray
 from seqmlm.errors import ConfigError
-from seqmlm.masking.selectors import Selection, positions_of_units, uniform_units
+from seqmlm.masking.selectors import (
+    BatchSelector,
+    Selection,
+    draw,
+    positions_of_units,
+    uniform_units,
+)
+from seqmlm.randomness import Streams
 
 
-class TypedSelector:
+class TypedSelector(BatchSelector):
     """Whole units of some types only, uniformly without replacement.
 
     The budget stays a share of all maskable tokens or units; if the chosen types have fewer, all
@@ -29,23 +36,23 @@ class TypedSelector:
     def __init__(self, types: Sequence[int]) -> None:
         self._types = _checked(types, "typed")
 
-    def select(
+    def select_in_batch(
         self,
-        encoding: Encoding,
+        batch: EncodingBatch,
         costs: npt.NDArray[np.int64],
-        budget: int,
-        generator: np.random.Generator,
+        budgets: npt.NDArray[np.int64],
+        streams: Streams,
     ) -> Selection:
-        """See :meth:`Selector.select`.
+        """See :meth:`BatchSelector.select_in_batch`.
 
         Raises:
             ConfigError: the domain gives its units no types.
         """
-        fitting = np.flatnonzero(np.isin(_types_of(encoding, "typed"), self._types))
-        return uniform_units(encoding, fitting, costs, budget, generator)
+        fitting = np.flatnonzero(np.isin(_types_of(batch, "typed"), self._types))
+        return uniform_units(batch, fitting, costs, budgets, streams)
 
 
-class GroupSelector:
+class GroupSelector(BatchSelector):
     """All units of one type together, such as everything that names the tail of a triple.
 
     Among the given types that the sequence has, one is drawn uniformly. The rate plays no part:
@@ -61,23 +68,27 @@ class GroupSelector:
     def __init__(self, types: Sequence[int]) -> None:
         self._types = _checked(types, "group")
 
-    def select(
+    def select_in_batch(
         self,
-        encoding: Encoding,
+        batch: EncodingBatch,
         costs: npt.NDArray[np.int64],
-        budget: int,
-        generator: np.random.Generator,
+        budgets: npt.NDArray[np.int64],
+        streams: Streams,
     ) -> Selection:
-        """See :meth:`Selector.select`; ``costs`` and ``budget`` play no part.
+        """See :meth:`BatchSelector.select_in_batch`; costs and budgets play no part.
 
         Raises:
             ConfigError: the domain gives its units no types.
         """
-        types = _types_of(encoding, "group")
-        present = np.intersect1d(types, self._types)
-        if not len(present):
-            return positions_of_units(encoding, np.full(len(types), -1))
-        return positions_of_units(encoding, np.where(types == generator.choice(present), 0, -1))
+        types = _types_of(batch, "group")
+        num_types = int(types.max(initial=-1)) + 1
+        type_in_batch = batch.encoding_of_unit * num_types + types
+        is_drawn = np.zeros(len(batch) * num_types, np.bool_)
+        present = np.unique(type_in_batch[np.isin(types, self._types)])
+        is_drawn[present] = draw(present // num_types, np.ones(len(batch), np.int64), streams)
+        return positions_of_units(
+            batch, np.where(is_drawn[type_in_batch], batch.encoding_of_unit, -1)
+        )
 
 
 def _checked(types: Sequence[int], selector: str) -> IntArray:
@@ -89,9 +100,9 @@ def _checked(types: Sequence[int], selector: str) -> IntArray:
     return np.array(types, np.int32)
 
 
-def _types_of(encoding: Encoding, selector: str) -> IntArray:
-    if encoding.unit_types is None:
+def _types_of(batch: EncodingBatch, selector: str) -> IntArray:
+    if batch.unit_types is None:
         raise ConfigError(
             f"{selector} selector: this domain gives its units no types. Choose selector 'unit'."
         )
-    return encoding.unit_types
+    return batch.unit_types

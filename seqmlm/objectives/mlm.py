@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 from torch import Tensor
 
-from seqmlm.encoding import Encoding
+from seqmlm.encoding import EncodingBatch
 from seqmlm.objectives.policy_objective import PolicyObjective
 from seqmlm.objectives.rows import LossSum, Row, Targets
+from seqmlm.randomness import Streams
 
 if TYPE_CHECKING:
     from seqmlm.data.packing import PackedBatch
@@ -30,16 +29,14 @@ class MaskedLanguageModelling(PolicyObjective):
 
     name = "mlm"
 
-    def rows(self, encoding: Encoding, generator: np.random.Generator) -> Sequence[Row]:
-        """Return one row: the corrupted sequence with its hidden tokens as targets."""
-        masked = self.hide(encoding, generator)
+    def rows_of_batch(self, batch: EncodingBatch, streams: Streams) -> Row:
+        """Return the corrupted sequences with their hidden tokens as targets."""
+        masked = self.hide(batch, streams)
+        labels = batch.ids[masked.positions]
         targets = Targets(
-            masked.positions,
-            encoding.ids[masked.positions],
-            self._domain.allowed_at(encoding.ids[masked.positions]),
-            masking=masked.counts,
+            masked.positions, labels, self._domain.allowed_at(labels), masking=masked.counts
         )
-        return [Row.of(encoding, masked.ids, {self.name: targets})]
+        return Row.of(batch, masked.ids, {self.name: targets})
 
     def loss(self, model: Model, hidden: Tensor, batch: PackedBatch) -> LossSum:
         """Return the summed cross-entropy of the hidden tokens, nats, and their number."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,12 @@ import numpy.typing as npt
 from torch import Tensor
 
 from seqmlm.domain import Domain
-from seqmlm.encoding import Encoding, IntArray
+from seqmlm.encoding import EncodingBatch, IntArray
 from seqmlm.errors import ConfigError
+from seqmlm.masking.selectors import random_places
 from seqmlm.objectives.policy_objective import PolicyObjective
 from seqmlm.objectives.rows import LossSum, Row, RowVisibility, Targets
+from seqmlm.randomness import Streams
 
 if TYPE_CHECKING:
     from seqmlm.data.packing import PackedBatch
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 NEVER = np.iinfo(np.int32).max
 """Step of a pseudo token: no content query reaches it."""
+
+_CONTENT, _PSEUDO, _TRUE = range(3)  # in the order in which they stand within a step
 
 
 class PseudoMaskedLanguageModelling(PolicyObjective):
@@ -88,26 +93,34 @@ class PseudoMaskedLanguageModelling(PolicyObjective):
         masks = self.policy.mask_token_rate + pseudo_is_mask * self.policy.mean_rate
         return masks / (1 + 2 * self.policy.mean_rate)
 
-    def rows(self, encoding: Encoding, generator: np.random.Generator) -> Sequence[Row]:
-        """Return one row, of ``n + 2 m - (tokens of the last block)`` tokens."""
-        masked = self.hide(encoding, generator)
-        hidden = masked.ids[masked.positions] != encoding.ids[masked.positions]
-        positions, groups = masked.positions[hidden], masked.groups[hidden]
-        blocks, block = np.unique(groups, return_inverse=True)
-        step = generator.permutation(len(blocks))[block] + 1
-        row, pseudo = pseudo_masked_row(
-            encoding, masked.ids, positions, step, pseudo_id=self._pseudo_id
+    def rows_of_batch(self, batch: EncodingBatch, streams: Streams) -> Row:
+        """Return for each sequence ``n + 2 m - (tokens of the last block)`` tokens."""
+        masked = self.hide(batch, streams)
+        is_hidden = masked.ids[masked.positions] != batch.ids[masked.positions]
+        positions = masked.positions[is_hidden]
+        _, first, block = np.unique(
+            masked.groups[is_hidden], return_index=True, return_inverse=True
         )
-        predicted = np.concatenate([masked.positions, positions[np.argsort(step, kind="stable")]])
+        sequences = batch.encoding_of_token[positions[first]]
+        places = random_places(sequences, streams)
+        is_last = places + 1 == np.bincount(sequences, minlength=len(batch))[sequences]
+        row, filled, pseudo = pseudo_masked_rows(
+            batch,
+            masked.ids,
+            positions,
+            places[block] + 1,
+            pseudo_id=self._pseudo_id,
+            is_shown=~is_last[block],
+        )
+        labels = batch.ids[np.concatenate([masked.positions, positions])]
         targets = Targets(
-            np.concatenate([masked.positions, pseudo]),
-            encoding.ids[predicted],
-            self._domain.allowed_at(encoding.ids[predicted]),
+            np.concatenate([filled[masked.positions], pseudo]),
+            labels,
+            self._domain.allowed_at(labels),
             weights=self._target_weights(len(masked.positions), len(pseudo)),
             masking=masked.counts,
         )
-        seen = len(row.ids) - int((step == len(blocks)).sum())
-        return [_first_tokens(row, seen, {self.name: targets})]
+        return replace(row, targets={self.name: targets})
 
     def loss(self, model: Model, hidden: Tensor, batch: PackedBatch) -> LossSum:
         """Return the weighted cross-entropy of both kinds of targets, nats, and their weight."""
@@ -134,62 +147,52 @@ class PseudoMaskedLanguageModelling(PolicyObjective):
         return pseudo_id
 
 
-def pseudo_masked_row(
-    encoding: Encoding,
+def pseudo_masked_rows(
+    batch: EncodingBatch,
     ids: IntArray,
     positions: IntArray,
     step: npt.NDArray[np.integer],
     *,
     pseudo_id: int,
-) -> tuple[Row, IntArray]:
-    """Append pseudo and true tokens of every block, the last one's included.
+    is_shown: npt.NDArray[np.bool_],
+) -> tuple[Row, IntArray, IntArray]:
+    """Append pseudo and true tokens to every sequence, block by block.
 
     Args:
-        encoding: the true sequence, ``n`` tokens.
+        batch: the true sequences, ``n`` tokens.
         ids: int32 ``[n]``, corrupted.
         positions: int32 ``[m]``, hidden, increasing.
-        step: int ``[m]``, from 1: when each is predicted; those of one step are a block.
+        step: int ``[m]``, from 1: when each is predicted; those of a sequence with the same step
+            are a block.
         pseudo_id: id of the pseudo tokens.
+        is_shown: bool ``[m]``, whose true tokens are appended.
 
     Returns:
-        A row of ``n + 2 m`` tokens without targets, and int32 ``[m]``, where in it the pseudo
-        tokens stand, block by block.
+        Rows without targets, and where in them stand the tokens of the sequences, int32 ``[n]``,
+        and the pseudo tokens, int32 ``[m]``.
     """
-    content = Row.of(encoding, ids)
-    n, m = len(ids), len(positions)
+    n, m, shown = len(ids), len(positions), positions[is_shown]
+    source = np.concatenate([np.arange(n), positions, shown])
+    kind = np.repeat([_CONTENT, _PSEUDO, _TRUE], [n, m, len(shown)])
+    step = np.concatenate([np.zeros(n, np.int64), step, step[is_shown]])
     # Sorted by step, because the kernels skip tiles that no query of a tile reaches.
-    order = np.lexsort((np.tile(positions, 2), np.repeat([0, 1], m), np.tile(step, 2)))
-    is_pseudo, source = order < m, np.tile(positions, 2)[order]
-    step = np.tile(step, 2)[order]
+    order = np.lexsort((source, kind, step, batch.encoding_of_token[source]))
+    places = np.empty(len(order), np.int32)
+    places[order] = np.arange(len(order))
+    source, kind, step = source[order], kind[order], step[order]
+    is_pseudo = kind == _PSEUDO
     visibility = RowVisibility(
-        step=_after(np.zeros(n), np.where(is_pseudo, NEVER, step)),
-        reach=_after(np.zeros(n), step - is_pseudo),
-        group=_after(np.full(n, -1), np.where(is_pseudo, step, -1)),
+        step=np.where(is_pseudo, NEVER, step).astype(np.int32),
+        reach=(step - is_pseudo).astype(np.int32),
+        group=np.where(is_pseudo, step, -1).astype(np.int32),
     )
-    roles = content.role_ids
     row = Row(
-        _after(ids, np.where(is_pseudo, pseudo_id, encoding.ids[source])),
-        _after(content.position_ids, content.position_ids[source]),
-        _after(content.segment_ids, content.segment_ids[source]),
+        np.where(kind == _CONTENT, ids[source], batch.ids[source]),
+        batch.position_ids[source],
+        batch.segment_ids[source],
         visibility,
-        role_ids=None if roles is None else _after(roles, roles[source]),
+        role_ids=None if batch.role_ids is None else batch.role_ids[source],
+        lengths=np.bincount(batch.encoding_of_token[source], minlength=len(batch)),
     )
-    return row, (n + np.flatnonzero(is_pseudo)).astype(np.int32)
-
-
-def _after(content: npt.NDArray[Any], appended: npt.NDArray[Any]) -> IntArray:
-    return np.concatenate([content, appended]).astype(np.int32)
-
-
-def _first_tokens(row: Row, length: int, targets: Mapping[str, Targets]) -> Row:
-    """The first ``length`` tokens of a row, with targets."""
-    assert row.visibility is not None
-    visible = row.visibility
-    return Row(
-        row.ids[:length],
-        row.position_ids[:length],
-        row.segment_ids[:length],
-        RowVisibility(visible.step[:length], visible.reach[:length], visible.group[:length]),
-        targets,
-        role_ids=None if row.role_ids is None else row.role_ids[:length],
-    )
+    row.ids[is_pseudo] = pseudo_id
+    return row, places[:n], places[n : n + m]

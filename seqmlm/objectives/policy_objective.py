@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from seqmlm.domain import Domain
-from seqmlm.encoding import Encoding
+from seqmlm.encoding import EncodingBatch
 from seqmlm.masking.policy import Masked, MaskingPolicy
-from seqmlm.objectives.rows import Objective
+from seqmlm.objectives.rows import BatchObjective
+from seqmlm.randomness import Streams
 
 
-class PolicyObjective(Objective):
+class PolicyObjective(BatchObjective):
     """An objective that hides tokens by a policy and predicts within the domain's range.
 
     Args:
@@ -56,11 +57,11 @@ class PolicyObjective(Objective):
         """See :meth:`Objective.mask_epoch`: static masks are those of an earlier epoch."""
         return self.policy.mask_epoch(epoch)
 
-    def hide(self, encoding: Encoding, generator: np.random.Generator) -> Masked:
-        """Apply the policy to one encoding."""
-        return self.policy.apply(
-            encoding,
+    def hide(self, batch: EncodingBatch, streams: Streams) -> Masked:
+        """Apply the policy to all encodings of a batch."""
+        return self.policy.apply_to_batch(
+            batch,
             vocabulary=self._vocabulary,
             token_range=self._token_range,
-            generator=generator,
+            streams=streams,
         )

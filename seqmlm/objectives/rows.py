@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from seqmlm.encoding import Encoding, IntArray
+from seqmlm.encoding import Encoding, EncodingBatch, IntArray
 from seqmlm.masking.counts import MaskCounts
+from seqmlm.randomness import Streams
 from seqmlm.vocabulary import AllowedPerTarget, AllowedTokens
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ PrefixContext = Literal["causal", "bidirectional"]
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What one row must predict for one objective.
+    """What one row, or the rows of a batch, must predict for one objective.
 
     Args:
         positions: int32 ``[m]``, positions in the row whose hidden state is scored.
@@ -63,7 +64,7 @@ class RowVisibility:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One sequence as the encoder sees it.
+    """One sequence as the encoder sees it, or several one after the other.
 
     Args:
         ids: int32 ``[n]``, corrupted where the objective says so.
@@ -72,6 +73,8 @@ class Row:
         visibility: absent where every token sees every other.
         targets: by objective name.
         role_ids: int32 ``[n]``; absent where no one speaks, and for the encoder then all 0.
+        lengths: int64 ``[sequences]``, tokens of each; absent where there is one. Tokens see those
+            of their own sequence alone.
     """
 
     ids: IntArray
@@ -80,19 +83,28 @@ class Row:
     visibility: RowVisibility | None = None
     targets: Mapping[str, Targets] = field(default_factory=dict)
     role_ids: IntArray | None = None
+    lengths: npt.NDArray[np.int64] | None = None
+
+    @property
+    def starts(self) -> npt.NDArray[np.int64]:
+        """Where each sequence begins, int64 ``[sequences]``."""
+        if self.lengths is None:
+            return np.zeros(1, np.int64)
+        starts: npt.NDArray[np.int64] = np.cumsum(self.lengths) - self.lengths
+        return starts
 
     @classmethod
     def of(
         cls,
-        encoding: Encoding,
+        encoding: Encoding | EncodingBatch,
         ids: IntArray | None = None,
         targets: Mapping[str, Targets] | None = None,
         visibility: RowVisibility | None = None,
     ) -> Row:
-        """Make a row of an encoding, with other ids if given."""
+        """Make a row of an encoding, or of each of a batch, with other ids if given."""
         positions = encoding.position_ids
         if positions is None:
-            positions = np.arange(len(encoding), dtype=np.int32)
+            positions = np.arange(len(encoding.ids), dtype=np.int32)
         return cls(
             encoding.ids if ids is None else ids,
             positions,
@@ -100,6 +112,7 @@ class Row:
             visibility,
             targets={} if targets is None else targets,
             role_ids=encoding.role_ids,
+            lengths=encoding.lengths if isinstance(encoding, EncodingBatch) else None,
         )
 
 
@@ -116,12 +129,36 @@ class Prepared:
 
     Args:
         encoding: one sequence, or a pair.
-        targets: of the whole, whatever is hidden in it, such as the label of a pair; by
-            objective name.
+        targets: of the whole, whatever is hidden in it, such as the label of a pair; positions
+            and labels by objective name.
     """
 
     encoding: Encoding
     targets: Mapping[str, Targets] = field(default_factory=dict)
+
+
+def joined_targets(
+    samples: Sequence[Prepared], starts: npt.NDArray[np.int64]
+) -> dict[str, Targets]:
+    """Return the targets of samples whose sequences follow one another in one row.
+
+    Args:
+        samples: their targets have positions and labels, and nothing else.
+        starts: int64 ``[samples]``, where each sequence begins.
+    """
+    names = dict.fromkeys(name for sample in samples for name in sample.targets)
+    joined = {}
+    for name in names:
+        present = [
+            (sample.targets[name], start)
+            for sample, start in zip(samples, starts.astype(np.int32), strict=True)
+            if name in sample.targets
+        ]
+        joined[name] = Targets(
+            np.concatenate([targets.positions + start for targets, start in present]),
+            np.concatenate([targets.labels for targets, _ in present]),
+        )
+    return joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +298,8 @@ class Objective(ABC):
         """Return what the objective trains for itself alone, such as a head; None for nothing.
 
         It is found again as ``model.objective_modules[self.name]``, is trained and kept in
-        checkpoints, and left out of the exported model.
+        checkpoints, and left out of the exported model; a file beside it is for runs that start
+        from it.
         """
         return None
 
@@ -309,3 +347,24 @@ class Objective(ABC):
     def decisions(self, model: Model, hidden: Tensor, batch: PackedBatch) -> Decisions | None:
         """Return the answers to judge on held-out records; None if it asks no such questions."""
         return None
+
+
+class BatchObjective(Objective):
+    """An objective that makes the rows of many samples at once, which is faster.
+
+    Its samples are the encodings of the records: :meth:`prepare` plays no part.
+    """
+
+    def rows(self, encoding: Encoding, generator: np.random.Generator) -> Sequence[Row]:
+        """See :meth:`Objective.rows`."""
+        return [self.rows_of_batch(EncodingBatch([encoding]), Streams.of_one(generator))]
+
+    @abstractmethod
+    def rows_of_batch(self, batch: EncodingBatch, streams: Streams) -> Row:
+        """Make the rows of several samples, all in one.
+
+        Args:
+            batch: the encodings.
+            streams: the only source of randomness: the row of a sample depends on its own stream
+                and on nothing else in the batch.
+        """

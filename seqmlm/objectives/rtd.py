@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqmlm.domain import Domain
-from seqmlm.encoding import Encoding
+from seqmlm.encoding import EncodingBatch
 from seqmlm.errors import ConfigError
 from seqmlm.model.generator import Generator
 from seqmlm.model.output_head import OutputHead, OutputHeadConfig
 from seqmlm.objectives.policy_objective import PolicyObjective
 from seqmlm.objectives.rows import Decisions, LossSum, Row, Targets
+from seqmlm.randomness import Streams
 
 if TYPE_CHECKING:
     from seqmlm.data.packing import PackedBatch
@@ -97,18 +98,19 @@ class ReplacedTokenDetection(PolicyObjective):
             encoder, width=self._generator_width, depth=self._generator_depth
         )
 
-    def rows(self, encoding: Encoding, generator: np.random.Generator) -> Sequence[Row]:
-        """Return one row with its hidden tokens, and with the true ids of all others."""
-        masked = self.hide(encoding, generator)
-        asked = np.flatnonzero(encoding.unit_ids >= 0).astype(np.int32)
+    def rows_of_batch(self, batch: EncodingBatch, streams: Streams) -> Row:
+        """Return the sequences with their hidden tokens, and with the true ids of all others."""
+        masked = self.hide(batch, streams)
+        asked = np.flatnonzero(batch.unit_ids >= 0).astype(np.int32)
+        labels = batch.ids[masked.positions]
         hidden = Targets(
             masked.positions,
-            encoding.ids[masked.positions],
-            self._domain.allowed_at(encoding.ids[masked.positions]),
-            draws=generator.random(len(masked.positions)),
+            labels,
+            self._domain.allowed_at(labels),
+            draws=streams.uniform(batch.count(masked.positions)),
         )
-        questions = Targets(asked, encoding.ids[asked], masking=masked.counts)
-        return [Row.of(encoding, masked.ids, {self.name: questions, self._hidden: hidden})]
+        questions = Targets(asked, batch.ids[asked], masking=masked.counts)
+        return Row.of(batch, masked.ids, {self.name: questions, self._hidden: hidden})
 
     def complete(self, model: Model, batch: PackedBatch) -> PackedBatch:
         """Write the generator's samples over the hidden tokens; keep its losses with them.

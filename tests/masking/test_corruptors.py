@@ -25,7 +25,7 @@ def corrupt(
         Selection(positions, groups.astype(np.int32)),
         mask_id=MASK_ID,
         token_range=TOKEN_RANGE,
-        generator=np.random.default_rng(seed),
+        uniform=np.random.default_rng(seed).random((len(groups), 2)),
     ).ids
     assert (ids == TRUE_ID).all(), "the true ids were changed"
     assert corrupted.dtype == np.int32
@@ -96,7 +96,7 @@ def test_nothing_selected_changes_nothing(per: str) -> None:
         Selection(nothing, nothing),
         mask_id=MASK_ID,
         token_range=TOKEN_RANGE,
-        generator=np.random.default_rng(0),
+        uniform=np.empty((0, 2)),
     ).ids
     assert corrupted.tolist() == [TRUE_ID]
 

@@ -14,7 +14,8 @@ from seqmlm.encoding import Encoding
 from seqmlm.errors import ConfigError, UnknownNameError
 from seqmlm.masking.corruptors import MixedCorruptor
 from seqmlm.masking.policy import UNIFORM_MASKS, Masked, MaskingPolicy
-from seqmlm.masking.selectors import SpanSelector, TokenSelector, UnitSelector
+from seqmlm.masking.runs import SpanSelector
+from seqmlm.masking.selectors import TokenSelector, UnitSelector
 from seqmlm.registry import SELECTORS
 from seqmlm_domains.protein.tokenizer import RESIDUE_RANGE, VOCABULARY
 

@@ -11,16 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqmlm.encoding import Encoding
+from seqmlm.encoding import Encoding, EncodingBatch
 from seqmlm.errors import ConfigError
 from seqmlm.masking.corruptors import Corruption
 from seqmlm.masking.policy import MaskingPolicy
-from seqmlm.masking.selectors import (
-    BlockSelector,
-    NgramSelector,
-    RunSelector,
-    Selection,
-)
+from seqmlm.masking.runs import BlockSelector, NgramSelector, RunSelector
+from seqmlm.masking.selectors import Selection
+from seqmlm.randomness import Purpose, Streams
 from seqmlm_domains.protein.tokenizer import VOCABULARY
 
 ChiSquare = Callable[[npt.ArrayLike, npt.ArrayLike], float]
@@ -43,19 +40,14 @@ def select(selector: RunSelector, encoding: Encoding, budget: int, seed: int) ->
 def histogram(selector: RunSelector, *, units: int, sequences: int) -> tuple[Counter[int], float]:
     """Lengths of the chosen runs at 15 %, and the realised rate."""
     policy = MaskingPolicy(selector, corruptor=_Nothing(), rate=0.15)
-    lengths: Counter[int] = Counter()
-    selected = 0
-    encoding = encode([0] * units)
-    for seed in range(sequences):
-        masked = policy.apply(
-            encoding,
-            vocabulary=VOCABULARY,
-            token_range=(4, 24),
-            generator=np.random.default_rng(seed),
-        )
-        lengths.update(np.unique(masked.groups, return_counts=True)[1].tolist())
-        selected += len(masked.positions)
-    return lengths, selected / (units * sequences)
+    masked = policy.apply_to_batch(
+        EncodingBatch([encode([0] * units)] * sequences),
+        vocabulary=VOCABULARY,
+        token_range=(4, 24),
+        streams=Streams.of(0, Purpose.OBJECTIVE, epoch=0, samples=np.arange(sequences)),
+    )
+    lengths = Counter(np.unique(masked.groups, return_counts=True)[1].tolist())
+    return lengths, len(masked.positions) / (units * sequences)
 
 
 class _Nothing:

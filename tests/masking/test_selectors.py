@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from seqmlm.encoding import NOT_MASKABLE, Encoding
 from seqmlm.errors import ConfigError
-from seqmlm.masking.selectors import Selection, Selector, SpanSelector, TokenSelector, UnitSelector
+from seqmlm.masking.runs import SpanSelector
+from seqmlm.masking.selectors import Selection, Selector, TokenSelector, UnitSelector
 
 SELECTORS = [
     pytest.param(TokenSelector(), id="token"),

@@ -166,7 +166,7 @@ def test_the_example_of_macbert_is_reproduced(tmp_path: Path) -> None:
         selection,
         mask_id=domain.vocabulary.special.mask,
         token_range=domain.vocabulary.ranges["text"],
-        generator=np.random.default_rng(0),
+        uniform=np.random.default_rng(0).random((len(positions), 2)),
     )
     tokens = [domain.vocabulary.tokens[token] for token in corruption.ids.tolist()]
     expected = "we use a text system to ca ##lc ##ulate the po ##ssi ##bility of the next word ."

@@ -9,19 +9,14 @@ import numpy.typing as npt
 import pytest
 
 from seqmlm.domain import Domain
-from seqmlm.encoding import NOT_MASKABLE, Encoding
+from seqmlm.encoding import NOT_MASKABLE, Encoding, EncodingBatch
 from seqmlm.masking.corruptors import MixedCorruptor
 from seqmlm.masking.policy import MaskingPolicy
+from seqmlm.masking.runs import BlockSelector, NgramSelector, SpanSelector
 from seqmlm.masking.scored import ScoredSelector
-from seqmlm.masking.selectors import (
-    BlockSelector,
-    NgramSelector,
-    Selector,
-    SpanSelector,
-    TokenSelector,
-    UnitSelector,
-)
+from seqmlm.masking.selectors import Selector, TokenSelector, UnitSelector
 from seqmlm.masking.typed import TypedSelector
+from seqmlm.randomness import Purpose, Streams
 from seqmlm_domains.protein.tokenizer import VOCABULARY
 
 ChiSquare = Callable[[npt.ArrayLike, npt.ArrayLike], float]
@@ -68,14 +63,16 @@ def chosen_units(
 ) -> npt.NDArray[np.bool_]:
     """Return which units are hidden in each sample, bool ``[samples, units]``."""
     policy = MaskingPolicy(selector, ONLY_MASKS, RATE, per=per)  # type: ignore[arg-type]
-    generator = np.random.default_rng(0)
-    hidden = np.zeros((samples, encoding.num_units), np.bool_)
-    for row in hidden:
-        masked = policy.apply(
-            encoding, vocabulary=VOCABULARY, token_range=(4, 24), generator=generator
-        )
-        row[encoding.unit_ids[masked.positions]] = True
-    return hidden
+    batch = EncodingBatch([encoding] * samples)
+    masked = policy.apply_to_batch(
+        batch,
+        vocabulary=VOCABULARY,
+        token_range=(4, 24),
+        streams=Streams.of(0, Purpose.OBJECTIVE, epoch=0, samples=np.arange(samples)),
+    )
+    hidden = np.zeros(samples * encoding.num_units, np.bool_)
+    hidden[batch.unit_ids[masked.positions]] = True
+    return hidden.reshape(samples, -1)
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from seqmlm.data.packing import pack
 from seqmlm.domain import Domain, build_domain
-from seqmlm.encoding import Encoding
+from seqmlm.encoding import Encoding, EncodingBatch, IntArray
 from seqmlm.errors import ConfigError
 from seqmlm.model.model import Model
 from seqmlm.objectives.pmlm import (
     NEVER,
     PseudoMaskedLanguageModelling,
-    pseudo_masked_row,
+    pseudo_masked_rows,
 )
 from seqmlm.objectives.rows import Row
 from seqmlm_kernels.visibility import visible_pairs
@@ -57,6 +57,17 @@ def six_tokens() -> Encoding:
     return Encoding(ids, ids - 1, np.zeros_like(ids), position_ids=ids)
 
 
+def pseudo_masked_row(
+    encoding: Encoding, ids: IntArray, positions: IntArray, step: np.ndarray, *, pseudo_id: int
+) -> tuple[Row, IntArray]:
+    """One row, with the true tokens of the last block; where the pseudo tokens stand in it."""
+    everywhere = np.ones(len(positions), np.bool_)
+    row, _, pseudo = pseudo_masked_rows(
+        EncodingBatch([encoding]), ids, positions, step, pseudo_id=pseudo_id, is_shown=everywhere
+    )
+    return row, pseudo
+
+
 def worked_example() -> tuple[Row, np.ndarray]:
     encoding = six_tokens()
     ids = np.array([1, MASK, 3, MASK, MASK, 6], np.int32)
@@ -74,7 +85,7 @@ def test_the_worked_example_is_reproduced() -> None:
     assert row.visibility.step.tolist() == [0] * 6 + [NEVER, NEVER, 1, 1, NEVER, 2]
     assert row.visibility.reach.tolist() == [0] * 6 + [0, 0, 1, 1, 1, 2]
     assert row.visibility.group.tolist() == [-1] * 6 + [1, 1, -1, -1, 2, -1]
-    assert pseudo.tolist() == [6, 7, 10]
+    assert pseudo.tolist() == [10, 6, 7]
 
 
 @given(data=st.data(), length=st.integers(1, 12))

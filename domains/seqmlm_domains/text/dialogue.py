@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqmlm.data.report import ReadReport
-from seqmlm.domain import Record, TokenBlock
+from seqmlm.domain import Domain, Record, TokenBlock
 from seqmlm.encoding import NOT_MASKABLE, Encoding, IntArray
 from seqmlm.errors import ConfigError, DataError
 from seqmlm_domains.text.dialogue_reader import (
@@ -357,6 +357,8 @@ class DialogueDomain(TextDomain):
             numbers.setdefault(speaker, len(numbers))
         last = self.num_roles - 1
         return np.array([min(numbers[speaker], last) for speaker in speakers], np.int32)
+
+    assemble_all = Domain.assemble_all  # one after the other, unlike texts
 
     def _dialogue_encoding(
         self,

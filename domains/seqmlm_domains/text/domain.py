@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -197,10 +199,8 @@ class TextDomain(Domain):
             elif unknown_counts[index]:
                 report.note("unknown token", record.place, int(unknown_counts[index]))
         kept = maskable > 0
-        marked = tokens.ids | np.where(tokens.starts_word, np.uint32(self._word_mark), np.uint32(0))
-        return TokenBlock(
-            marked[kept[owners]].astype(self.token_dtype), np.where(kept, tokens.lengths, 0)
-        )
+        marked = self._marked(tokens.ids, tokens.starts_word)
+        return TokenBlock(marked[kept[owners]], np.where(kept, tokens.lengths, 0))
 
     def token_ids(
         self, tokens: npt.NDArray[np.unsignedinteger[Any]]
@@ -222,17 +222,28 @@ class TextDomain(Domain):
         Raises:
             ConfigError: ``max_length`` leaves no room for a token.
         """
+        generators = [] if generator is None else [generator]
+        return self.assemble_all([tokens], max_length=max_length, generators=generators)[0]
+
+    def assemble_all(
+        self,
+        records: Sequence[npt.NDArray[np.unsignedinteger[Any]]],
+        *,
+        max_length: int,
+        generators: Iterable[np.random.Generator],
+    ) -> list[Encoding]:
+        """See :meth:`Domain.assemble_all`; without generators the first window of each record."""
         room = max_length - self.special_tokens_per_sequence
         if room < 1:
             raise ConfigError(
                 f"data.max_length is {max_length}; [CLS], [SEP] and one token need at least 3."
             )
-        if len(tokens) > room:
-            start = 0 if generator is None else generator.integers(len(tokens) - room + 1)
-            tokens = tokens[start : start + room]
-        return self._encoding(
-            self.token_ids(tokens).astype(np.int32), (tokens & self._word_mark) != 0
-        )
+        windows = list(records)
+        for index, (tokens, generator) in enumerate(zip(records, generators, strict=False)):
+            if len(tokens) > room:
+                windows[index] = tokens[generator.integers(len(tokens) - room + 1) :]
+        is_cut = [len(tokens) > room for tokens in records]
+        return self._encodings([window[:room] for window in windows], is_cut)
 
     @property
     def special_tokens_per_sequence(self) -> int:
@@ -248,10 +259,9 @@ class TextDomain(Domain):
         ids, starts_word, offsets = self._tokenizer.encode_typed(text)
         if not len(ids):
             raise DataError(f"input: {text!r} holds no token.")
+        (encoding,) = self._encodings([self._marked(ids, starts_word)], [False])
         frame = np.zeros((1, 2), np.int32)
-        return self._encoding(
-            ids.astype(np.int32), starts_word, offsets=np.concatenate([frame, offsets, frame])
-        )
+        return replace(encoding, offsets=np.concatenate([frame, offsets, frame]))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return normalised text, special tokens left out, unknown ones as U+FFFD."""
@@ -346,22 +356,34 @@ class TextDomain(Domain):
         unit_ids[positions] = np.cumsum(begins) - 1
         return unit_ids
 
-    def _encoding(
-        self,
-        content: IntArray,
-        starts_word: npt.NDArray[np.bool_],
-        *,
-        offsets: npt.NDArray[np.int32] | None = None,
-    ) -> Encoding:
+    def _marked(
+        self, ids: npt.NDArray[np.integer[Any]], starts_word: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """Tokens as they are stored."""
+        tokens = ids.astype(self.token_dtype)
+        tokens[starts_word] |= self.token_dtype(self._word_mark)
+        return tokens
+
+    def _encodings(
+        self, contents: Sequence[npt.NDArray[np.unsignedinteger[Any]]], is_cut: Sequence[bool]
+    ) -> list[Encoding]:
+        """Put stored tokens between ``[CLS]`` and ``[SEP]`` and number their words."""
         special = self.vocabulary.special
-        ids = np.empty(len(content) + 2, np.int32)
-        ids[0], ids[-1] = special.start, special.end
-        ids[1:-1] = content
-        unit_ids = np.full(len(ids), NOT_MASKABLE, np.int32)
-        unit_ids[1:-1] = self._unit_ids(content, starts_word)
-        return Encoding(
-            ids=ids, unit_ids=unit_ids, segment_ids=np.zeros(len(ids), np.int32), offsets=offsets
-        )
+        # The first one is marked, so that no word goes on from one record to the next.
+        first = np.array([special.start | self._word_mark], self.token_dtype)
+        last = np.array([special.end], self.token_dtype)
+        tokens = np.concatenate([part for own in contents for part in (first, own, last)])
+        ids = (tokens & self.token_dtype(self._word_mark - 1)).astype(np.int32)
+        unit_ids = self._unit_ids(ids, tokens >= self._word_mark)
+        lengths = [len(own) + self.special_tokens_per_sequence for own in contents]
+        bounds = list(accumulate(lengths, initial=0))
+        units_before = np.maximum.accumulate(unit_ids)[bounds[:-1]] + 1
+        unit_ids -= np.where(unit_ids >= 0, np.repeat(units_before, lengths), 0)
+        segment_ids = np.zeros_like(ids)
+        return [
+            Encoding(ids[start:end], unit_ids[start:end], segment_ids[start:end], is_cut=cut)
+            for (start, end), cut in zip(pairwise(bounds), is_cut, strict=True)
+        ]
 
 
 class _Contents:
