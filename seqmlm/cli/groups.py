@@ -12,6 +12,7 @@ from seqmlm.registry import Registry
 COMMAND_GROUPS = Registry(
     noun="command group",
     builtin={
+        "code": "seqmlm_domains.code.commands:app",
         "kg": "seqmlm_domains.kg.commands:app",
         "protein": "seqmlm_domains.protein.commands:app",
     },

@@ -13,6 +13,7 @@ from seqmlm.data.splits import split_records
 from seqmlm.domain import Record
 from seqmlm.encoding import Encoding
 from seqmlm.errors import CheckpointError, ConfigError, DataError
+from seqmlm.masking.policy import MaskingPolicy
 from seqmlm_domains.code.domain import CodeDomain
 from seqmlm_domains.code.roles import Role
 from tests.code.sources import SOURCE, WriteTree
@@ -38,6 +39,27 @@ def test_units_are_whole_identifiers_with_their_roles(domain: CodeDomain) -> Non
         *(("f", Role.FUNCTION), ("caf\u00e9_x", Role.PARAMETER), ("f", Role.CALL)),
         *(("caf\u00e9_x", Role.READ), ("y", Role.ATTRIBUTE)),
     ]
+
+
+def test_all_occurrences_of_a_name_are_hidden_together(domain: CodeDomain) -> None:
+    """Names of several tokens too, and whatever their roles are."""
+    settings = {"per": "unit", "rate": 0.3, "selector": {"name": "occurrences"}}
+    policy = MaskingPolicy.from_settings(settings, where="policy")
+    encoding = domain.assemble(stored(domain, SOURCE), max_length=1_000)
+    names = [name for name, _ in units(domain, encoding)]
+    assert names.count("values") == 2
+    for seed in range(20):
+        masked = policy.apply(
+            encoding,
+            vocabulary=domain.vocabulary,
+            token_range=domain.vocabulary.ranges["code"],
+            generator=np.random.default_rng(seed),
+        )
+        hidden = {names[unit] for unit in encoding.unit_ids[masked.positions]}
+        of_hidden = [unit for unit, name in enumerate(names) if name in hidden]
+        assert hidden
+        expected = np.flatnonzero(np.isin(encoding.unit_ids, of_hidden))
+        assert masked.positions.tolist() == expected.tolist()
 
 
 def test_keywords_literals_and_comments_are_no_units(domain: CodeDomain) -> None:

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from seqmlm.data.report import ReadReport
 from seqmlm.errors import ConfigError
-from seqmlm_domains.code.parser_process import ParserProcess
+from seqmlm_domains.code.parsed_files import ParsedFiles
+from seqmlm_domains.code.parser_process import ParserProcess, ParsingFailed
 from seqmlm_domains.code.reader import CodeReader, CodeRecord, file_of, passage_bounds
-from seqmlm_domains.code.syntax import IdentifierArray, find_identifiers
+from seqmlm_domains.code.syntax import ParsedText, find_identifiers
 from tests.code.sources import WriteTree
 
 
@@ -26,6 +27,7 @@ def reader(**options: Any) -> CodeReader:
         "max_file_bytes": 10_000,
         "max_line_characters": 500,
         "passage_characters": 1_000,
+        "content": "whole",
         "parse_timeout_s": 20.0,
         "parse_memory_mib": 1024,
     }
@@ -88,13 +90,75 @@ def test_broken_and_deeply_nested_code_is_read(write_tree: WriteTree) -> None:
     assert not report.dropped
 
 
+def test_every_kind_of_hostile_file_is_one_entry_of_the_report(write_tree: WriteTree) -> None:
+    root = write_tree(
+        {
+            "deep.py": "x = " + "(" * 100_000 + ")" * 100_000,
+            "deeper.py": "x = [\n" + "[\n" * 100_000,
+            "invalid.py": b"x = 1\n\xff\xfe",
+            "binary.java": b"\x7fELF\0\1",
+            "mixed.py": b"a = 1\r\nb = 2\rc = 3\n",
+        }
+    )
+    (root / "loop").symlink_to(root, target_is_directory=True)
+    (root / "itself.py").symlink_to(root / "itself.py")
+    contents, report = read(root, max_file_bytes=10**6, passage_characters=10**6)
+    assert set(contents) == {"deeper.py", "mixed.py"}
+    assert report.dropped == {
+        "minified or data: a line of more than 500 characters": 1,
+        "not UTF-8": 1,
+        "binary: a NUL byte": 1,
+    }
+    assert report.notes["link skipped"] == 2
+
+
+def test_a_second_pass_parses_nothing_again(
+    write_tree: WriteTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither what was parsed, copies included, nor what could not be."""
+    root = write_tree({"a.py": "a = 1\n", "b.py": "b: int = a\n", "copy/a.py": "a = 1\n"})
+    texts: list[str] = []
+    parse = ParserProcess.parse
+
+    def noted(parser: ParserProcess, text: str, language: str) -> ParsedText:
+        texts.append(text)
+        if text.startswith("a"):
+            raise ParsingFailed("no")
+        return parse(parser, text, language)
+
+    monkeypatch.setattr(ParserProcess, "parse", noted)
+    parsed_files = ParsedFiles()
+    passes = []
+    for is_first_pass in (True, False):
+        report = ReadReport()
+        records = reader().read(
+            [root], report, parsed_files=parsed_files, is_first_pass=is_first_pass
+        )
+        passes.append([record.content for record in records])
+        assert report.dropped == {"no": 2}
+    assert passes == [["b: int = a\n"]] * 2
+    assert texts == ["a = 1\n", "b: int = a\n"]
+
+
+def test_what_there_is_no_room_for_is_parsed_again(write_tree: WriteTree) -> None:
+    root = write_tree({"a.py": "a: int = 1\n"})
+    for most_bytes in (0, 10_000):
+        known = ParsedFiles(most_bytes)
+        for is_first_pass in (True, False):
+            (record,) = reader().read(
+                [root], ReadReport(), parsed_files=known, is_first_pass=is_first_pass
+            )
+            assert isinstance(record, CodeRecord)
+            assert record.declared_types.names == ("int",)
+
+
 def test_a_file_that_ends_the_parser_is_one_skip(
     write_tree: WriteTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = write_tree({"a.py": "a = 1\n", "crash.py": "b = 1\n", "z.py": "z = 1\n"})
     parse = ParserProcess.parse
 
-    def ended(parser: ParserProcess, text: str, language: str) -> IdentifierArray:
+    def ended(parser: ParserProcess, text: str, language: str) -> ParsedText:
         if text.startswith("b"):
             assert parser.process_id is not None
             os.kill(parser.process_id, signal.SIGSEGV)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import seqmlm
 from seqmlm.cli import main
@@ -18,6 +19,7 @@ from seqmlm.data.packing import pack
 from seqmlm.domain import Record
 from seqmlm.model.configuration import EncoderConfig
 from seqmlm.model.model import Model
+from seqmlm.model.model_folder import OBJECTIVES_FILE
 from seqmlm.objectives.rows import Row
 from seqmlm.registry import OBJECTIVES
 from seqmlm_domains.code.domain import CodeDomain
@@ -39,7 +41,7 @@ def repository(write_tree: WriteTree, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("SEQMLM_CACHE", str(tmp_path / "cache"))
     files: dict[str, str | bytes] = {
         f"pkg/m{i}.py": SOURCE.replace("total", f"total{i}").replace("start", f"first{i}") * 2
-        + "".join(f"value{i}_{j} = total{i}([{j}])\n" for j in range(i * 3))
+        + "".join(f"value{i}_{j}: list = total{i}([{j}])\n" for j in range(i * 3))
         for i in range(10)
     }
     return write_tree(files | {".gitignore": "made/\n", "made/x.py": "x", "bad.py": b"\0"})
@@ -63,9 +65,43 @@ def test_a_repository_trains_through_the_command_line(
     assert [len(proposals) for proposals in fillings] == [3]
 
 
-def test_the_published_configuration_is_valid() -> None:
-    config = configure(domain=None, sources=["x"], files=[CONFIGS / "cuglm.toml"])
-    assert [objective.name for objective in config.objectives] == ["ncp", "mlm", "clm"]
+@pytest.mark.parametrize(
+    ("name", "objectives"),
+    [("cuglm", ["ncp", "typed_mlm", "clm"]), ("cuglm_finetune", ["typed_mlm", "clm"])],
+)
+def test_both_stages_of_the_published_configuration_are_valid(
+    name: str, objectives: list[str]
+) -> None:
+    config = configure(domain=None, sources=["x"], files=[CONFIGS / f"{name}.toml"])
+    assert [objective.name for objective in config.objectives] == objectives
+
+
+def test_the_second_stage_goes_on_with_the_type_stage_of_the_first(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As configs/cuglm_finetune.toml says: without pairs, from what the first stage saved."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    tiny = str(CONFIGS / "tiny" / "code.toml")
+    given = ("--config", tiny, "--data", str(repository), "--steps", "2")
+    assert run_command(monkeypatch, "train", *given, "--output", str(first)) == 0
+    saved = load_file(first / "model" / OBJECTIVES_FILE)
+    fine_tuning = tmp_path / "second.toml"
+    text = (CONFIGS / "tiny" / "code.toml").read_text()
+    fine_tuning.write_text(
+        text.replace('[[objectives]]\nname = "ncp"\n\n', "").replace('rows_of = "ncp"\n', "")
+    )
+    options = ("--init", str(first), "--output", str(second), "--set", "optimizer.warmup_steps=1")
+    rate = ("--set", "optimizer.learning_rate=1e-12", "--set", "optimizer.weight_decay=0.0")
+    given = ("--config", str(fine_tuning), "--data", str(repository), "--steps", "1")
+    assert run_command(monkeypatch, "train", *given, *options, *rate) == 0
+    report = json.loads((second / "warm_start.json").read_text())
+    assert report["fresh"] == []
+    assert all("ncp" in name for name in report["left_out"])
+    continued = load_file(second / "model" / OBJECTIVES_FILE)
+    assert continued.keys() == {name for name in saved if "typed_mlm" in name}
+    for name, value in continued.items():
+        torch.testing.assert_close(value, saved[name], rtol=0, atol=1e-9)
+    assert (second / "config.toml").is_file()
 
 
 def test_the_bundled_run_is_valid_and_its_sources_exist() -> None:

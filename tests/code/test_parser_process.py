@@ -10,7 +10,7 @@ import pytest
 
 from seqmlm.errors import ConfigError
 from seqmlm_domains.code.parser_process import ParserProcess, ParsingFailed
-from seqmlm_domains.code.syntax import find_identifiers
+from seqmlm_domains.code.syntax import parse_text
 
 TEXT = "def f(caf\u00e9):\n    return caf\u00e9.x\n"
 
@@ -22,8 +22,13 @@ def parser() -> Iterator[ParserProcess]:
 
 
 def test_the_child_finds_what_the_parser_finds_here(parser: ParserProcess) -> None:
-    assert (parser.parse(TEXT, "python") == find_identifiers(TEXT, "python")).all()
-    assert parser.parse("", "java").shape == (0, 3)
+    text = TEXT + "x: int = 1\ny: List[str] = x\n"
+    there, here = parser.parse(text, "python"), parse_text(text, "python")
+    assert (there.identifiers == here.identifiers).all()
+    assert there.declared_types.names == here.declared_types.names == ("int", "List")
+    assert (there.declared_types.numbers == here.declared_types.numbers).all()
+    empty = parser.parse("", "java")
+    assert (empty.identifiers.shape, empty.declared_types.numbers.shape) == ((0, 3), (0,))
 
 
 def test_a_killed_child_costs_one_text_and_is_started_again(parser: ParserProcess) -> None:
@@ -33,7 +38,7 @@ def test_a_killed_child_costs_one_text_and_is_started_again(parser: ParserProces
     os.kill(first, signal.SIGKILL)
     with pytest.raises(ParsingFailed, match="SIGKILL"):
         parser.parse(TEXT, "python")
-    assert len(parser.parse(TEXT, "python")) == 4
+    assert len(parser.parse(TEXT, "python").identifiers) == 4
     assert parser.process_id != first
 
 
@@ -54,7 +59,7 @@ def test_a_text_beyond_the_memory_limit_ends_the_child_alone() -> None:
     with ParserProcess(memory_mib=256) as parser:
         with pytest.raises(ParsingFailed, match=r"ended by|out of memory"):
             parser.parse("[" * 2_000_000, "python")
-        assert len(parser.parse(TEXT, "python")) == 4
+        assert len(parser.parse(TEXT, "python").identifiers) == 4
 
 
 def test_closing_ends_the_child() -> None:

@@ -1,9 +1,10 @@
-"""Source code as a domain: identifiers are the units, their roles the types of units."""
+"""Source code as a domain: identifiers are the units, with their roles and declared types."""
 
 from __future__ import annotations
 
 import json
 import sysconfig
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, get_args
@@ -20,26 +21,37 @@ from seqmlm.errors import CheckpointError, ConfigError, DataError
 from seqmlm.masking.policy import MaskingPolicy
 from seqmlm_domains.code.languages import LANGUAGES, language_of
 from seqmlm_domains.code.near_copies import join, near_copy_groups, root
+from seqmlm_domains.code.parsed_files import ParsedFiles
 from seqmlm_domains.code.reader import CodeReader, CodeRecord, file_of
 from seqmlm_domains.code.roles import Role
 from seqmlm_domains.code.source_file import with_plain_line_ends
 from seqmlm_domains.code.stored_tokens import (
     ID_BITS,
+    Marks,
     align,
     begin_identifiers,
     ids_of,
     roles_of,
     store,
+    types_of,
 )
-from seqmlm_domains.code.syntax import IdentifierArray, find_identifiers
-from seqmlm_domains.code.tokenizer import BoolArray, CodeTokenizer
+from seqmlm_domains.code.syntax import ParsedText, parse_text
+from seqmlm_domains.code.tokenizer import BoolArray, CodeTokenizer, Tokens
+from seqmlm_domains.code.type_vocabulary import (
+    TypeVocabulary,
+    check_type_vocabulary_size,
+    count_types,
+)
 from seqmlm_domains.code.typed_text import TypedText
-from seqmlm_domains.code.vocabulary_training import check_vocabulary_size, train
+from seqmlm_domains.code.vocabulary_training import PieceCounts, check_vocabulary_size, train
 
 Maskable = Literal["identifiers", "everything"]
+Content = Literal["whole", "condensed"]
 SplitBy = Literal["file", "folder"]
 
 TOKENIZER_FILE: Final = "code_tokenizer.json"
+
+_LEARNED_SIZES: Final = ("vocabulary_size", "type_vocabulary_size")
 
 SAMPLE_PACKAGES: Final = (
     *("asyncio", "collections", "concurrent", "email", "html", "http", "importlib", "json"),
@@ -60,6 +72,8 @@ class CodeDomain(Domain):
 
     Args:
         vocabulary_size: most tokens, special tokens and bytes included.
+        type_vocabulary_size: most declared types that are told apart, including two for those
+            that are unknown and for none.
         maskable: ``identifiers``, or ``everything``: every other token is then a unit of its own,
             of type :attr:`Role.OTHER`, so that a causal objective predicts it too.
         language: of typed text and standard input, and of records whose name tells of none.
@@ -68,6 +82,8 @@ class CodeDomain(Domain):
         max_file_bytes: see :class:`~seqmlm_domains.code.reader.CodeReader`, as for the rest.
         max_line_characters: files with longer lines are skipped as minified.
         passage_characters: a longer file becomes several records.
+        content: of the files that is read: the ``whole``, or ``condensed``, without comments,
+            blank lines and long literals; see :mod:`seqmlm_domains.code.condensed`.
         parse_timeout_s: seconds that parsing a file may take.
         parse_memory_mib: address space of the process that parses, MiB.
 
@@ -78,18 +94,20 @@ class CodeDomain(Domain):
     name: ClassVar[str] = "code"
     summary: ClassVar[str] = "Repositories of Python, Java, TypeScript or JavaScript; identifiers"
     learns_vocabulary: ClassVar[bool] = True
-    token_dtype = np.uint32
+    token_dtype = np.uint64
 
     def __init__(
         self,
         *,
         vocabulary_size: int = 8_000,
+        type_vocabulary_size: int = 1_000,
         maskable: Maskable = "identifiers",
         language: str = "python",
         split_by: SplitBy = "file",
         max_file_bytes: int = 1_000_000,
         max_line_characters: int = 5_000,
         passage_characters: int = 2_000,
+        content: Content = "whole",
         parse_timeout_s: float = 20.0,
         parse_memory_mib: int = 2048,
     ) -> None:
@@ -97,21 +115,26 @@ class CodeDomain(Domain):
             ("maskable", maskable, get_args(Maskable)),
             ("language", language, tuple(LANGUAGES)),
             ("split_by", split_by, get_args(SplitBy)),
+            ("content", content, get_args(Content)),
         ):
             if given not in allowed:
                 raise ConfigError(f"{key} = {given!r}: it is one of {', '.join(allowed)}.")
         check_vocabulary_size(vocabulary_size)
+        check_type_vocabulary_size(type_vocabulary_size)
         reading: dict[str, Any] = {
             "language": language,
             "max_file_bytes": max_file_bytes,
             "max_line_characters": max_line_characters,
             "passage_characters": passage_characters,
+            "content": content,
             "parse_timeout_s": parse_timeout_s,
             "parse_memory_mib": parse_memory_mib,
         }
         self._reader = CodeReader(**reading)
+        self._parsed_files = ParsedFiles()
         self._options: dict[str, Any] = {
             "vocabulary_size": vocabulary_size,
+            "type_vocabulary_size": type_vocabulary_size,
             "maskable": maskable,
             "split_by": split_by,
             **reading,
@@ -122,6 +145,11 @@ class CodeDomain(Domain):
     def options(self) -> Mapping[str, Any]:
         """Keyword arguments that rebuild this domain, but for its vocabulary."""
         return self._options
+
+    @property
+    def is_condensed(self) -> bool:
+        """Whether comments, blank lines and long literals were left out of what it read."""
+        return bool(self._options["content"] == "condensed")
 
     @property
     def neighbours(self) -> str:
@@ -169,32 +197,53 @@ class CodeDomain(Domain):
             settings = _IDENTIFIERS | {"rate": 0.06, "selector": {"name": "typed", "types": types}}
         return MaskingPolicy.from_settings(settings, where="domain.evaluation_policy")
 
+    @property
+    def declared_types(self) -> tuple[str, ...]:
+        """Simple names without generics, such as ``List``; see :attr:`Domain.declared_types`."""
+        return self._types.names
+
     def read(self, sources: Sequence[str | Path], report: ReadReport) -> Iterator[Record]:
-        """Yield the passages of source files; see :mod:`.reader`."""
-        return self._reader.read(sources, report)
+        """Yield the passages of source files; see :mod:`.reader`.
+
+        While there is no vocabulary, what the parser finds is kept for the pass to come.
+        """
+        return self._reader.read(
+            sources,
+            report,
+            parsed_files=self._parsed_files,
+            is_first_pass=not self.has_vocabulary,
+        )
 
     def fit_tokenizer(self, records: Iterable[Record]) -> None:
-        """Learn the sub-words of all text, names and the rest."""
-        size = self._options["vocabulary_size"]
-        texts = (with_plain_line_ends(record.content) for record in records)
-        self._use(CodeTokenizer(train(texts, vocabulary_size=size), domain=self.name))
+        """Learn the sub-words of all text, names and the rest, and the declared types."""
+        pieces = PieceCounts()
+        types: Counter[str] = Counter()
+        for record in records:
+            text = with_plain_line_ends(record.content)
+            pieces.add(text)
+            count_types(types, self._parsed(record, text).declared_types)
+        content = train(pieces, vocabulary_size=self._options["vocabulary_size"])
+        self._use(
+            CodeTokenizer(content, domain=self.name),
+            TypeVocabulary.learn(types, size=self._options["type_vocabulary_size"]),
+        )
 
     def tokenize(self, records: Sequence[Record], report: ReadReport) -> TokenBlock:
-        """Return ids with the roles of identifiers; about 2 MB of source a second on one core.
+        """Return ids with the marks of identifiers; about 6 MB of source a second on one core.
 
         Records without anything to mask are dropped. One that :meth:`read` did not make is parsed
         here, in this process.
         """
         texts = [with_plain_line_ends(record.content) for record in records]
         tokens = self._tokenizer.encode(texts)
-        roles, begins = align(tokens, list(map(self._identifiers, records, texts)))
+        marks = self._marks(tokens, list(map(self._parsed, records, texts)))
         owners = np.repeat(np.arange(len(records)), tokens.lengths)
-        maskable = np.bincount(owners[self._is_maskable(roles)], minlength=len(records))
+        maskable = np.bincount(owners[self._is_maskable(marks.roles)], minlength=len(records))
         for number in np.flatnonzero(maskable == 0).tolist():
             reason = "no identifier" if texts[number].strip() else "white space alone"
             report.drop(reason, records[number].place)
         kept = maskable > 0
-        stored = store(tokens.ids, roles, begins)
+        stored = store(tokens.ids, marks)
         return TokenBlock(stored[kept[owners]], np.where(kept, tokens.lengths, 0))
 
     def token_ids(
@@ -247,17 +296,34 @@ class CodeDomain(Domain):
         mask = self.vocabulary.special.mask
         typed = TypedText.of(text, mask=self.vocabulary.tokens[mask])
         tokens, part_lengths = typed.encode(self._tokenizer)
-        roles, begins = align(tokens, [find_identifiers(typed.code, language)])
+        marks = self._marks(tokens, [parse_text(typed.code, language)])
         stored, offsets = typed.with_masks(
-            store(tokens.ids, roles, begins),
+            store(tokens.ids, marks),
             tokens.offsets,
             part_lengths,
-            mask=np.uint32(mask | Role.OTHER << ID_BITS),
+            mask=np.uint64(mask | Role.OTHER << ID_BITS),
         )
         if not len(stored):
             raise DataError(f"input: {text!r} holds no token.")
         frame = np.zeros((1, 2), np.int32)
         return self._encoding(stored, offsets=np.concatenate([frame, offsets, frame]))
+
+    def encode_texts(self, texts: Sequence[str]) -> Tokens:
+        """Return the tokens of texts without roles and special tokens, such as those of names."""
+        return self._tokenizer.encode(texts)
+
+    def encode_around(
+        self, before: str, behind: str
+    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
+        """Return the tokens of the code on either side of a name, ``[n]`` and ``[m]``."""
+        mask = self.vocabulary.tokens[self.vocabulary.special.mask]
+        # Written as text the mask would be taken for the name, so a part that holds it is a part.
+        # What is no Unicode has no tokens either.
+        before, behind = (
+            part.replace(mask, "").encode(errors="replace").decode() for part in (before, behind)
+        )
+        tokens, lengths = TypedText.of(before + mask + behind, mask=mask).encode(self._tokenizer)
+        return tokens.ids[: lengths[0]], tokens.ids[lengths[0] :]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the source text, special tokens left out; exact for whole records."""
@@ -297,9 +363,10 @@ class CodeDomain(Domain):
         return np.isin(groups[queries], groups[references])
 
     def save_tokenizer(self, folder: Path) -> None:
-        """Write the learned vocabulary to one JSON file."""
+        """Write the learned vocabularies of tokens and types to one JSON file."""
         content = {
-            "vocabulary_size": self._options["vocabulary_size"],
+            **{size: self._options[size] for size in _LEARNED_SIZES},
+            "declared_types": self._types.names,
             "tokenizer": json.loads(self._tokenizer.content),
         }
         text = json.dumps(content, ensure_ascii=False) + "\n"
@@ -310,40 +377,44 @@ class CodeDomain(Domain):
 
         Raises:
             CheckpointError: the file is missing or damaged.
-            ConfigError: the vocabulary was learned with another size.
+            ConfigError: a vocabulary was learned with another size.
         """
         path = folder / TOKENIZER_FILE
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            made_with = content["vocabulary_size"]
+            sizes = {size: content[size] for size in _LEARNED_SIZES}
+            types = TypeVocabulary(content["declared_types"])
             tokenizer = CodeTokenizer(
                 json.dumps(content["tokenizer"], ensure_ascii=False), domain=self.name
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}.") from error
-        if made_with != self._options["vocabulary_size"]:
-            raise ConfigError(
-                f"{path} was learned with vocabulary_size = {made_with}, but the configuration "
-                f"says {self._options['vocabulary_size']}. Give the same, or prepare the data "
-                "again."
-            )
-        self._use(tokenizer)
+        for size, made_with in sizes.items():
+            if made_with != self._options[size]:
+                raise ConfigError(
+                    f"{path} was learned with {size} = {made_with}, but the configuration says "
+                    f"{self._options[size]}. Give the same, or prepare the data again."
+                )
+        self._use(tokenizer, types)
 
     @property
     def _is_everything_maskable(self) -> bool:
         return bool(self._options["maskable"] == "everything")
 
-    def _use(self, tokenizer: CodeTokenizer) -> None:
+    def _use(self, tokenizer: CodeTokenizer, types: TypeVocabulary) -> None:
         self._tokenizer = tokenizer
+        self._types = types
         self.vocabulary = tokenizer.vocabulary
 
-    def _identifiers(self, record: Record, text: str) -> IdentifierArray:
+    def _parsed(self, record: Record, text: str) -> ParsedText:
         if isinstance(record, CodeRecord):
-            return record.identifiers
+            return ParsedText(record.identifiers, record.declared_types)
         language = language_of(record.name)
-        return find_identifiers(
-            text, self._options["language"] if language is None else language.name
-        )
+        return parse_text(text, self._options["language"] if language is None else language.name)
+
+    def _marks(self, tokens: Tokens, parsed: Sequence[ParsedText]) -> Marks:
+        types = [self._types.numbers_of(each.declared_types) for each in parsed]
+        return align(tokens, [each.identifiers for each in parsed], types)
 
     def _is_maskable(self, roles: npt.NDArray[np.int32]) -> BoolArray:
         """Whether tokens that are no special tokens may be masked, given their roles."""
@@ -386,4 +457,5 @@ class CodeDomain(Domain):
             segment_ids=np.zeros(len(ids), np.int32),
             offsets=offsets,
             unit_types=roles[maskable][begins],
+            declared_types=types_of(stored)[maskable][begins],
         )

@@ -8,13 +8,14 @@ import struct
 import sys
 from typing import BinaryIO, Final
 
-from seqmlm_domains.code.syntax import find_identifiers
+from seqmlm_domains.code.syntax import parse_text
 
 READY: Final = b"R"
 REQUEST: Final = struct.Struct("<BI")
 """Bytes of the language's name and of the source; both follow."""
-RESPONSE: Final = struct.Struct("<I")
-"""Number of identifiers; three int32 of each follow."""
+RESPONSE: Final = struct.Struct("<II")
+"""Number of identifiers, and bytes of the names of types. Three int32 of each identifier follow,
+an int32 for the type of each, and the names, one a line."""
 
 OUT_OF_MEMORY: Final = 77
 """Exit status."""
@@ -27,8 +28,11 @@ def serve(requests: BinaryIO, responses: BinaryIO) -> None:
     while header := requests.read(REQUEST.size):
         name_bytes, source_bytes = REQUEST.unpack(header)
         language = requests.read(name_bytes).decode()
-        identifiers = find_identifiers(requests.read(source_bytes).decode(), language)
-        responses.write(RESPONSE.pack(len(identifiers)) + identifiers.tobytes())
+        parsed = parse_text(requests.read(source_bytes).decode(), language)
+        types = parsed.declared_types
+        names = "\n".join(types.names).encode()
+        responses.write(RESPONSE.pack(len(parsed.identifiers), len(names)))
+        responses.write(parsed.identifiers.tobytes() + types.numbers.tobytes() + names)
         responses.flush()
 
 

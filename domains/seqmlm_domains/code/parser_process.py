@@ -19,8 +19,9 @@ from typing import IO, Self
 import numpy as np
 
 from seqmlm.errors import ConfigError, DataError
+from seqmlm_domains.code.declared_types import DeclaredTypes
 from seqmlm_domains.code.parser_child import OUT_OF_MEMORY, READY, REQUEST, RESPONSE
-from seqmlm_domains.code.syntax import IdentifierArray
+from seqmlm_domains.code.syntax import ParsedText
 
 _CHILD = "seqmlm_domains.code.parser_child"
 _IMPORT_ROOT = str(Path(__file__).parents[2])
@@ -68,8 +69,8 @@ class ParserProcess:
         """Of the child, while there is one."""
         return None if self._child is None else self._child.pid
 
-    def parse(self, text: str, language: str) -> IdentifierArray:
-        """Return what :func:`~seqmlm_domains.code.syntax.find_identifiers` does.
+    def parse(self, text: str, language: str) -> ParsedText:
+        """Return what :func:`~seqmlm_domains.code.syntax.parse_text` does.
 
         Raises:
             ParsingFailed: the child crashed, hung or ran out of memory over this text.
@@ -82,14 +83,17 @@ class ParserProcess:
             with _killed_after(child, self._timeout_s) as is_late:
                 requests.write(REQUEST.pack(len(name), len(source)) + name + source)
                 requests.flush()
-                (count,) = RESPONSE.unpack(_read_exactly(responses, RESPONSE.size))
-                content = _read_exactly(responses, 12 * count)
+                count, name_bytes = RESPONSE.unpack(_read_exactly(responses, RESPONSE.size))
+                content = _read_exactly(responses, 16 * count)
+                names = _read_exactly(responses, name_bytes).decode()
         except (BrokenPipeError, EOFError) as error:
             status = child.wait()
             self.close()
             late = f"parsing took more than {self._timeout_s:g} s" if is_late.is_set() else ""
             raise ParsingFailed(late or _meaning(status)) from error
-        return np.frombuffer(content, np.int32).reshape(-1, 3)
+        columns = np.frombuffer(content, np.int32)
+        types = DeclaredTypes(columns[3 * count :], tuple(names.split("\n")) if names else ())
+        return ParsedText(columns[: 3 * count].reshape(-1, 3), types)
 
     def close(self) -> None:
         """End the child, if there is one."""

@@ -30,14 +30,10 @@ _WORD = r"0-9A-Za-z_$\x80-\U0010ffff"
 _PIECE = re.compile(rf"[{_WORD}]+|[^{_WORD}\n]*\n[{BLANKS}]*|[^{_WORD}\n]+")
 
 
+IMPLIED: Final = " "
+"""The piece that is not written where it stands between two others, which are then words."""
+
+
 def cut(text: str) -> list[str]:
-    """Return the pieces of a text, which add up to it, blanks between words among them."""
+    """Return the pieces of a text, which add up to it, implied ones among them."""
     return _PIECE.findall(text)
-
-
-def is_implied(pieces: list[str], number: int) -> bool:
-    """Say whether a piece is a single blank between words.
-
-    A piece that is a single blank has words on both sides, or an end of the text.
-    """
-    return pieces[number] == " " and 0 < number < len(pieces) - 1

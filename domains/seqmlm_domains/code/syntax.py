@@ -1,16 +1,18 @@
-"""Finds the identifiers of a source text and their roles; the only module that sees tree-sitter."""
+"""Finds the identifiers of a source text, their roles and declared types, with tree-sitter."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 import tree_sitter
 
+from seqmlm_domains.code.declared_types import DeclaredTypes, Scopes
 from seqmlm_domains.code.languages import LANGUAGES
-from seqmlm_domains.code.languages.language import ANY_FIELD, Inherited, Rule
+from seqmlm_domains.code.languages.language import ANY_FIELD, Inherited, Language, Rule
 from seqmlm_domains.code.roles import Role
 
 IdentifierArray = npt.NDArray[np.int32]
@@ -19,12 +21,30 @@ IdentifierArray = npt.NDArray[np.int32]
 _MEMBER_SIGNS = frozenset({".", "?.", "::", "optional_chain"})
 _PRIVATE_SIGN = b"#"
 
+_FUNCTIONS = frozenset({Role.CALL, Role.FUNCTION})
+
+_Occurrence = tuple[int, int, Role, bool, int]
+"""First byte, end byte, role, whether it is a function, and the number of its scope."""
+
 _Parent = tuple[Mapping[str, Rule] | None, Role]
 """The rules for the children of a node, and the role that it may pass on."""
 
 
-def find_identifiers(text: str, language: str) -> IdentifierArray:
-    """Return every identifier of a text with its role; about 4 MB/s on one core.
+@dataclass(frozen=True, slots=True, eq=False)
+class ParsedText:
+    """What the parser tells of a text.
+
+    Args:
+        identifiers: in order.
+        declared_types: of each of them.
+    """
+
+    identifiers: IdentifierArray
+    declared_types: DeclaredTypes
+
+
+def parse_text(text: str, language: str) -> ParsedText:
+    """Return every identifier of a text with its role and declared type; some 3 MB/s on one core.
 
     Broken code is parsed as far as it goes: tree-sitter recovers, and most identifiers away from
     the fault keep their roles. Nesting of any depth is walked without recursion.
@@ -34,10 +54,24 @@ def find_identifiers(text: str, language: str) -> IdentifierArray:
         language: a key of :data:`~seqmlm_domains.code.languages.LANGUAGES`.
     """
     source = text.encode()
-    found = np.array(list(_identifiers(source, language)), np.int32).reshape(-1, 3)
+    scopes = Scopes(source, LANGUAGES[language])
+    occurrences = _walk(source, LANGUAGES[language], scopes)
+    for start, end, role, _, scope in occurrences:
+        if role == Role.PARAMETER:
+            scopes.hide(start, end, scope)
+    types = [
+        scopes.type_of(start, end, role, is_function=is_function, scope=scope)
+        for start, end, role, is_function, scope in occurrences
+    ]
+    found = np.array([occurrence[:3] for occurrence in occurrences], np.int32).reshape(-1, 3)
     if len(source) != len(text):
         found[:, :2] = _character_offsets(source)[found[:, :2]]
-    return found
+    return ParsedText(found, DeclaredTypes.of(types))
+
+
+def find_identifiers(text: str, language: str) -> IdentifierArray:
+    """Return the identifiers of :func:`parse_text` alone."""
+    return parse_text(text, language).identifiers
 
 
 @cache
@@ -45,13 +79,14 @@ def _parser(language: str) -> tree_sitter.Parser:
     return tree_sitter.Parser(tree_sitter.Language(LANGUAGES[language].load_grammar()))
 
 
-def _identifiers(source: bytes, language_name: str) -> Iterator[tuple[int, int, int]]:
-    """Walk the tree in order; yield first byte, end byte and role of each identifier."""
-    language = LANGUAGES[language_name]
+def _walk(source: bytes, language: Language, scopes: Scopes) -> list[_Occurrence]:
+    """Walk the tree in order; note declarations, and return the identifiers."""
     rules, kinds = language.rules, language.identifier_kinds
-    cursor = _parser(language_name).parse(source).walk()
+    noted = language.types.declarations.keys() | language.types.scopes
+    cursor = _parser(language.name).parse(source).walk()
     above: list[_Parent] = [(None, Role.READ)]
     previous_leaf = ""
+    found: list[_Occurrence] = []
     while True:
         node = cursor.node
         assert node is not None, "a cursor always stands on a node"
@@ -63,14 +98,17 @@ def _identifiers(source: bytes, language_name: str) -> Iterator[tuple[int, int, 
             start, end = node.start_byte, node.end_byte
             start += source.startswith(_PRIVATE_SIGN, start)
             if start < end:  # an identifier that the parser misses has no text
-                yield start, end, _refined(role, language.kind_roles.get(kind), previous_leaf)
+                refined = _refined(role, language.kind_roles.get(kind), previous_leaf)
+                found.append((start, end, refined, role in _FUNCTIONS, scopes.at(start)))
+        elif kind in noted:
+            scopes.visit(node, kind)
         if cursor.goto_first_child():
             above.append((rules.get(kind), role))
             continue
         previous_leaf = kind
         while not cursor.goto_next_sibling():
             if not cursor.goto_parent():
-                return
+                return found
             above.pop()
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from seqmlm.vocabulary import SpecialTokens, Vocabulary
-from seqmlm_domains.code.pieces import BLANKS, WORD_BYTES, cut, is_implied
+from seqmlm_domains.code.pieces import BLANKS, IMPLIED, WORD_BYTES, cut
 from seqmlm_domains.code.vocabulary_training import (
     CONTINUATION,
     END,
@@ -88,31 +88,29 @@ class CodeTokenizer:
         self._is_blank = np.array([not text.strip(BLANKS.encode()) for text in self._bytes])
 
     def _forget(self) -> None:
-        """Empty the table of pieces: ids and offsets of each, one after the other."""
+        """Empty the table of pieces: characters, ids and offsets of each, one after the other."""
         self._entry_of: dict[str, int] = {}
         self._firsts = np.zeros(0, np.int64)
         self._counts = np.zeros(0, np.int64)
+        self._widths = np.zeros(0, np.int64)
         self._ids = np.zeros(0, np.uint32)
         self._offsets = np.zeros((0, 2), np.int32)
 
     def encode(self, texts: Sequence[str]) -> Tokens:
-        """Return the ids of texts and where they stand; about 3 MB a second on one core."""
-        pieces: list[str] = []
-        written: list[bool] = []
-        num_pieces = np.zeros(len(texts), np.int64)
-        for number, text in enumerate(texts):
-            own = cut(text)
-            written += [not is_implied(own, place) for place in range(len(own))]
-            pieces += own
-            num_pieces[number] = len(own)
+        """Return the ids of texts and where they stand; about 10 MB a second on one core."""
+        of_texts = [cut(text) for text in texts]
+        num_pieces = np.fromiter(map(len, of_texts), np.int64, len(texts))
+        pieces = list(chain.from_iterable(of_texts))
         self._learn(pieces)
-        entry_of = self._entry_of
-        entries = np.fromiter((entry_of[piece] for piece in pieces), np.int64, len(pieces))
-        widths = np.fromiter(map(len, pieces), np.int64, len(pieces))
+        entries = np.fromiter(map(self._entry_of.__getitem__, pieces), np.int64, len(pieces))
+        is_written = entries != self._entry_of.get(IMPLIED, -1)
+        ends = np.cumsum(num_pieces)
+        is_written[(ends - num_pieces)[num_pieces > 0]] = True
+        is_written[(ends - 1)[num_pieces > 0]] = True
+        widths = self._widths[entries]
         text_of_piece = np.repeat(np.arange(len(texts)), num_pieces)
         text_starts = np.cumsum([0, *map(len, texts[:-1])]) if texts else np.zeros(0, np.int64)
         piece_starts = np.cumsum(widths) - widths - text_starts[text_of_piece]
-        is_written = np.array(written, np.bool_)
         entries, piece_starts = entries[is_written], piece_starts[is_written]
         counts = self._counts[entries]
         places = _ranges(self._firsts[entries], counts)
@@ -136,6 +134,8 @@ class CodeTokenizer:
         self._entry_of |= {piece: known + number for number, piece in enumerate(new)}
         self._firsts = np.concatenate([self._firsts, len(self._ids) + np.cumsum(counts) - counts])
         self._counts = np.concatenate([self._counts, counts])
+        widths = np.fromiter(map(len, new), np.int64, len(new))
+        self._widths = np.concatenate([self._widths, widths])
         self._ids = np.concatenate([self._ids, ids])
         self._offsets = np.concatenate([self._offsets, offsets])
 

@@ -75,12 +75,12 @@ class TypedText:
 
     def with_masks(
         self,
-        stored: npt.NDArray[np.uint32],
+        stored: npt.NDArray[np.uint64],
         offsets: npt.NDArray[np.int32],
         part_lengths: npt.NDArray[np.int64],
         *,
-        mask: np.uint32,
-    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32]]:
+        mask: np.uint64,
+    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int32]]:
         """Insert the masks between the parts.
 
         Args:

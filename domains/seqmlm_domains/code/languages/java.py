@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from seqmlm_domains.code.languages.language import ANY_FIELD, INHERIT, Inherited, Language
+from seqmlm_domains.code.languages.language import (
+    ANY_FIELD,
+    INHERIT,
+    LAST_PART,
+    ONLY_PART,
+    Declaration,
+    Inherited,
+    Language,
+    TypeRules,
+)
+from seqmlm_domains.code.languages.lexicon import C_COMMENT, ORDINARY_STRING, Lexicon
 from seqmlm_domains.code.roles import Role
 
 
@@ -19,6 +29,65 @@ _DEFINES_A_TYPE = (
 _DEFINES_A_FUNCTION = (
     *("method_declaration", "constructor_declaration", "compact_constructor_declaration"),
     "annotation_type_element_declaration",
+)
+
+_KEYWORDS = (
+    "abstract assert boolean break byte case catch char class const continue default do double "
+    "else enum extends false final finally float for goto if implements import instanceof int "
+    "interface long native new null package private protected public return short static "
+    "strictfp super switch synchronized this throw throws transient true try void volatile while"
+)
+
+_LEXICON = Lexicon(
+    comment=C_COMMENT,
+    string=rf'"""(?:[^"\\]|\\.|"(?!""))*+(?:""")?|{ORDINARY_STRING}',
+    word=r"[^\W\d]\w*(?:\$\w*)*|(?:\$\w*)+",
+    sign=r"->|::|\.\.\.|==|!=|&&|\|\||\+\+|--|>=|<=|[-+*/%&|^]=",
+    keywords=frozenset(_KEYWORDS.split()),
+)
+
+_VARIABLES = Declaration(declarators="declarator")
+_CLASS_BODIES = ("class_body", "interface_body", "enum_body", "annotation_type_body")
+
+_TYPES = TypeRules(
+    declarations={
+        "local_variable_declaration": _VARIABLES,
+        "field_declaration": _VARIABLES,
+        "constant_declaration": _VARIABLES,
+        "method_declaration": Declaration(is_function=True),
+        "annotation_type_element_declaration": Declaration(is_function=True),
+        "formal_parameter": Declaration(),
+        "resource": Declaration(),
+        "enhanced_for_statement": Declaration(),
+        "catch_formal_parameter": Declaration(type=ONLY_PART),
+        "instanceof_expression": Declaration(type="right"),
+        # Its declarator is the last child, and in no field.
+        "spread_parameter": Declaration(name=ONLY_PART, type=ONLY_PART),
+    },
+    scopes=frozenset(
+        {
+            *_CLASS_BODIES,
+            *("method_declaration", "constructor_declaration", "compact_constructor_declaration"),
+            *("record_declaration", "lambda_expression", "block", "constructor_body"),
+            *("for_statement", "try_with_resources_statement", "catch_clause", "switch_block"),
+        }
+    ),
+    class_scopes=frozenset(_CLASS_BODIES),
+    own_object="this",
+    members_are_in_scope=True,
+    name_kinds=frozenset(
+        {"type_identifier", "integral_type", "floating_point_type", "boolean_type", "void_type"}
+    ),
+    parts={
+        "generic_type": ONLY_PART,
+        "scoped_type_identifier": LAST_PART,
+        "array_type": "element",
+        "annotated_type": LAST_PART,
+        "catch_type": ONLY_PART,
+    },
+    passed_over=frozenset({"type_arguments"}),
+    array_kinds=frozenset({"array_type"}),
+    untyped=frozenset({"var"}),
 )
 
 JAVA = Language(
@@ -49,4 +118,6 @@ JAVA = Language(
         "scoped_identifier": {ANY_FIELD: INHERIT},
     },
     kind_roles={"type_identifier": Role.TYPE},
+    types=_TYPES,
+    lexicon=_LEXICON,
 )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from seqmlm_domains.code.languages.language import ANY_FIELD, INHERIT, Language, Rule
+from seqmlm_domains.code.languages.lexicon import C_COMMENT, ORDINARY_STRING, Lexicon
 from seqmlm_domains.code.roles import Role
 
 
@@ -54,6 +55,33 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
     "import_specifier": {"name": Role.IMPORT, "alias": Role.IMPORT},
 }
 
+_KEYWORDS = (
+    "break case catch class const continue debugger default delete do else enum export extends "
+    "false finally for function if import in instanceof new null return super switch this throw "
+    "true try typeof var void while with yield await async of let static as from get set"
+)
+
+# Bounded, so that a text full of signs that might begin one takes linear time.
+_REGULAR_EXPRESSION = (
+    r"(?:(?<=[(,=:\[!&|?{};])|(?<=[(,=:\[!&|?{};] ))"
+    r"/(?![/*])(?:[^/\\\n\[]|\\.|\[(?:[^\]\\\n]|\\.){0,60}+\]){1,120}+/[a-z]*"
+)
+
+# Of an expression in a template: braces and templates in it, but none in those.
+_HOLE = r"(?:[^{}`]|\{[^{}`]*+\}|`(?:[^`\\]|\\.)*+`)++"
+
+_TEMPLATE = rf"`(?:[^`\\$]|\\.|\$\{{{_HOLE}\}}|\$)*+`?"
+
+LEXICON: Final = Lexicon(
+    comment=C_COMMENT,
+    string=rf"{ORDINARY_STRING}|{_TEMPLATE}|{_REGULAR_EXPRESSION}",
+    word=r"[^\W\d]\w*(?:\$\w*)*|(?:\$\w*)+",
+    sign=r"=>|\.\.\.|\?\.|\?\?=?|===?|!==?|&&=?|\|\|=?|\+\+|--|\*\*=?|>=|<=|[-+*/%&|^]=",
+    keywords=frozenset(_KEYWORDS.split()),
+    interpolated="`",
+    hole=rf"(\$\{{)({_HOLE})(\}})",
+)
+
 JAVASCRIPT = Language(
     name="javascript",
     suffixes=(".js", ".jsx", ".mjs", ".cjs"),
@@ -61,4 +89,5 @@ JAVASCRIPT = Language(
     identifier_kinds=IDENTIFIER_KINDS,
     rules=RULES,
     kind_roles={},
+    lexicon=LEXICON,
 )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from seqmlm_domains.code.languages.lexicon import Lexicon
 from seqmlm_domains.code.roles import Role
 
 ANY_FIELD = "*"
@@ -22,6 +24,75 @@ INHERIT = Inherited()
 
 Rule = Role | Inherited
 
+ONLY_PART = "*"
+"""In :attr:`TypeRules.parts`: the only part that is none of those to pass over."""
+
+LAST_PART = "last"
+"""The last of them, as of a qualified name."""
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """Where a node that declares names with a type holds both.
+
+    Args:
+        name: field of the identifier; :data:`ONLY_PART` for the first child that is or holds one.
+        type: field of the type; :data:`ONLY_PART` for the first child that is one.
+        declarators: field of the children that hold the names; of the node itself if empty.
+        is_function: whether the type is that of a result.
+    """
+
+    name: str = "name"
+    type: str = "type"
+    declarators: str = ""
+    is_function: bool = False
+
+
+@dataclass(frozen=True)
+class TypeRules:
+    """How a language declares the types of variables, fields and results.
+
+    Args:
+        declarations: by kind of the node. One whose type is missing or no plain name hides those
+            of the same name further out, unless the same scope declares it with a type too.
+        scopes: kinds of nodes whose declarations hold inside. Those of a node that is a scope
+            itself, such as a function's name, hold around it.
+        class_scopes: those whose declarations are members.
+        own_object: what stands before the dot in a method for its own object.
+        members_are_in_scope: whether a member can be used without an object before it, and a
+            method beside a field of its name, as in Java.
+        name_kinds: kinds of nodes whose text is the name of a type.
+        parts: kind of a node in a type -> field of the part that names it, generics aside;
+            :data:`ONLY_PART` and :data:`LAST_PART` where there is no field.
+        passed_over: kinds of parts that name nothing, such as arguments of generics.
+        array_kinds: kinds of nodes that add ``[]`` to the name of their part.
+        empty: names beside which another one of a union counts alone, such as ``null``.
+        untyped: names that stand in place of a type, such as ``var``.
+    """
+
+    declarations: Mapping[str, Declaration]
+    scopes: frozenset[str]
+    class_scopes: frozenset[str]
+    own_object: str
+    name_kinds: frozenset[str]
+    parts: Mapping[str, str]
+    members_are_in_scope: bool = False
+    passed_over: frozenset[str] = frozenset()
+    array_kinds: frozenset[str] = frozenset()
+    empty: frozenset[str] = frozenset()
+    untyped: frozenset[str] = frozenset()
+
+
+NO_TYPES = TypeRules(
+    declarations=MappingProxyType({}),
+    scopes=frozenset(),
+    class_scopes=frozenset(),
+    own_object="",
+    name_kinds=frozenset(),
+    parts=MappingProxyType({}),
+)
+"""Of a language that declares no types."""
+
 
 @dataclass(frozen=True)
 class Language:
@@ -37,6 +108,8 @@ class Language:
             with :data:`INHERIT`; every other child begins anew.
         kind_roles: identifier kinds that tell the role themselves, unless a rule says
             :attr:`Role.CLASS`.
+        lexicon: its tokens.
+        types: how it declares types.
     """
 
     name: str
@@ -45,3 +118,5 @@ class Language:
     identifier_kinds: frozenset[str]
     rules: Mapping[str, Mapping[str, Rule]]
     kind_roles: Mapping[str, Role]
+    lexicon: Lexicon
+    types: TypeRules = NO_TYPES

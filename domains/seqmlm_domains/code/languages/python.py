@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from seqmlm_domains.code.languages.language import ANY_FIELD, INHERIT, Language
+import keyword
+
+from seqmlm_domains.code.languages.language import (
+    ANY_FIELD,
+    INHERIT,
+    ONLY_PART,
+    Declaration,
+    Language,
+    TypeRules,
+)
+from seqmlm_domains.code.languages.lexicon import ORDINARY_STRING, Lexicon
 from seqmlm_domains.code.roles import Role
 
 
@@ -16,6 +26,48 @@ _PASSED_ON = (
     *("pattern_list", "tuple_pattern", "list_pattern", "list_splat_pattern"),
     *("dictionary_splat_pattern", "dotted_name", "relative_import"),
     *("generic_type", "union_type", "binary_operator"),
+)
+
+_TRIPLE_STRING = r'"""(?:[^"\\]|\\.|"(?!""))*+(?:""")?|' + r"'''(?:[^'\\]|\\.|'(?!''))*+(?:''')?"
+
+_LEXICON = Lexicon(
+    comment=r"#[^\n]*",
+    string=rf"(?:[rR][fFbB]?|[fFbB][rR]?|[uU])?(?:{_TRIPLE_STRING}|{ORDINARY_STRING})",
+    word=r"[^\W\d]\w*",
+    sign=r"\.\.\.|\*\*=?|//=?|>>=?|<<=?|->|:=|[-+*/%&|^=!<>@]=",
+    keywords=frozenset(keyword.kwlist),
+    interpolated=r"(?:[rR][fF]|[fF][rR]?)[\"']",
+    hole=r"""((?<!\{)(?:\{\{)*\{)((?:[^{}!:"']|"[^"{}]*"|'[^'{}]*')++)([}!:])""",
+)
+
+_TYPES = TypeRules(
+    declarations={
+        "assignment": Declaration(name="left"),
+        "function_definition": Declaration(type="return_type", is_function=True),
+        # `*names: str` is a tuple of what it declares, so the pattern is no name here.
+        "typed_parameter": Declaration(name=ONLY_PART),
+        "typed_default_parameter": Declaration(),
+    },
+    scopes=frozenset(
+        {
+            *("function_definition", "class_definition", "lambda", "list_comprehension"),
+            *("set_comprehension", "dictionary_comprehension", "generator_expression"),
+        }
+    ),
+    class_scopes=frozenset({"class_definition"}),
+    own_object="self",
+    name_kinds=frozenset({"identifier", "none", "string_content"}),
+    parts={
+        "type": ONLY_PART,
+        "generic_type": ONLY_PART,
+        "subscript": "value",
+        "attribute": "attribute",
+        "string": ONLY_PART,
+        "union_type": ONLY_PART,
+        "binary_operator": ONLY_PART,
+    },
+    passed_over=frozenset({"type_parameter", "string_start", "string_end"}),
+    empty=frozenset({"None"}),
 )
 
 PYTHON = Language(
@@ -50,4 +102,6 @@ PYTHON = Language(
         "aliased_import": {"name": Role.IMPORT, "alias": Role.IMPORT},
     },
     kind_roles={},
+    types=_TYPES,
+    lexicon=_LEXICON,
 )

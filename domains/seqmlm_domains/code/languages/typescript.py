@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
-from seqmlm_domains.code.languages.javascript import IDENTIFIER_KINDS, RULES
-from seqmlm_domains.code.languages.language import Language
+from seqmlm_domains.code.languages.javascript import IDENTIFIER_KINDS, LEXICON, RULES
+from seqmlm_domains.code.languages.language import ONLY_PART, Declaration, Language, TypeRules
 from seqmlm_domains.code.roles import Role
 
 
@@ -43,6 +44,51 @@ _RULES: Final = {
 }
 _KIND_ROLES: Final = {"type_identifier": Role.TYPE}
 
+_KEYWORDS = (
+    "abstract any boolean declare implements infer interface is keyof namespace never number "
+    "object private protected public readonly satisfies string type undefined unknown"
+)
+
+_LEXICON: Final = replace(LEXICON, keywords=LEXICON.keywords | set(_KEYWORDS.split()))
+
+_FUNCTIONS: Final = (
+    *("function_declaration", "generator_function_declaration", "function_signature"),
+    *("method_definition", "method_signature", "abstract_method_signature"),
+)
+_CLASS_BODIES: Final = ("class_body", "interface_body", "object_type")
+
+_TYPES: Final = TypeRules(
+    declarations={
+        **{kind: Declaration(type="return_type", is_function=True) for kind in _FUNCTIONS},
+        "variable_declarator": Declaration(),
+        "public_field_definition": Declaration(),
+        "property_signature": Declaration(),
+        "required_parameter": Declaration(name="pattern"),
+        "optional_parameter": Declaration(name="pattern"),
+    },
+    scopes=frozenset(
+        {
+            *(*_FUNCTIONS, *_CLASS_BODIES, "statement_block", "function_expression"),
+            *("generator_function", "arrow_function", "function_type", "for_statement"),
+            *("for_in_statement", "catch_clause", "switch_body"),
+        }
+    ),
+    class_scopes=frozenset(_CLASS_BODIES),
+    own_object="this",
+    name_kinds=frozenset({"type_identifier", "predefined_type", "literal_type"}),
+    parts={
+        "type_annotation": ONLY_PART,
+        "generic_type": "name",
+        "nested_type_identifier": "name",
+        "array_type": ONLY_PART,
+        "readonly_type": ONLY_PART,
+        "parenthesized_type": ONLY_PART,
+        "union_type": ONLY_PART,
+    },
+    array_kinds=frozenset({"array_type"}),
+    empty=frozenset({"null", "undefined"}),
+)
+
 TYPESCRIPT = Language(
     name="typescript",
     suffixes=(".ts", ".mts", ".cts"),
@@ -50,6 +96,8 @@ TYPESCRIPT = Language(
     identifier_kinds=_IDENTIFIER_KINDS,
     rules=_RULES,
     kind_roles=_KIND_ROLES,
+    types=_TYPES,
+    lexicon=_LEXICON,
 )
 
 TSX = Language(
@@ -59,4 +107,6 @@ TSX = Language(
     identifier_kinds=_IDENTIFIER_KINDS,
     rules=_RULES,
     kind_roles=_KIND_ROLES,
+    types=_TYPES,
+    lexicon=_LEXICON,
 )

@@ -1,0 +1,82 @@
+"""seqmlm code serve"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+NAME = "serve"
+EXAMPLES = """Examples:
+
+seqmlm code serve runs/code --lsp
+
+seqmlm code serve runs/code --lsp --tcp 127.0.0.1:8712
+
+seqmlm code serve runs/code --http --set port=8711 --set deadline_ms=200"""
+
+
+def run(
+    run: Annotated[
+        Path, typer.Argument(help="A run of domain code, or its model.", show_default=False)
+    ],
+    lsp: Annotated[
+        bool, typer.Option("--lsp", help="A language server, on standard input and output.")
+    ] = False,
+    tcp: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT of this machine for --lsp, in place of standard streams."),
+    ] = None,
+    http: Annotated[
+        bool, typer.Option("--http", help="An HTTP service, with a page to try it.")
+    ] = False,
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="name=value of a setting; repeatable.", show_default=False),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="Of the kernels: auto, reference, torch or triton.")
+    ] = None,
+) -> None:
+    """Complete identifiers for editors, offline: nothing leaves this machine.
+
+    Settings come from --config, then variables such as SEQMLM_CODE_DEADLINE_MS, then --set and the
+    options; an editor may change deadline_ms, limit, inline_probability and
+    max_document_characters for itself.
+    """
+    import logging
+    import os
+
+    from seqmlm.errors import ConfigError
+    from seqmlm_domains.code.serving.settings import load_settings
+
+    if lsp == http:
+        raise ConfigError("Say either --lsp, for an editor, or --http.")
+    if tcp is not None and not lsp:
+        raise ConfigError(
+            "--tcp is an address of --lsp; that of --http is --set host=HOST --set port=PORT."
+        )
+    settings = load_settings(
+        file=config,
+        environment=os.environ,
+        overrides=overrides or (),
+        options={"device": device, "backend": backend},
+    )
+    logging.getLogger("seqmlm_domains.code.serving").setLevel(settings.log_level.upper())
+    if settings.log_level == "debug":
+        for handler in logging.getLogger().handlers:
+            handler.setLevel(logging.DEBUG)
+    if http:
+        from seqmlm_domains.code.serving.http import run_service
+
+        run_service(run, settings)
+        return
+    from seqmlm_domains.code.serving import language_service
+
+    if tcp is None:
+        raise typer.Exit(language_service.serve_standard_streams(run, settings))
+    host, port = language_service.parse_address(tcp)
+    raise typer.Exit(language_service.serve_tcp(run, settings, host=host, port=port))

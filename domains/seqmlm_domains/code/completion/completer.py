@@ -1,0 +1,198 @@
+"""Completes identifiers: a masked model, what the file says, and what the project says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from seqmlm.errors import ConfigError
+from seqmlm.model.model import Model
+from seqmlm.objectives.trained import require_masks
+from seqmlm.training.distributed import choose_device
+from seqmlm_domains.code.completion.completion import (
+    Completion,
+    CompletionRequest,
+    CompletionResult,
+)
+from seqmlm_domains.code.completion.cursor import Cursor
+from seqmlm_domains.code.completion.evidence import Evidence, FloatArray
+from seqmlm_domains.code.completion.mixture import LENGTH_TERMS, MODEL_TERMS, sides_of, terms_of
+from seqmlm_domains.code.completion.name_scorer import NameScorer, NameTokens
+from seqmlm_domains.code.completion.names import KnownNames
+from seqmlm_domains.code.completion.project import Project, table_key
+from seqmlm_domains.code.domain import CodeDomain
+from seqmlm_domains.code.languages import LANGUAGES
+from seqmlm_domains.code.source_tokens import RecentTexts, SourceTokens
+
+_TEXTS_KEPT = 16
+
+PARTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "model": (*MODEL_TERMS, *LENGTH_TERMS),
+    "ngram": ("ngram left", "ngram right", "project left", "project right", "frequency"),
+    "file": ("in file", "distance left", "distance right"),
+}
+"""What a completion's ``parts`` are: the terms of the mixture that each adds up."""
+
+
+class Completer:
+    """Completes names with a trained model.
+
+    One thread at a time may call :meth:`complete_batch`; :meth:`complete_lexically` may run beside
+    it on another.
+
+    Args:
+        model: of domain ``code``, trained to fill in masks.
+        project: names and weights; nothing is known of the project if absent.
+
+    Raises:
+        ConfigError: the model is of another domain or does not fill in masks.
+    """
+
+    def __init__(self, model: Model, project: Project | None = None) -> None:
+        if not isinstance(model.domain, CodeDomain):
+            raise ConfigError(
+                f"The model is of domain {model.domain.registered_name!r}; a completer needs one "
+                "of domain 'code'."
+            )
+        require_masks(model.trained_objectives, "Completion")
+        self.model = model
+        self.project = Project.unknown() if project is None else project
+        self._scorer = NameScorer(model)
+        self._texts = RecentTexts(_TEXTS_KEPT)
+        self._project_tokens: dict[str, NameTokens] = {}
+        self._names: WeakKeyDictionary[SourceTokens, tuple[KnownNames, NameTokens]] = (
+            WeakKeyDictionary()
+        )
+
+    @classmethod
+    def load(cls, run: str | Path, *, backend: str = "auto", device: str = "cpu") -> Completer:
+        """Read a run folder of ``seqmlm train --domain code``, or its ``model`` folder.
+
+        Raises:
+            CheckpointError: there is no model, or it or what was fitted beside it is damaged.
+            ConfigError: the model is of another domain or fills in no masks, or the backend cannot
+                run on the device.
+        """
+        model = Model.load(run, device=choose_device(device), backend=backend)
+        return cls(model, Project.load(Path(run)))
+
+    def complete(
+        self, source: str, offset: int, language: str, limit: int = 10
+    ) -> list[Completion]:
+        """Return the most probable names at a place of a text, best first.
+
+        See :class:`CompletionRequest` for the arguments.
+        """
+        request = CompletionRequest(source=source, offset=offset, language=language, limit=limit)
+        return list(self.complete_batch([request])[0].completions)
+
+    def complete_batch(self, requests: Sequence[CompletionRequest]) -> list[CompletionResult]:
+        """Answer several requests with one forward pass.
+
+        Raises:
+            ConfigError: a language is not known, or an offset is outside its text.
+        """
+        found = [self.evidence(request) for request in requests]
+        terms = iter(self.terms([evidence for evidence in found if evidence is not None]))
+        results = []
+        for request, evidence in zip(requests, found, strict=True):
+            chosen = () if evidence is None else self._choose(request, evidence, next(terms))
+            results.append(CompletionResult(completions=chosen, used_model=evidence is not None))
+        return results
+
+    def complete_lexically(self, request: CompletionRequest) -> CompletionResult:
+        """Answer without the model: a few milliseconds.
+
+        Raises:
+            ConfigError: the language is not known, or the offset is outside the text.
+        """
+        evidence = self.evidence(request)
+        chosen = () if evidence is None else self._choose(request, evidence, evidence.features)
+        return CompletionResult(completions=chosen, used_model=False)
+
+    def evidence(self, request: CompletionRequest) -> Evidence | None:
+        """Return what is known of all names without the model; None where there is none."""
+        if request.language not in LANGUAGES:
+            raise ConfigError(
+                f"language = {request.language!r}: it is one of {', '.join(LANGUAGES)}."
+            )
+        if not 0 <= request.offset <= len(request.source):
+            raise ConfigError(
+                f"offset = {request.offset}: the source has {len(request.source):,} characters."
+            )
+        cursor = Cursor.at(self._texts.tokens(request.source, request.language), request.offset)
+        if cursor is None:
+            return None
+        evidence = self.evidence_at(cursor)
+        return evidence if evidence.is_visible.any() else None
+
+    def evidence_at(self, cursor: Cursor) -> Evidence:
+        """Return what is known of all names at a cursor without the model."""
+        return Evidence.at(cursor, self._known(cursor.tokens)[0])
+
+    def terms(self, places: Sequence[Evidence]) -> list[FloatArray]:
+        """Return the terms of the mixture at some places, the model's from one forward pass."""
+        tokens = [self._known(evidence.cursor.tokens)[1] for evidence in places]
+        scores = self._scorer.score(list(zip(places, tokens, strict=True)))
+        return [terms_of(*each) for each in zip(places, scores, tokens, strict=True)]
+
+    def _known(self, text: SourceTokens) -> tuple[KnownNames, NameTokens]:
+        """The names that may be proposed in a text, and their tokens."""
+        if text not in self._names:
+            table, key = self.project.table(text.language), table_key(text.language)
+            names = KnownNames.of(text, table)
+            domain = self.model.domain
+            assert isinstance(domain, CodeDomain), "checked at first"
+            if key not in self._project_tokens:
+                self._project_tokens[key] = NameTokens.of(table.names, domain)
+            tokens = self._project_tokens[key].followed_by(NameTokens.of(names.own, domain))
+            self._names[text] = names, tokens
+        return self._names[text]
+
+    def _choose(
+        self, request: CompletionRequest, evidence: Evidence, terms: FloatArray
+    ) -> tuple[Completion, ...]:
+        mixture, sides = self.project.mixture(request.language), sides_of(evidence)
+        scores = mixture.scores(terms, sides)
+        cursor, names = evidence.cursor, evidence.names
+        allowed = names.beginning_with(cursor.prefix)
+        allowed = allowed[evidence.is_visible[allowed]]
+        if not len(allowed):
+            return ()
+        log_probabilities = scores[allowed] - _log_sum(scores[allowed])
+        parts = {
+            part: values[allowed] - _log_sum(values[allowed])
+            for part, values in mixture.parts(terms, sides, PARTS).items()
+        }
+        best = _largest(log_probabilities, request.limit)
+        return tuple(
+            Completion(
+                text=names[int(allowed[place])],
+                start=cursor.start,
+                end=cursor.offset,
+                score=float(log_probabilities[place]),
+                source=max(parts, key=lambda part: float(parts[part][place])),
+                parts={part: float(values[place]) for part, values in parts.items()},
+            )
+            for place in best
+        )
+
+
+def _largest(values: FloatArray, count: int) -> list[int]:
+    """Places of the largest values, the largest first; of equal ones the first."""
+    if count < len(values):
+        chosen = np.sort(np.argpartition(-values, count - 1)[:count])
+    else:
+        chosen = np.arange(len(values))
+    places: list[int] = chosen[np.argsort(-values[chosen], kind="stable")].tolist()
+    return places
+
+
+def _log_sum(values: FloatArray) -> float:
+    largest = float(values.max())
+    return largest + math.log(np.exp(values - largest).sum())

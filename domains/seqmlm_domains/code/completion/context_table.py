@@ -1,0 +1,225 @@
+"""How often each name of a project follows, or precedes, which tokens; on disk, memory-mapped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from seqmlm.errors import CheckpointError
+from seqmlm_domains.code.languages.lexicon import Kind
+from seqmlm_domains.code.source_tokens import SourceTokens
+
+LONGEST_CONTEXT: Final = 5
+"""Tokens; the model is of order 6."""
+
+Direction = Literal["left", "right"]
+"""On which side of a name its context is."""
+
+Level = tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]
+"""Numbers of the names seen in a context, and how often each."""
+
+HashArray = npt.NDArray[np.uint64]
+
+_LAST_CHARACTER: Final = "\U0010ffff"
+_EDGE: Final = "<edge>"
+_NO_NAME: Final = -1
+_NAMES_FILE: Final = "names.json"
+_ARRAYS: Final = ("contexts", "firsts", "names", "counts")
+
+
+@dataclass(frozen=True, eq=False)
+class _Counts:
+    """What was seen in each context of one direction, of all lengths together.
+
+    Args:
+        contexts: uint64 ``[contexts]``, hashes, ascending.
+        firsts: uint32 ``[contexts + 1]``, where the entries of each begin.
+        names: int32 ``[entries]``.
+        counts: uint32 ``[entries]``.
+    """
+
+    contexts: HashArray
+    firsts: npt.NDArray[np.uint32]
+    names: npt.NDArray[np.int32]
+    counts: npt.NDArray[np.uint32]
+
+    @classmethod
+    def of(cls, hashes: HashArray, names: npt.NDArray[np.int32]) -> _Counts:
+        """Count pairs of context and name, each ``[occurrences]``."""
+        order = np.lexsort((names, hashes))
+        hashes, names = hashes[order], names[order]
+        is_new_context = np.diff(hashes, prepend=hashes[:1] + np.uint64(1)) != 0
+        is_new = is_new_context | (np.diff(names, prepend=_NO_NAME) != 0)
+        entries = np.flatnonzero(is_new)
+        return cls(
+            hashes[is_new_context],
+            np.append(np.flatnonzero(is_new_context[entries]), len(entries)).astype(np.uint32),
+            names[entries],
+            np.diff(entries, append=len(names)).astype(np.uint32),
+        )
+
+    def level(self, context: np.uint64) -> Level | None:
+        place = int(self.contexts.searchsorted(context))
+        if place == len(self.contexts) or self.contexts[place] != context:
+            return None
+        start, end = int(self.firsts[place]), int(self.firsts[place + 1])
+        return np.asarray(self.names[start:end]), self.counts[start:end].astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class ContextTable:
+    """Counts of the names of one language in contexts of at most :data:`LONGEST_CONTEXT` tokens.
+
+    About 100 bytes on disk per occurrence of a name. Contexts are known by 64-bit hashes alone.
+
+    Args:
+        names: the different names, the most frequent first.
+        counts: of each direction.
+    """
+
+    names: tuple[str, ...]
+    counts: dict[Direction, _Counts]
+
+    @classmethod
+    def of(cls, files: Iterable[SourceTokens]) -> ContextTable:
+        """Count the names of files; about 1 MB of source a second."""
+        ids: dict[str, int] = {}
+        words, targets = _join(files, ids)
+        occurrences = np.flatnonzero(targets != _NO_NAME)
+        frequency = np.bincount(targets[occurrences], minlength=len(ids))
+        order = np.argsort(-frequency, kind="stable")
+        rank = np.empty(len(ids), np.int32)
+        rank[order] = np.arange(len(ids), dtype=np.int32)
+        names = list(ids)
+        repeated = np.tile(rank[targets[occurrences]], LONGEST_CONTEXT + 1)
+        return cls(
+            tuple(names[number] for number in order),
+            {
+                side: _Counts.of(
+                    np.concatenate(list(_hashes_around(words, occurrences, side))), repeated
+                )
+                for side in get_args(Direction)
+            },
+        )
+
+    @cached_property
+    def number_of(self) -> dict[str, int]:
+        """Number of each name."""
+        return {name: number for number, name in enumerate(self.names)}
+
+    @cached_property
+    def _alphabetical(self) -> tuple[list[str], npt.NDArray[np.int64]]:
+        order = sorted(range(len(self.names)), key=self.names.__getitem__)
+        return [self.names[number] for number in order], np.array(order, np.int64)
+
+    def beginning_with(self, prefix: str) -> npt.NDArray[np.int64]:
+        """Return the numbers of the names that begin so, int64 ``[n]``."""
+        names, order = self._alphabetical
+        return order[bisect_left(names, prefix) : bisect_left(names, prefix + _LAST_CHARACTER)]
+
+    def levels(self, context: Sequence[str], side: Direction) -> list[Level]:
+        """Return what was seen in a context, for every length from 0 up at which it was seen.
+
+        Args:
+            context: tokens from the nearest on; the file's edge is :data:`_EDGE`'s place, which is
+                taken where there are fewer than :data:`LONGEST_CONTEXT`.
+            side: of the name on which they stand.
+        """
+        tokens = [*context, *[_EDGE] * LONGEST_CONTEXT][:LONGEST_CONTEXT]
+        levels = []
+        hashed = _START
+        for length in range(LONGEST_CONTEXT + 1):
+            found = self.counts[side].level(hashed[0])
+            if found is None:
+                break  # a longer context cannot have been seen either
+            levels.append(found)
+            if length < LONGEST_CONTEXT:
+                hashed = _extended(hashed, np.array([_hash(tokens[length])], np.uint64))
+        return levels
+
+    def save(self, folder: Path) -> None:
+        """Write the table into a folder that exists."""
+        content = json.dumps(self.names, ensure_ascii=False)
+        (folder / _NAMES_FILE).write_text(content, encoding="utf-8")
+        for side, counts in self.counts.items():
+            for array in _ARRAYS:
+                np.save(folder / f"{side}-{array}.npy", getattr(counts, array))
+
+    @classmethod
+    def load(cls, folder: Path) -> ContextTable:
+        """Map what :meth:`save` wrote into memory.
+
+        Raises:
+            CheckpointError: a file is missing or damaged.
+        """
+        try:
+            names = json.loads((folder / _NAMES_FILE).read_text(encoding="utf-8"))
+            counts: dict[Direction, _Counts] = {
+                side: _Counts(
+                    *(np.load(folder / f"{side}-{array}.npy", mmap_mode="r") for array in _ARRAYS)
+                )
+                for side in get_args(Direction)
+            }
+        except (OSError, EOFError, ValueError) as error:
+            raise CheckpointError(
+                f"{folder}: the counts of names cannot be read: {error}."
+            ) from error
+        return cls(tuple(names), counts)
+
+
+def _join(
+    files: Iterable[SourceTokens], ids: dict[str, int]
+) -> tuple[HashArray, npt.NDArray[np.int32]]:
+    """Hashes of the tokens of all files with edges between them, and the names among them."""
+    edge = np.full(LONGEST_CONTEXT, _hash(_EDGE), np.uint64)
+    hashes, targets = [edge], [np.full(LONGEST_CONTEXT, _NO_NAME, np.int32)]
+    for tokens in files:
+        code = tokens.code(0, len(tokens.numbers))
+        of_word = np.array([_hash(word) for word in tokens.words], np.uint64)
+        names = np.array(
+            [
+                ids.setdefault(word, len(ids)) if kind == Kind.NAME else _NO_NAME
+                for word, kind in zip(tokens.words, tokens.word_kinds.tolist(), strict=True)
+            ],
+            np.int32,
+        )
+        hashes += [of_word[code], edge]
+        targets += [names[code], targets[0]]
+    return np.concatenate(hashes), np.concatenate(targets)
+
+
+def _hashes_around(
+    words: HashArray, places: npt.NDArray[np.int64], side: Direction
+) -> Iterator[HashArray]:
+    """Hashes of the contexts of some places, for each length from 0 on."""
+    hashed = np.repeat(_START, len(places))
+    yield hashed
+    step = -1 if side == "left" else 1
+    for distance in range(1, LONGEST_CONTEXT + 1):
+        hashed = _extended(hashed, words[places + step * distance])
+        yield hashed
+
+
+_START: Final = np.zeros(1, np.uint64)
+
+
+def _extended(hashed: HashArray, words: HashArray) -> HashArray:
+    """Hash of a context with one more token; the finaliser of SplitMix64."""
+    mixed = hashed * np.uint64(0x9E3779B97F4A7C15) + words
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def _hash(word: str) -> int:
+    digest = hashlib.blake2b(word.encode(errors="surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little")

@@ -1,0 +1,71 @@
+"""What is being typed at the cursor, and the tokens on either side of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seqmlm_domains.code.languages import LANGUAGES
+from seqmlm_domains.code.languages.lexicon import Kind
+from seqmlm_domains.code.source_tokens import Int32Array, SourceTokens
+
+
+@dataclass(frozen=True, eq=False)
+class Cursor:
+    """A place where a name can stand.
+
+    Args:
+        tokens: of the whole text.
+        offset: of the cursor, in characters.
+        prefix: what is typed of the name, from ``start`` to ``offset``.
+        start: where the name begins.
+        piece: number of the piece that is being typed, or of the one that follows the cursor.
+        next_piece: the first piece behind the name.
+    """
+
+    tokens: SourceTokens
+    offset: int
+    prefix: str
+    start: int
+    piece: int
+    next_piece: int
+
+    @classmethod
+    def at(cls, tokens: SourceTokens, offset: int) -> Cursor | None:
+        """Look at a place; None within a comment, a literal or a number.
+
+        Of a word that goes on behind the cursor, the rest belongs to neither side.
+
+        Raises:
+            ValueError: the offset lies outside the text.
+        """
+        if not 0 <= offset <= len(tokens.text):
+            raise ValueError(f"offset {offset} is outside a text of {len(tokens.text)} characters")
+        behind = int(tokens.ends.searchsorted(offset))  # the piece that ends here or goes on
+        if offset == 0:
+            return cls(tokens, 0, "", 0, 0, 0)
+        start, end = tokens.span(behind)
+        kind = Kind(tokens.word_kinds[tokens.numbers[behind]])
+        if kind in (Kind.NAME, Kind.KEYWORD):
+            return cls(tokens, offset, tokens.text[start:offset], start, behind, behind + 1)
+        if kind in (Kind.COMMENT, Kind.STRING, Kind.NUMBER) and (
+            offset < end or _goes_on(tokens.text[start:end], tokens.language)
+        ):
+            return None
+        following = behind + (offset == end)
+        return cls(tokens, offset, "", offset, following, following)
+
+    @property
+    def left(self) -> Int32Array:
+        """Words before the name, int32 ``[n]``; white space and comments left out."""
+        return self.tokens.code(0, self.piece)
+
+    @property
+    def right(self) -> Int32Array:
+        """Words behind the name, int32 ``[n]``."""
+        return self.tokens.code(self.next_piece, len(self.tokens.numbers))
+
+
+def _goes_on(piece: str, language: str) -> bool:
+    """Whether a letter typed at the end of a piece would belong to it."""
+    found = LANGUAGES[language].lexicon.pieces.match(piece + "x")
+    return found is not None and found.end() > len(piece)

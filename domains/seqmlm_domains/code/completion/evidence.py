@@ -1,0 +1,97 @@
+"""What the text and the project say about every known name at a cursor, without a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from seqmlm_domains.code.completion.context_table import (
+    LONGEST_CONTEXT,
+    Direction,
+)
+from seqmlm_domains.code.completion.cursor import Cursor
+from seqmlm_domains.code.completion.file_counts import interpolated, levels_in_file
+from seqmlm_domains.code.completion.names import KnownNames
+from seqmlm_domains.code.source_tokens import Int32Array
+
+FloatArray = npt.NDArray[np.float64]
+
+FEATURES: Final = (
+    "ngram left",
+    "ngram right",
+    "project left",
+    "project right",
+    "frequency",
+    "in file",
+    "distance left",
+    "distance right",
+)
+"""Natural logarithms of probabilities, and of distances in tokens."""
+
+FAR: Final = 1e5
+"""Distance of a name that does not occur."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What is known about each name at one cursor.
+
+    Args:
+        cursor: where.
+        names: all that may be proposed.
+        features: float64 ``[len(FEATURES), names]``; those of a side that is empty are 0.
+        frequency: float64 ``[names]``, probability of each name without any context.
+        is_visible: bool ``[names]``, whether the project has it, or the text outside the cursor.
+    """
+
+    cursor: Cursor
+    names: KnownNames
+    features: FloatArray
+    frequency: FloatArray
+    is_visible: npt.NDArray[np.bool_]
+
+    @classmethod
+    def at(cls, cursor: Cursor, names: KnownNames) -> Evidence:
+        """Collect it; some 3 ms for a project of 25,000 names and a text of 200 kB."""
+        left, right = cursor.left, cursor.right
+        features = np.zeros((len(FEATURES), len(names)))
+        row = {name: features[number] for number, name in enumerate(FEATURES)}
+        uniform = np.full(len(names), 1 / max(1, len(names)))
+        sides: tuple[Direction, ...] = ("left", "right") if len(right) else ("left",)
+        frequency = uniform
+        for side in sides:
+            context = (
+                left[: -LONGEST_CONTEXT - 1 : -1] if side == "left" else right[:LONGEST_CONTEXT]
+            )
+            words = [cursor.tokens.words[number] for number in context]
+            of_project = names.table.levels(words, side)
+            in_file = levels_in_file(left, right, names.of_words, side)
+            project = interpolated(uniform, of_project)
+            row[f"project {side}"][:] = np.log(project)
+            row[f"ngram {side}"][:] = np.log(interpolated(project, in_file))
+            if side == "left":
+                frequency = interpolated(interpolated(uniform, of_project[:1]), in_file[:1])
+        row["frequency"][:] = np.log(frequency)
+        distances = {
+            "left": _distances(left[::-1], names),
+            "right": _distances(right, names),
+        }
+        for place, distance in distances.items():
+            row[f"distance {place}"][:] = np.log(distance)
+        is_in_file = np.minimum(*distances.values()) < FAR
+        row["in file"][:] = is_in_file
+        is_visible = np.ones(len(names), np.bool_)
+        is_visible[len(names.table.names) :] = is_in_file[len(names.table.names) :]
+        return cls(cursor, names, features, frequency, is_visible)
+
+
+def _distances(words: Int32Array, names: KnownNames) -> FloatArray:
+    """Tokens to the first occurrence of each name, from 1; :data:`FAR` where there is none."""
+    distances = np.full(len(names), FAR)
+    numbers = names.of_words[words]
+    places = np.flatnonzero(numbers >= 0)[::-1]
+    distances[numbers[places]] = places + 1  # of several, the last one written is the nearest
+    return distances

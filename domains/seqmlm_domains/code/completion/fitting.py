@@ -1,0 +1,198 @@
+"""Fits the weights of the mixture on names hidden in held-out files, and tells each part's gain.
+
+A conditional logit: the log-likelihood of the hidden name among its strongest competitors is
+concave in the weights, so the optimum does not depend on where the search begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Final, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from seqmlm_domains.code.completion.completer import PARTS, Completer
+from seqmlm_domains.code.completion.evidence import FloatArray
+from seqmlm_domains.code.completion.hidden_names import HiddenName
+from seqmlm_domains.code.completion.mixture import (
+    LEXICAL_TERMS,
+    MODEL_TERMS,
+    TERMS,
+    Mixture,
+    Sides,
+)
+
+STRONGEST: Final = 100
+"""Competitors of a hidden name that a guess of the weights ranks best, and as many of the model."""
+
+DRAWN: Final = 100
+"""Competitors that are drawn from all others, which they stand for."""
+
+_COMPETITORS: Final = 2 * STRONGEST + DRAWN
+
+_PLACES_AT_ONCE: Final = 16
+_PENALTY: Final = 1e-3
+_FOLDS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """How well hidden names are found.
+
+    Args:
+        top_1: share that is ranked first.
+        top_5: share among the first five.
+        mean_reciprocal_rank: of the hidden names.
+    """
+
+    top_1: float
+    top_5: float
+    mean_reciprocal_rank: float
+
+    @classmethod
+    def of(cls, ranks: npt.NDArray[np.int64]) -> Accuracy:
+        """Summarise ranks, int64 ``[n]``, from 1."""
+        return cls(
+            float((ranks == 1).mean()), float((ranks <= 5).mean()), float((1 / ranks).mean())
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Hidden names with the terms of their candidates, the hidden name first.
+
+    Args:
+        terms: float64 ``[n, 1 + competitors, TERMS]``.
+        multiplicity: float64 ``[n, 1 + competitors]``, for how many names each stands; 0 where
+            there are fewer.
+        files: int64 ``[n]``, which file each is from.
+    """
+
+    terms: torch.Tensor
+    multiplicity: torch.Tensor
+    files: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, completer: Completer, hidden: Sequence[HiddenName], sides: Sides) -> Sample:
+        """Collect what is known of hidden names; those that are no candidates are left out."""
+        kept: list[tuple[FloatArray, FloatArray]] = []
+        generator = np.random.default_rng(0)
+        files: list[int] = []
+        numbers: dict[int, int] = {}
+        for start in range(0, len(hidden), _PLACES_AT_ONCE):
+            batch = hidden[start : start + _PLACES_AT_ONCE]
+            found = [completer.evidence_at(place.cursor(sides)) for place in batch]
+            all_terms = completer.terms(found)
+            for place, evidence, terms in zip(batch, found, all_terms, strict=True):
+                gold = evidence.names.of_words[place.tokens.numbers[place.piece]]
+                if not evidence.is_visible[gold]:
+                    continue
+                chosen, stands_for = _competitors(
+                    terms, evidence.is_visible, int(gold), sides, generator
+                )
+                kept.append((terms[:, chosen].T, stands_for))
+                files.append(numbers.setdefault(id(place.tokens), len(numbers)))
+        terms = np.zeros((len(kept), 1 + _COMPETITORS, len(TERMS)))
+        multiplicity = np.zeros(terms.shape[:2])
+        for number, (own, stands_for) in enumerate(kept):
+            terms[number, : len(own)] = own
+            multiplicity[number, : len(own)] = stands_for
+        return cls(
+            torch.from_numpy(terms), torch.from_numpy(multiplicity), np.array(files, np.int64)
+        )
+
+
+def fit_mixture(samples: Mapping[Sides, Sample]) -> tuple[Mixture, dict[str, dict[str, object]]]:
+    """Return the weights and, for either case, what they reach with and without each part.
+
+    The accuracies are of files that their weights were not fitted on.
+
+    Args:
+        samples: for every case of what there is to see.
+    """
+    everything = np.arange(len(TERMS))
+    lexical = np.arange(LEXICAL_TERMS)
+    with_model: dict[Sides, FloatArray] = {}
+    without_model: dict[Sides, FloatArray] = {}
+    report: dict[str, dict[str, object]] = {}
+    for sides in get_args(Sides):
+        sample = samples[sides]
+        with_model[sides] = _fit(sample, everything)
+        without_model[sides] = _fit(sample, lexical)[:LEXICAL_TERMS]
+        choices = {"mixture": everything, "without model": lexical}
+        choices["model alone"] = np.array([TERMS.index(name) for name in PARTS["model"]])
+        for part in PARTS:
+            if part != "model":
+                own = [TERMS.index(name) for name in PARTS[part]]
+                choices[f"without {part}"] = np.setdiff1d(everything, own)
+        report[sides] = {
+            name: asdict(Accuracy.of(_held_out_ranks(sample, terms)))
+            for name, terms in choices.items()
+        }
+    return Mixture(with_model, without_model), report
+
+
+def _competitors(
+    terms: FloatArray,
+    is_visible: npt.NDArray[np.bool_],
+    gold: int,
+    sides: Sides,
+    generator: np.random.Generator,
+) -> tuple[npt.NDArray[np.int64], FloatArray]:
+    """The hidden name and its competitors, ``[n]`` each, and for how many names each stands.
+
+    Those drawn stand for all that are not among the strongest: without them, nothing would keep a
+    weight from raising names that nobody proposed.
+    """
+    allowed = is_visible.copy()
+    allowed[gold] = False
+    candidates = np.flatnonzero(allowed)
+    guess = Mixture.unfitted().scores(terms, sides)[candidates]
+    first = TERMS.index(MODEL_TERMS[0])
+    by_model = terms[first : first + len(MODEL_TERMS), candidates].sum(0)
+    is_strong = np.zeros(len(candidates), np.bool_)
+    for scores in (guess, by_model):
+        is_strong[np.argsort(-scores)[:STRONGEST]] = True
+    strong, others = candidates[is_strong], candidates[~is_strong]
+    drawn = generator.permutation(others)[:DRAWN]
+    stands_for = np.ones(1 + len(strong) + len(drawn))
+    stands_for[1 + len(strong) :] = len(others) / max(1, len(drawn))
+    return np.concatenate([[gold], strong, drawn]), stands_for
+
+
+def _fit(
+    sample: Sample, terms: npt.NDArray[np.int64], chosen: npt.NDArray[np.bool_] | None = None
+) -> FloatArray:
+    """Weights of all terms, float64 ``[TERMS]``, those that may not take part 0."""
+    places = slice(None) if chosen is None else torch.from_numpy(chosen)
+    values, offsets = sample.terms[places][:, :, terms], sample.multiplicity[places].log()
+    weights = torch.zeros(len(terms), dtype=torch.float64, requires_grad=True)
+    search = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        search.zero_grad()
+        scores = values @ weights + offsets
+        total = -scores.log_softmax(1)[:, 0].mean() + _PENALTY * weights.square().sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    search.step(loss)  # type: ignore[no-untyped-call]
+    fitted = np.zeros(len(TERMS))
+    fitted[terms] = weights.detach().numpy()
+    return fitted
+
+
+def _held_out_ranks(sample: Sample, terms: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Rank of each hidden name by weights that were fitted on the other half of the files."""
+    ranks = np.zeros(len(sample.files), np.int64)
+    for fold in range(_FOLDS):
+        own = sample.files % _FOLDS == fold
+        weights = torch.from_numpy(_fit(sample, terms, ~own))
+        scores = sample.terms[own] @ weights
+        # Of candidates that score alike the hidden name counts as the last.
+        above = (scores >= scores[:, :1]) * sample.multiplicity[own]
+        ranks[own] = above.sum(1).round().long().numpy()
+    return ranks

@@ -1,0 +1,135 @@
+"""One score from several: a log-linear mixture whose weights are fitted on held-out files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
+
+from seqmlm.errors import CheckpointError
+from seqmlm_domains.code.completion.evidence import FEATURES, Evidence, FloatArray
+from seqmlm_domains.code.completion.name_scorer import LENGTHS, NameTokens
+
+Sides = Literal["left", "both"]
+"""What there is to see: code before the cursor alone, or behind it too."""
+
+_LENGTH_NAMES: Final = (
+    "1 token",
+    *(f"{n} tokens" for n in range(2, LENGTHS)),
+    f"{LENGTHS} or more",
+)
+
+MODEL_TERMS: Final = tuple(f"model, {length}" for length in _LENGTH_NAMES)
+"""The model's score, of names with so many tokens; it cannot be compared between lengths as is."""
+
+LENGTH_TERMS: Final = _LENGTH_NAMES[1:]
+"""1 for names with so many tokens."""
+
+TERMS: Final = (*FEATURES, *MODEL_TERMS, *LENGTH_TERMS)
+"""What is added up, each with a weight; without a model, the first ones alone."""
+
+LEXICAL_TERMS: Final = len(FEATURES)
+
+_UNFITTED: Final[Mapping[str, float]] = MappingProxyType(
+    {
+        **{"ngram left": 0.6, "ngram right": 0.6, "frequency": -0.3, "in file": 0.5},
+        **dict.fromkeys(MODEL_TERMS, 0.4),
+    }
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """Weights of :data:`TERMS`.
+
+    Args:
+        with_model: float64 ``[TERMS]`` for either case of what there is to see.
+        without_model: float64 ``[LEXICAL_TERMS]``.
+    """
+
+    with_model: Mapping[Sides, FloatArray]
+    without_model: Mapping[Sides, FloatArray]
+
+    @classmethod
+    def unfitted(cls) -> Mixture:
+        """Return weights that are a guess, for a run that nothing was fitted for."""
+        weights = np.array([_UNFITTED.get(term, 0.0) for term in TERMS])
+        sides = get_args(Sides)
+        return cls(dict.fromkeys(sides, weights), dict.fromkeys(sides, weights[:LEXICAL_TERMS]))
+
+    def scores(self, terms: FloatArray, sides: Sides) -> FloatArray:
+        """Return the weighted sum of terms, ``[names]``; with a model if it is among them.
+
+        Args:
+            terms: float64 ``[TERMS, names]``, or ``[LEXICAL_TERMS, names]``.
+            sides: what there is to see.
+        """
+        weights = self.with_model if len(terms) > LEXICAL_TERMS else self.without_model
+        scores: FloatArray = weights[sides] @ terms
+        return scores
+
+    def parts(
+        self, terms: FloatArray, sides: Sides, parts: Mapping[str, tuple[str, ...]]
+    ) -> dict[str, FloatArray]:
+        """Return what some of the terms alone add up to, ``[names]`` for each part that is there.
+
+        Args:
+            terms: see :meth:`scores`.
+            sides: what there is to see.
+            parts: names of the terms of each part.
+        """
+        weights = (self.with_model if len(terms) > LEXICAL_TERMS else self.without_model)[sides]
+        found = {}
+        for part, names in parts.items():
+            rows = [row for row in map(TERMS.index, names) if row < len(terms)]
+            if rows:
+                found[part] = weights[rows] @ terms[rows]
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the weights by name; :meth:`from_json` reverses it."""
+        return {
+            kind: {
+                side: dict(zip(TERMS, weights.tolist(), strict=False))
+                for side, weights in of.items()
+            }
+            for kind, of in (("with_model", self.with_model), ("without_model", self.without_model))
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Mixture:
+        """Rebuild from :meth:`to_json`.
+
+        Raises:
+            CheckpointError: the terms are not those of this version.
+        """
+        found: dict[str, dict[Sides, FloatArray]] = {}
+        for kind, terms in (("with_model", TERMS), ("without_model", FEATURES)):
+            found[kind] = {}
+            for side in get_args(Sides):
+                weights = content.get(kind, {}).get(side, {})
+                if tuple(weights) != terms:
+                    raise CheckpointError(
+                        f"weights of completion, {kind}, {side}: they are of {', '.join(weights)}; "
+                        "this version adds up other terms. Run `seqmlm code fit` again."
+                    )
+                found[kind][side] = np.array(list(weights.values()), np.float64)
+        return cls(found["with_model"], found["without_model"])
+
+
+def sides_of(evidence: Evidence) -> Sides:
+    """Say what there is to see at a cursor."""
+    return "both" if len(evidence.cursor.right) else "left"
+
+
+def terms_of(
+    evidence: Evidence, model_scores: FloatArray | None, tokens: NameTokens | None
+) -> FloatArray:
+    """Return the terms of each name, float64 ``[TERMS or LEXICAL_TERMS, names]``."""
+    if model_scores is None or tokens is None:
+        return evidence.features
+    has_length = (tokens.lengths == np.arange(1, LENGTHS + 1)[:, None]).astype(np.float64)
+    return np.concatenate([evidence.features, has_length * model_scores, has_length[1:]])

@@ -1,0 +1,1 @@
+"""Completion for editors: a queue before the model, a language server, an HTTP service."""

@@ -1,0 +1,106 @@
+"""Completions as editors show them."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from typing import Any, Final
+
+from lsprotocol import types
+
+from seqmlm_domains.code.completion.completion import Completion, CompletionResult
+from seqmlm_domains.code.serving.documents import Place
+
+_REMEMBERED_ANSWERS: Final = 16
+
+
+class AnswerMemory:
+    """The last answers to a client, so that details of an item wait until it is looked at."""
+
+    def __init__(self) -> None:
+        self._answers: OrderedDict[int, tuple[Completion, ...]] = OrderedDict()
+        self._next = 0
+
+    def add(self, completions: tuple[Completion, ...]) -> int:
+        """Keep an answer, forget the oldest of too many, and return its number."""
+        number = self._next
+        self._next += 1
+        self._answers[number] = completions
+        if len(self._answers) > _REMEMBERED_ANSWERS:
+            self._answers.popitem(last=False)
+        return number
+
+    def find(self, data: Any) -> Completion | None:
+        """Return what ``data`` of an item stands for; None if it is forgotten, or not ours."""
+        match data:
+            case {"answer": int(answer), "rank": int(rank)} if rank >= 0:
+                completions = self._answers.get(answer, ())
+                return completions[rank] if rank < len(completions) else None
+        return None
+
+
+def completion_list(
+    result: CompletionResult, place: Place, *, memory: AnswerMemory
+) -> types.CompletionList:
+    """Return the first answer: names and what they replace, in the order of the model.
+
+    It is incomplete: with another character of the name known, the model answers better.
+    """
+    answer = memory.add(result.completions)
+    return types.CompletionList(
+        is_incomplete=True,
+        items=[
+            types.CompletionItem(
+                label=completion.text,
+                kind=types.CompletionItemKind.Variable,
+                # Editors sort by this text, whatever the order of the list.
+                sort_text=f"{rank:04}",
+                filter_text=completion.text,
+                preselect=True if rank == 0 else None,
+                text_edit=types.TextEdit(
+                    range=place.range_before(completion.end - completion.start),
+                    new_text=completion.text,
+                ),
+                data={"answer": answer, "rank": rank},
+            )
+            for rank, completion in enumerate(result.completions)
+        ],
+    )
+
+
+def with_details(item: types.CompletionItem, completion: Completion) -> types.CompletionItem:
+    """Return an item with its probability, and what each part of the mixture says, in nats."""
+    parts = sorted(completion.parts.items(), key=lambda part: -part[1])
+    return types.CompletionItem(
+        label=item.label,
+        kind=item.kind,
+        sort_text=item.sort_text,
+        filter_text=item.filter_text,
+        preselect=item.preselect,
+        text_edit=item.text_edit,
+        data=item.data,
+        detail=f"{math.exp(completion.score):.1%}, {completion.source}",
+        documentation="\n".join(f"{name} {score:.2f} nats" for name, score in parts),
+    )
+
+
+def inline_completion_list(
+    result: CompletionResult, place: Place, *, probability: float
+) -> types.InlineCompletionList:
+    """Return the best name if the model gives it more than a probability, else nothing.
+
+    A guess that is shown without being asked for must be right more often than not: neither a
+    lexical one nor a name that is typed out already is shown.
+    """
+    if not result.completions or not result.used_model:
+        return types.InlineCompletionList(items=[])
+    best = result.completions[0]
+    typed = place.source[best.start : best.end]
+    if best.text == typed or math.exp(best.score) <= probability:
+        return types.InlineCompletionList(items=[])
+    item = types.InlineCompletionItem(
+        insert_text=best.text,
+        filter_text=best.text,
+        range=place.range_before(best.end - best.start),
+    )
+    return types.InlineCompletionList(items=[item])

@@ -1,0 +1,231 @@
+"""The language server: completion of identifiers, for any editor that speaks LSP."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Any, Final, cast, get_args
+
+from lsprotocol import types
+from pygls.lsp.server import LanguageServer
+from pygls.protocol import default_converter
+
+from seqmlm import __version__
+from seqmlm.errors import ConfigError, SeqmlmError
+from seqmlm_domains.code.completion.completion import CompletionRequest, CompletionResult
+from seqmlm_domains.code.serving.completion_items import (
+    AnswerMemory,
+    completion_list,
+    inline_completion_list,
+    with_details,
+)
+from seqmlm_domains.code.serving.completion_queue import (
+    CompletionQueue,
+    QueueFull,
+    QueueRefusal,
+    Superseded,
+)
+from seqmlm_domains.code.serving.documents import Documents, Place
+from seqmlm_domains.code.serving.positions import PositionEncoding
+from seqmlm_domains.code.serving.protocol import CompletionProtocol, RequestFailed, log_bug
+from seqmlm_domains.code.serving.settings import ServerSettings
+
+logger = logging.getLogger(__name__)
+
+RELOAD_COMMAND: Final = "seqmlm.reloadModel"
+STATISTICS_COMMAND: Final = "seqmlm.statistics"
+TRIGGER_CHARACTERS: Final = (".",)
+
+_LEXICAL_RESERVE_S: Final = 0.02
+"""Kept of the deadline for the lexical answer."""
+
+
+class CompletionServer(LanguageServer):
+    """The server of one client; several share one queue, and so one model.
+
+    Args:
+        queue: answers completions.
+        settings: of the process; the client may change some for itself.
+        reload: loads the model again from its folder and puts it into the queue.
+        name: tells this client from others in the queue.
+    """
+
+    protocol: CompletionProtocol
+
+    def __init__(
+        self,
+        queue: CompletionQueue,
+        *,
+        settings: ServerSettings,
+        reload: Callable[[], Awaitable[None]],
+        name: str,
+    ) -> None:
+        super().__init__(
+            "seqmlm",
+            __version__,
+            protocol_cls=CompletionProtocol,
+            converter_factory=default_converter,
+        )
+        self.queue = queue
+        self.settings = settings
+        self.reload_model = reload
+        self.documents = Documents()
+        self.answers = AnswerMemory()
+        self._client_name = name
+        _register(self)
+
+    def use_client_settings(self, sent: Any) -> None:
+        """Take settings of the editor; what is not allowed changes nothing and is said there."""
+        try:
+            self.settings = self.settings.with_client_settings(sent)
+        except ConfigError as error:
+            self.window_show_message(
+                types.ShowMessageParams(types.MessageType.Warning, f"seqmlm: {error}")
+            )
+
+    def place(self, uri: str, position: types.Position) -> Place | None:
+        """Return where to complete; None if the document is not open, too long or no source."""
+        document = self.documents.get(uri)
+        if document is None or document.characters > self.settings.max_document_characters:
+            return None
+        return document.place(position)
+
+    async def ask(
+        self, place: Place, *, method: str, uri: str, limit: int
+    ) -> CompletionResult | None:
+        """Return the queue's answer; None if a newer request has come, or there are too many.
+
+        Raises:
+            RequestFailed: the model does not answer any more, or refuses this request.
+        """
+        began_at = time.monotonic()
+        request = CompletionRequest(
+            source=place.source, offset=place.offset, language=place.language, limit=limit
+        )
+        try:
+            result = await self.queue.complete(
+                request,
+                deadline_s=max(self.settings.deadline_s - _LEXICAL_RESERVE_S, 0.0),
+                document=f"{self._client_name} {method} {uri}",
+            )
+        except (Superseded, QueueFull) as refusal:
+            # Not an error to the client: editors show errors to their users.
+            logger.debug("%s: %s", method, type(refusal).__name__)
+            return None
+        except QueueRefusal as refusal:
+            raise RequestFailed(str(refusal)) from refusal
+        except SeqmlmError as refusal:
+            logger.warning("%s: refused (%s)", method, type(refusal).__name__)
+            raise RequestFailed("The completer refuses this text.") from refusal
+        logger.debug(
+            "%s: %d characters, %d names, %s, %.1f ms",
+            method,
+            len(place.source),
+            len(result.completions),
+            "model" if result.used_model else "lexical",
+            1000 * (time.monotonic() - began_at),
+        )
+        return result
+
+    def notification_was_unreadable(self, message: dict[str, Any]) -> None:
+        """Forget a document whose edits are lost: a wrong text would be completed wrongly."""
+        match message:
+            case {
+                "method": types.TEXT_DOCUMENT_DID_CHANGE,
+                "params": {"textDocument": {"uri": str(uri)}},
+            } if self.documents.get(uri) is not None:
+                self.documents.close(uri)
+                self.window_show_message(
+                    types.ShowMessageParams(
+                        types.MessageType.Warning,
+                        "seqmlm: an edit could not be read; open the document again.",
+                    )
+                )
+
+    def report_server_error(self, error: Exception, source: type[Exception]) -> None:
+        """Log where an error arose; its message may hold source text."""
+        log_bug(error)
+
+
+def _register(server: CompletionServer) -> None:
+    # pygls recognises handlers by the type of their first parameter, and cannot mark methods.
+    for method, handler, options in (
+        (types.INITIALIZE, _initialize, None),
+        (types.WORKSPACE_DID_CHANGE_CONFIGURATION, _configure, None),
+        (
+            types.TEXT_DOCUMENT_COMPLETION,
+            _complete,
+            types.CompletionOptions(
+                trigger_characters=list(TRIGGER_CHARACTERS), resolve_provider=True
+            ),
+        ),
+        (types.COMPLETION_ITEM_RESOLVE, _resolve, None),
+        # Without options pygls would not tell the client of it.
+        (
+            types.TEXT_DOCUMENT_INLINE_COMPLETION,
+            _complete_inline,
+            types.InlineCompletionOptions(),
+        ),
+    ):
+        server.feature(method, options)(handler)
+    server.command(RELOAD_COMMAND)(_reload_model)
+    server.command(STATISTICS_COMMAND)(_statistics)
+
+
+def _initialize(server: CompletionServer, params: types.InitializeParams) -> None:
+    chosen = server.workspace.position_encoding
+    encoding = chosen.value if isinstance(chosen, types.PositionEncodingKind) else chosen
+    if encoding not in get_args(PositionEncoding):
+        raise RequestFailed(f"positionEncodings: {encoding} is none of LSP's.")
+    server.documents = Documents(cast(PositionEncoding, encoding))
+    server.use_client_settings(params.initialization_options)
+
+
+def _configure(server: CompletionServer, params: types.DidChangeConfigurationParams) -> None:
+    server.use_client_settings(params.settings)
+
+
+async def _complete(
+    server: CompletionServer, params: types.CompletionParams
+) -> types.CompletionList:
+    uri = params.text_document.uri
+    place = server.place(uri, params.position)
+    if place is None:
+        return types.CompletionList(is_incomplete=False, items=[])
+    result = await server.ask(
+        place, method=types.TEXT_DOCUMENT_COMPLETION, uri=uri, limit=server.settings.limit
+    )
+    if result is None:
+        return types.CompletionList(is_incomplete=True, items=[])
+    return completion_list(result, place, memory=server.answers)
+
+
+def _resolve(server: CompletionServer, item: types.CompletionItem) -> types.CompletionItem:
+    completion = server.answers.find(item.data)
+    return item if completion is None else with_details(item, completion)
+
+
+async def _complete_inline(
+    server: CompletionServer, params: types.InlineCompletionParams
+) -> types.InlineCompletionList:
+    uri = params.text_document.uri
+    place = server.place(uri, params.position)
+    if place is None:
+        return types.InlineCompletionList(items=[])
+    result = await server.ask(place, method=types.TEXT_DOCUMENT_INLINE_COMPLETION, uri=uri, limit=1)
+    if result is None:
+        return types.InlineCompletionList(items=[])
+    return inline_completion_list(result, place, probability=server.settings.inline_probability)
+
+
+async def _reload_model(server: CompletionServer) -> None:
+    try:
+        await server.reload_model()
+    except SeqmlmError as error:
+        raise RequestFailed(f"The model stays as it is: {error}") from error
+
+
+async def _statistics(server: CompletionServer) -> dict[str, Any]:
+    return asdict(server.queue.statistics())

@@ -1,0 +1,121 @@
+"""Counts of names in contexts, in a project and in a file, against a count by hand."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seqmlm.errors import CheckpointError
+from seqmlm_domains.code.completion.context_table import LONGEST_CONTEXT, ContextTable
+from seqmlm_domains.code.completion.file_counts import interpolated, levels_in_file
+from seqmlm_domains.code.completion.names import KnownNames
+from seqmlm_domains.code.source_tokens import SourceTokens
+
+WORDS = st.lists(st.sampled_from(["a", "b", "c", ".", "("]), max_size=25)
+
+
+def tokens(text: str) -> SourceTokens:
+    return SourceTokens.of(text, "python")
+
+
+def named(table: ContextTable, context: list[str], side: str) -> list[dict[str, float]]:
+    return [
+        {table.names[n]: count for n, count in zip(names.tolist(), counts.tolist(), strict=True)}
+        for names, counts in table.levels(context, side)  # type: ignore[arg-type]
+    ]
+
+
+def test_names_are_counted_after_and_before_each_context() -> None:
+    table = ContextTable.of([tokens("self.a = self.b"), tokens("self.a")])
+    assert table.names[0] == "self"
+    after_a_dot = named(table, [".", "self"], "left")
+    assert after_a_dot[0] == {"self": 3, "a": 2, "b": 1}
+    assert after_a_dot[1] == after_a_dot[2] == {"a": 2, "b": 1}
+    assert named(table, [".", "b"], "right")[1:3] == [{"self": 3}, {"self": 1}]
+
+
+def test_a_context_that_was_never_seen_ends_the_levels() -> None:
+    table = ContextTable.of([tokens("a.b")])
+    assert len(table.levels(["?", "."], "left")) == 1
+
+
+def test_the_edge_of_a_file_is_a_context() -> None:
+    table = ContextTable.of([tokens("a = b"), tokens("c")])
+    assert named(table, [], "left")[1] == {"a": 1, "c": 1}
+
+
+def test_counts_survive_saving(tmp_path: Path) -> None:
+    table = ContextTable.of([tokens("self.a = self.b")])
+    table.save(tmp_path)
+    again = ContextTable.load(tmp_path)
+    assert again.names == table.names
+    assert named(again, [".", "self"], "left") == named(table, [".", "self"], "left")
+    (tmp_path / "left-counts.npy").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="the counts of names cannot be read"):
+        ContextTable.load(tmp_path)
+
+
+def by_hand(words: list[str], gap: int, side: str, length: int) -> Counter[str]:
+    """Names in windows of a context and a name that lie wholly on one side of the gap."""
+    edge = ["<edge>"] * LONGEST_CONTEXT
+    padded = edge + words[:gap] + ["<gap>"] + words[gap:] + edge
+    place = LONGEST_CONTEXT + gap
+    step = -1 if side == "left" else 1
+    wanted = [padded[place + step * distance] for distance in range(1, length + 1)]
+    found: Counter[str] = Counter()
+    for other in range(LONGEST_CONTEXT, len(padded) - LONGEST_CONTEXT):
+        context = [padded[other + step * distance] for distance in range(1, length + 1)]
+        if other != place and "<gap>" not in context and context == wanted:
+            found[padded[other]] += padded[other].isidentifier()
+    return +found
+
+
+@settings(deadline=None)
+@given(words=WORDS, data=st.data())
+def test_the_file_is_counted_as_by_hand(words: list[str], data: st.DataObject) -> None:
+    gap = data.draw(st.integers(0, len(words)))
+    text = tokens(" ".join(words))
+    code = text.code(0, len(text.numbers))
+    names = KnownNames.of(text, ContextTable.of([]))
+    for side in ("left", "right"):
+        levels = levels_in_file(code[:gap], code[gap:], names.of_words, side)
+        found = [
+            {names[int(n)]: int(count) for n, count in zip(*level, strict=True)} for level in levels
+        ]
+        expected = [dict(by_hand(words, gap, side, n)) for n in range(LONGEST_CONTEXT + 1)]
+        assert found == expected[: len(found)]
+        assert not any(expected[len(found) :])
+
+
+def test_witten_and_bell_weigh_a_level_by_its_count_and_its_variety() -> None:
+    levels = [(np.array([0, 1], np.int32), np.array([3.0, 1.0]))]
+    found = interpolated(np.full(4, 0.25), levels)
+    # Four occurrences of two names: 4/6 of the level, 2/6 of the base.
+    assert found.tolist() == pytest.approx([3 / 6 + 1 / 12, 1 / 6 + 1 / 12, 1 / 12, 1 / 12])
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.integers(0, 9), st.integers(1, 50), min_size=1, max_size=10), max_size=6
+    )
+)
+def test_interpolated_probabilities_add_up_to_one(levels: list[dict[int, int]]) -> None:
+    arrays = [
+        (np.array(list(level), np.int32), np.array(list(level.values()), np.float64))
+        for level in levels
+    ]
+    assert math.isclose(interpolated(np.full(10, 0.1), arrays).sum(), 1)
+
+
+@given(st.lists(st.text("ab_", min_size=1, max_size=3), max_size=20), st.text("ab_", max_size=2))
+def test_names_are_found_by_how_they_begin(words: list[str], prefix: str) -> None:
+    table = ContextTable.of([tokens(" ".join(words[:10]))])
+    names = KnownNames.of(tokens(" ".join(words[10:])), table)
+    found = sorted(names[number] for number in names.beginning_with(prefix).tolist())
+    assert found == sorted({word for word in words if word.startswith(prefix)})

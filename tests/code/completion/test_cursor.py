@@ -1,0 +1,79 @@
+"""Where a name can stand, and what is typed of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from seqmlm_domains.code.completion.cursor import Cursor
+from seqmlm_domains.code.source_tokens import SourceTokens
+
+
+def cursor(marked: str, language: str = "python") -> Cursor | None:
+    """Look at the place marked ``|``."""
+    offset = marked.index("|")
+    return Cursor.at(SourceTokens.of(marked.replace("|", "", 1), language), offset)
+
+
+@pytest.mark.parametrize(
+    ("marked", "prefix"),
+    [
+        pytest.param("|", "", id="empty text"),
+        pytest.param("x = va|", "va", id="end of text"),
+        pytest.param("x = |", "", id="nothing typed"),
+        pytest.param("self.|", "", id="behind a dot"),
+        pytest.param("x = va|lue + 1", "va", id="inside a word"),
+        pytest.param("for i i| y", "i", id="before a word"),
+        pytest.param("print(i|f)", "i", id="a keyword so far"),
+        pytest.param('f"a {na|} b"', "na", id="in an interpolated expression"),
+        pytest.param('x = "a" + |', "", id="behind a literal"),
+        pytest.param("# a\n|", "", id="below a comment"),
+        pytest.param("größe = grö|", "grö", id="letters beyond ASCII"),
+        pytest.param("x\U0001f600 = na|", "na", id="behind an astral character"),
+    ],
+)
+def test_a_name_can_stand_here(marked: str, prefix: str) -> None:
+    found = cursor(marked)
+    assert found is not None
+    assert found.prefix == prefix
+    assert found.start == marked.index("|") - len(prefix)
+
+
+@pytest.mark.parametrize(
+    ("marked", "language"),
+    [
+        pytest.param("# a wo|rd", "python", id="comment"),
+        pytest.param("# a word|", "python", id="end of a comment"),
+        pytest.param("x = 'a wo|rd'", "python", id="string"),
+        pytest.param("x = 'a wo|", "python", id="open string"),
+        pytest.param('"""a\nwo|', "python", id="open text of several lines"),
+        pytest.param("x = 12|", "python", id="number"),
+        pytest.param("x = 0x|ff", "python", id="inside a number"),
+        pytest.param("/* a| */", "java", id="block comment"),
+        pytest.param("int x; // a|", "java", id="line comment"),
+        pytest.param("x = `a| b`", "typescript", id="template"),
+        pytest.param("x = /a|b/g;", "javascript", id="regular expression"),
+    ],
+)
+def test_no_name_can_stand_here(marked: str, language: str) -> None:
+    assert cursor(marked, language) is None
+
+
+def test_the_word_being_typed_is_on_neither_side() -> None:
+    found = cursor("total(val|ues, start)")
+    assert found is not None
+    words = found.tokens.words
+    assert [words[n] for n in found.left] == ["total", "("]
+    assert [words[n] for n in found.right] == [",", "start", ")"]
+
+
+def test_comments_and_white_space_are_no_context() -> None:
+    found = cursor("a = 1  # one\n\n| # two\nb = 'text'")
+    assert found is not None
+    words = found.tokens.words
+    assert [words[n] for n in found.left] == ["a", "=", "<num>"]
+    assert [words[n] for n in found.right] == ["b", "=", "<str>"]
+
+
+def test_an_offset_outside_the_text_is_refused() -> None:
+    with pytest.raises(ValueError, match="offset 3 is outside a text of 2 characters"):
+        Cursor.at(SourceTokens.of("ab", "python"), 3)

@@ -1,0 +1,288 @@
+"""The language server within one process: what reaches the model, and what the client hears."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from seqmlm.errors import CheckpointError, DataError
+from seqmlm_domains.code.completion.completion import (
+    Completion,
+    CompletionRequest,
+    CompletionResult,
+)
+from seqmlm_domains.code.serving.settings import ServerSettings
+from tests.code.serving.connection import Connect
+from tests.code.serving.raw_client import URI, RawClient, at
+from tests.code.serving.scripted_completer import ScriptedCompleter
+
+pytestmark = pytest.mark.asyncio
+
+COMPLETION, INLINE = "textDocument/completion", "textDocument/inlineCompletion"
+REQUEST_CANCELLED, REQUEST_FAILED = -32800, -32803
+
+
+class RankedCompleter(ScriptedCompleter):
+    """Answers with names and probabilities that a test gives, for the prefix ``pre``."""
+
+    def __init__(self, ranked: dict[str, float]) -> None:
+        super().__init__()
+        self._ranked = ranked
+
+    def complete_batch(self, requests: Sequence[CompletionRequest]) -> list[CompletionResult]:
+        return [
+            CompletionResult(
+                completions=tuple(
+                    Completion(
+                        text=name,
+                        start=asked.offset - 3,
+                        end=asked.offset,
+                        score=math.log(probability),
+                        source="model",
+                        parts={"model": -0.25, "file": -1.5},
+                    )
+                    for name, probability in self._ranked.items()
+                ),
+                used_model=True,
+            )
+            for asked in requests
+        ]
+
+
+async def opened(client: RawClient, text: str, **initialization: Any) -> RawClient:
+    await client.initialize(**initialization)
+    client.open(text)
+    return client
+
+
+async def wait_for_pass(completer: ScriptedCompleter) -> None:
+    assert await asyncio.to_thread(completer.pass_began.wait, 30)
+
+
+async def test_of_a_thousand_cancelled_requests_none_reaches_the_model(connect: Connect) -> None:
+    completer = ScriptedCompleter(is_held=True)
+    client = await opened(await connect(completer), "name")
+    asked = []
+    for _ in range(1_000):
+        asked.append(client.begin(COMPLETION, at(0, 4)))
+        client.cancel(asked[-1])
+    asked.append(client.begin(COMPLETION, at(0, 4)))
+    await wait_for_pass(completer)
+    completer.let_go()
+    answers = [await client.answer(identifier) for identifier in asked]
+    assert [answer["error"]["code"] for answer in answers[:-1]] == [REQUEST_CANCELLED] * 1_000
+    assert answers[-1]["result"]["items"][0]["label"] == "name"
+    assert set(client.answered.values()) == {1}
+    assert len(completer.passes) <= 2
+
+
+async def test_a_cancelled_request_is_answered_while_the_model_is_busy(connect: Connect) -> None:
+    completer = ScriptedCompleter(is_held=True)
+    client = await opened(await connect(completer), "busy")
+    busy = client.begin(COMPLETION, at(0, 4))
+    await wait_for_pass(completer)
+    client.open("waiting", uri="file:///b.py")
+    waiting = client.begin(COMPLETION, at(0, 7, uri="file:///b.py"))
+    client.cancel(waiting)
+    assert (await client.answer(waiting))["error"]["code"] == REQUEST_CANCELLED
+    completer.let_go()
+    assert "result" in await client.answer(busy)
+    assert completer.passes == [["busy"]]
+
+
+async def test_the_newest_request_of_a_document_wins_and_the_older_is_no_error(
+    connect: Connect,
+) -> None:
+    completer = ScriptedCompleter(is_held=True)
+    client = await opened(await connect(completer), "busy", initializationOptions={})
+    client.open("text", uri="file:///b.py")
+    busy = client.begin(COMPLETION, at(0, 4))
+    await wait_for_pass(completer)
+    older = client.begin(COMPLETION, at(0, 1, uri="file:///b.py"))
+    inline = client.begin(INLINE, at(0, 1, uri="file:///b.py") | {"context": {"triggerKind": 2}})
+    newer = client.begin(COMPLETION, at(0, 2, uri="file:///b.py"))
+    assert (await client.answer(older))["result"] == {"isIncomplete": True, "items": []}
+    completer.let_go()
+    for identifier in (busy, inline, newer):
+        assert (await client.answer(identifier))["result"]["items"]
+    assert completer.passes == [["busy"], ["text", "text"]]
+
+
+async def test_a_late_model_is_replaced_by_a_lexical_answer(connect: Connect) -> None:
+    completer = ScriptedCompleter(is_held=True)
+    settings = ServerSettings(deadline_ms=25)
+    client = await opened(await connect(completer, settings=settings), "name")
+    assert await client.names(0, 4) == ["name"]
+    statistics = await client.ask("workspace/executeCommand", {"command": "seqmlm.statistics"})
+    assert statistics["ended"]["lexical"] == 1
+
+
+async def test_more_requests_than_places_are_answered_at_once_with_nothing(
+    connect: Connect,
+) -> None:
+    completer = ScriptedCompleter(is_held=True)
+    client = await opened(await connect(completer, capacity=1), "name")
+    first = client.begin(COMPLETION, at(0, 4))
+    await wait_for_pass(completer)
+    second = await client.ask(COMPLETION, at(0, 4))
+    assert second == {"isIncomplete": True, "items": []}
+    completer.let_go()
+    assert (await client.answer(first))["result"]["items"]
+
+
+async def test_an_item_replaces_the_typed_word_and_sorts_by_rank(connect: Connect) -> None:
+    ranked = {f"predict{number}": 0.5 / (number + 1) for number in range(12)}
+    emoji = "\N{GRINNING FACE}"
+    client = await opened(await connect(RankedCompleter(ranked)), f"a\r\nx = '{emoji}' + pre\r\n")
+    result = await client.ask(COMPLETION, at(1, 14))
+    assert result["isIncomplete"]
+    first, second = result["items"][:2]
+    assert first["textEdit"] == {
+        "newText": "predict0",
+        "range": {"start": {"line": 1, "character": 11}, "end": {"line": 1, "character": 14}},
+    }
+    assert first["filterText"] == first["label"] == "predict0"
+    assert first["preselect"]
+    assert "preselect" not in second
+    sort_texts = [item["sortText"] for item in result["items"]]
+    assert sort_texts == sorted(sort_texts)
+    assert len(set(sort_texts)) == 12
+    assert "detail" not in first
+    assert "documentation" not in first
+
+
+@pytest.mark.parametrize(("encoding", "character"), [("utf-8", 16), ("utf-32", 13)])
+async def test_a_client_may_count_in_bytes_or_in_characters(
+    connect: Connect, encoding: str, character: int
+) -> None:
+    client = await connect(RankedCompleter({"predict": 0.9}))
+    capabilities = {"general": {"positionEncodings": [encoding, "utf-16"]}}
+    told = (await client.initialize(capabilities=capabilities))["capabilities"]
+    assert told["positionEncoding"] == encoding
+    client.open("x = '\N{GRINNING FACE}' + pre")
+    (item,) = (await client.ask(COMPLETION, at(0, character)))["items"]
+    assert item["textEdit"]["range"]["start"]["character"] == character - 3
+    assert item["textEdit"]["range"]["end"]["character"] == character
+
+
+async def test_details_come_when_an_item_is_resolved(connect: Connect) -> None:
+    client = await opened(await connect(RankedCompleter({"predict": 0.25})), "pre")
+    (item,) = (await client.ask(COMPLETION, at(0, 3)))["items"]
+    resolved = await client.ask("completionItem/resolve", item)
+    assert resolved["detail"] == "25.0%, model"
+    assert resolved["documentation"] == "model -0.25 nats\nfile -1.50 nats"
+    assert {key: resolved[key] for key in item} == item
+
+
+@pytest.mark.parametrize(
+    "data", [None, 5, {"answer": 0}, {"answer": 99, "rank": 0}, {"answer": 0, "rank": -1}], ids=str
+)
+async def test_an_item_that_is_not_ours_comes_back_as_it_is(connect: Connect, data: Any) -> None:
+    client = await opened(await connect(RankedCompleter({"predict": 0.25})), "pre")
+    await client.names(0, 3)
+    item = {"label": "x"} if data is None else {"label": "x", "data": data}
+    assert await client.ask("completionItem/resolve", item) == item
+
+
+@pytest.mark.parametrize(
+    ("probability", "threshold", "is_shown"),
+    [(0.6, 0.5, True), (0.5, 0.5, False), (1.0, 1.0, False)],
+)
+async def test_an_inline_completion_needs_a_probable_name(
+    connect: Connect, probability: float, threshold: float, is_shown: bool
+) -> None:
+    client = await connect(RankedCompleter({"predict": probability}))
+    told = await client.initialize(initializationOptions={"inline_probability": threshold})
+    assert told["capabilities"]["inlineCompletionProvider"] == {}
+    client.open("pre")
+    shown = await client.ask(INLINE, at(0, 3) | {"context": {"triggerKind": 2}})
+    ends = {"start": {"line": 0, "character": 0}, "end": {"line": 0, "character": 3}}
+    expected = [{"insertText": "predict", "filterText": "predict", "range": ends}]
+    assert shown["items"] == (expected if is_shown else [])
+
+
+async def test_a_name_that_is_typed_out_is_not_shown_inline(connect: Connect) -> None:
+    client = await opened(await connect(RankedCompleter({"pre": 0.9})), "pre")
+    assert (await client.ask(INLINE, at(0, 3) | {"context": {"triggerKind": 2}}))["items"] == []
+
+
+async def test_documents_that_are_unknown_closed_too_long_or_no_source_have_no_completions(
+    connect: Connect,
+) -> None:
+    client = await connect(ScriptedCompleter(), settings=ServerSettings(max_document_characters=4))
+    await client.initialize()
+    assert await client.names(0, 0, uri="file:///etc/passwd") == []
+    client.open("12345", uri="file:///long.py")
+    assert await client.names(0, 0, uri="file:///long.py") == []
+    client.open("text", uri="file:///a.txt", language="plaintext")
+    assert await client.names(0, 0, uri="file:///a.txt") == []
+    client.open("abcd")
+    assert await client.names(0, 0) == ["abcd"]
+    client.notify("textDocument/didClose", textDocument={"uri": URI})
+    assert await client.names(0, 0) == []
+
+
+async def test_an_editor_changes_settings_of_its_own_connection(connect: Connect) -> None:
+    client = await opened(await connect(ScriptedCompleter()), "abcd")
+    client.notify(
+        "workspace/didChangeConfiguration", settings={"seqmlm": {"max_document_characters": 3}}
+    )
+    assert await client.names(0, 0) == []
+    client.notify("workspace/didChangeConfiguration", settings={"seqmlm": {"deadline": 3}})
+    assert await client.names(0, 0) == []
+    (warning,) = client.notifications
+    assert warning["method"] == "window/showMessage"
+    assert "deadline" in warning["params"]["message"]
+
+
+async def test_a_model_is_reloaded_on_command(connect: Connect) -> None:
+    newer = ScriptedCompleter(label="newer ")
+    client = await opened(await connect(ScriptedCompleter(), load=lambda: newer), "abcd")
+    assert await client.ask("workspace/executeCommand", {"command": "seqmlm.reloadModel"}) is None
+    assert await client.names(0, 0) == ["newer abcd"]
+
+
+async def test_a_model_that_cannot_be_reloaded_stays(connect: Connect) -> None:
+    def fail() -> ScriptedCompleter:
+        raise CheckpointError("model.safetensors: damaged.")
+
+    client = await opened(await connect(ScriptedCompleter(), load=fail), "abcd")
+    asked = client.begin("workspace/executeCommand", {"command": "seqmlm.reloadModel"})
+    error = (await client.answer(asked))["error"]
+    assert error["code"] == REQUEST_FAILED
+    assert "damaged" in error["message"]
+    assert await client.names(0, 0) == ["abcd"]
+
+
+async def test_nothing_of_a_text_is_ever_logged(
+    connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = "AKIA5ECRETKEY"
+    caplog.set_level(logging.CRITICAL + 1, logger="pygls")  # as the process does
+    caplog.set_level(logging.DEBUG)
+    poison: dict[str, BaseException] = {
+        f"{secret} refused": DataError(f"text {secret}"),
+        f"{secret} bug": ValueError(f"text {secret}"),
+    }
+    client = await connect(ScriptedCompleter(poison=poison))
+    await client.initialize(initializationOptions={secret: secret})
+    replies = []
+    for text in (secret, *poison):
+        client.open(text, uri=f"file:///{secret}.py")
+        client.change({"range": secret, "text": secret}, uri="file:///other.py")
+        for method in (COMPLETION, secret, "workspace/executeCommand"):
+            params = at(0, 3, uri=f"file:///{secret}.py") | {"command": secret}
+            replies.append(await client.answer(client.begin(method, params)))
+    client.send_body(f'{{"{secret}'.encode())
+    client.send({"jsonrpc": "2.0", "method": secret, "params": {secret: secret}})
+    client.send({"jsonrpc": "2.0", "method": "textDocument/didOpen", "params": secret})
+    await client.ask("shutdown", None)
+    assert secret not in caplog.text
+    assert "DataError" in caplog.text
+    assert "ValueError" in caplog.text
+    assert not [reply for reply in replies if secret in str(reply.get("error"))]

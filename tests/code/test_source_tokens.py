@@ -1,0 +1,66 @@
+"""Texts as tokens, without a parser."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seqmlm_domains.code.languages import LANGUAGES
+from seqmlm_domains.code.languages.lexicon import Kind
+from seqmlm_domains.code.source_tokens import RecentTexts, SourceTokens
+
+SIGNS = st.text(st.sampled_from("ab1 \n\"'`#/*\\{}$()[]=.fr\U0001f600ß"), max_size=60)
+
+
+@given(text=SIGNS, language=st.sampled_from(list(LANGUAGES)))
+def test_every_character_is_in_one_piece(text: str, language: str) -> None:
+    tokens = SourceTokens.of(text, language)
+    spans = [tokens.span(piece) for piece in range(len(tokens.numbers))]
+    assert "".join(text[start:end] for start, end in spans) == text
+    assert all(start < end for start, end in spans)
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "names"),
+    [
+        ("python", "def f(x: int) -> None: return x.y  # z", "f x int y"),
+        ("python", "f'{a.b!r:>{w}} {{no}}' + r'no'", "a b w"),
+        ("java", "class A<T> { int n = s.length(); /* no */ char c = 'n'; }", "A T n s length c"),
+        ("typescript", "const a = /no/g.test(b) ? `no ${c.d} no` : x?.y;", "a test b c d x y"),
+        ("typescript", "`${a ? `no ${b}` : f({c})} no` + d", "a f c d"),
+        ("python", "f'{a[\"no\"]:no}'", "a"),
+        ("javascript", "let $a = b / c / d;", "$a b c d"),
+    ],
+)
+def test_names_are_what_a_reader_would_call_so(language: str, text: str, names: str) -> None:
+    tokens = SourceTokens.of(text, language)
+    found = [tokens.words[n] for n in np.flatnonzero(tokens.word_kinds == Kind.NAME).tolist()]
+    assert found == names.split()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("(" * 100_000, id="brackets"),
+        pytest.param('"' * 99_999, id="quotes"),
+        pytest.param("'''" + "a" * 100_000, id="open literal"),
+        pytest.param("`${" * 30_000, id="open templates"),
+        pytest.param("/*" * 50_000, id="open comments"),
+        pytest.param("[/" * 9_000, id="slashes"),
+    ],
+)
+def test_hostile_text_is_cut_to_the_end(language: str, text: str) -> None:
+    assert SourceTokens.of(text, language).ends[-1] == len(text)
+
+
+def test_a_text_seen_again_is_not_cut_again() -> None:
+    recent = RecentTexts(2)
+    first = recent.tokens("a", "python")
+    recent.tokens("b", "python")
+    assert recent.tokens("a", "python") is first
+    recent.tokens("c", "python")
+    recent.tokens("d", "python")
+    assert recent.tokens("a", "python") is not first
