@@ -18,7 +18,7 @@ COMMANDS = {
     "predict": "output evaluate device backend tokens-per-batch json",
     "fill-mask": "top-k device backend json",
     "score": "device backend tokens-per-batch json",
-    "embed": "output pooling device backend tokens-per-batch",
+    "embed": "output pooling dtype shard-records device backend tokens-per-batch",
     "prepare": "domain output set",
     "import-hf": "output domain revision",
     "export-hf": "output",

@@ -12,6 +12,8 @@ from torch import Tensor
 
 LARGEST_GRADIENT = 1e-5
 MOST_ITERATIONS = 200
+HISTORY = 20
+"""Steps that L-BFGS remembers; each takes twice the memory of the weights."""
 
 
 @dataclass(frozen=True)
@@ -37,29 +39,43 @@ class LogisticRegression:
 
 
 def fit_logistic(
-    features: Tensor, classes: Tensor, num_classes: int, *, weights: Tensor | None = None
+    features: Tensor,
+    classes: Tensor,
+    num_classes: int,
+    *,
+    weights: Tensor | None = None,
+    penalty: float = 1.0,
+    start: LogisticRegression | None = None,
 ) -> LogisticRegression:
-    """Minimise summed cross-entropy + |weight|^2 / 2, as scikit-learn does with C = 1.
+    """Minimise summed cross-entropy + penalty |weight|^2 / 2; scikit-learn's C is 1 / penalty.
 
-    The minimum is unique and is found by L-BFGS from zero: no learning rate, no seed.
+    The minimum is unique and is found by L-BFGS: no learning rate, no seed.
 
     Args:
         features: float ``[M, F]``, M at least 1.
         classes: int64 ``[M]``, in [0, ``num_classes``).
         num_classes: C.
         weights: float ``[M]``, of the examples; 1 where absent.
+        penalty: above 0.
+        start: the minimum for another penalty, from where fewer steps lead.
     """
     mean = features.mean(0)
     deviation = features.std(0, correction=0)
     # A constant feature says nothing; dividing by its deviation would.
     deviation = torch.where(deviation > 1e-8, deviation, torch.ones_like(deviation))
     scaled = (features - mean) / deviation
-    weight = torch.zeros(num_classes, features.shape[1], dtype=scaled.dtype, requires_grad=True)
-    bias = torch.zeros(num_classes, dtype=scaled.dtype, requires_grad=True)
+    weight = scaled.new_zeros(num_classes, features.shape[1])
+    # What the classes' frequencies ask for: rare classes would be long in coming from zero.
+    bias = (torch.bincount(classes, minlength=num_classes) + 1).to(scaled).log()
+    if start is not None:
+        weight, bias = start.weight.clone(), start.bias.clone()
+    weight.requires_grad_()
+    bias.requires_grad_()
     example_weights = torch.ones_like(scaled[:, 0]) if weights is None else weights
     optimizer = torch.optim.LBFGS(
         [weight, bias],
         max_iter=MOST_ITERATIONS,
+        history_size=HISTORY,
         tolerance_grad=LARGEST_GRADIENT,
         line_search_fn="strong_wolfe",
     )
@@ -67,8 +83,8 @@ def fit_logistic(
     def loss() -> Tensor:
         optimizer.zero_grad()
         nats = F.cross_entropy(F.linear(scaled, weight, bias), classes, reduction="none")
-        penalty = weight.square().sum() / 2
-        value = ((nats * example_weights).sum() + penalty) / len(scaled)
+        size = weight.square().sum() / 2
+        value = ((nats * example_weights).sum() + penalty * size) / len(scaled)
         value.backward()  # type: ignore[no-untyped-call]
         return value
 

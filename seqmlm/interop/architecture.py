@@ -99,6 +99,9 @@ class Architecture(ABC):
     bias: ClassVar[str]
     """Name of its bias."""
 
+    pair_head: ClassVar[str | None] = None
+    """Prefix of the regression over attention maps, where the architecture may have one."""
+
     @abstractmethod
     def options(self, config: HuggingFaceConfig, tensors: Tensors) -> dict[str, Any]:
         """Return the encoder's options that are not in :attr:`required`, but for the vocabulary.
@@ -115,6 +118,15 @@ class Architecture(ABC):
     @abstractmethod
     def correspondences(self, encoder: EncoderConfig) -> list[Correspondence]:
         """Return the tensors of ours and theirs."""
+
+    def pair_head_correspondences(self) -> list[Correspondence]:
+        """Return the tensors of the pair head, if the architecture may have one."""
+        if self.pair_head is None:
+            return []
+        return [
+            Stacked(f"pair_head.{part}", (f"{self.pair_head}.{part}",))
+            for part in ("weight", "bias")
+        ]
 
     def obstacles(self, encoder: EncoderConfig, vocabulary: Vocabulary) -> list[str]:
         """Say which further options a model must change to be of this architecture."""

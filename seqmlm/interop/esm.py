@@ -37,6 +37,7 @@ class Esm(Architecture):
     embedding = "esm.embeddings.word_embeddings.weight"
     decoder = "lm_head.decoder.weight"
     bias = "lm_head.bias"
+    pair_head = "esm.contact_head.regression"
     required: ClassVar[Mapping[str, Any]] = {
         "activation": "gelu",
         "normalisation": "layer",
@@ -52,7 +53,6 @@ class Esm(Architecture):
         "head_dense_bias": True,
     }
     left_out: ClassVar[Sequence[str]] = (
-        r"esm\.contact_head\..*",
         r"esm\.pooler\..*",
         r"esm\.embeddings\.position_ids",
         # transformers 4 wrote the table of learned positions for rotary models as well.

@@ -81,7 +81,10 @@ def export_model(model: Model, folder: Path) -> Exported:
     encoder = model.encoder.config
     state = {name: value.detach().cpu().float() for name, value in model.exported_state().items()}
     tensors: dict[str, Tensor] = {}
-    for entry in architecture.correspondences(encoder):
+    correspondences = architecture.correspondences(encoder)
+    if model.pair_head is not None:
+        correspondences += architecture.pair_head_correspondences()
+    for entry in correspondences:
         tensors |= entry.to_theirs(state.pop(entry.ours))
     architecture.finish_tensors(encoder, tensors)
     content = {

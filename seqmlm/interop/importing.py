@@ -92,6 +92,8 @@ def import_model(folder: Path, *, domain: str | None = None, backend: str = "aut
             }
         ),
         head_transform=head_transform,
+        has_pair_head=architecture.pair_head is not None
+        and any(name.startswith(f"{architecture.pair_head}.") for name in tensors),
         trained_objectives=[TrainedObjective("mlm", None, None)],
         backend=backend,
     )
@@ -133,6 +135,8 @@ def _fill(
 ) -> tuple[int, tuple[str, ...]]:
     """Give the model its weights; return the number of tensors used and the names left out."""
     correspondences = architecture.correspondences(model.encoder.config)
+    if model.pair_head is not None:
+        correspondences += architecture.pair_head_correspondences()
     used = {name for entry in correspondences for name in entry.theirs}
     _require_all(used, tensors, architecture, folder)
     tied = _take_tied(architecture, tensors, folder)

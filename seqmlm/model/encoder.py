@@ -52,7 +52,13 @@ class Encoder(nn.Module):
         self.final_norm = normalisation(config) if pre_norm else nn.Identity()
         initialise(self, config)
 
-    def forward(self, batch: PackedBatch, *, cache: KeyValueCache | None = None) -> Tensor:
+    def forward(
+        self,
+        batch: PackedBatch,
+        *,
+        cache: KeyValueCache | None = None,
+        rows: Tensor | None = None,
+    ) -> Tensor:
         """Return hidden states ``[tokens, hidden_size]`` of a packed batch.
 
         A row's result depends on no other row of the batch.
@@ -60,6 +66,9 @@ class Encoder(nn.Module):
         Args:
             batch: whole rows; or, with a cache that holds rows, the next token of each.
             cache: gets the keys and values of the batch.
+            rows: int64 ``[m]``, the tokens whose states are wanted: ``[m, hidden_size]`` is
+                returned. The last layer then works for them alone, which saves three quarters of
+                its linear maps where they are few.
 
         Raises:
             DataError: a row is longer than the table of learned positions.
@@ -68,9 +77,10 @@ class Encoder(nn.Module):
             cache.begin_pass(batch)
         context = attention_context(self.config, batch, backend=self.backend, cache=cache)
         hidden = self.embed(batch)
-        for layer in self.layers:
+        *lower, last = self.layers
+        for layer in lower:
             hidden = layer(hidden, context)
-        return self.final_norm(hidden)  # type: ignore[no-any-return]
+        return self.final_norm(last(hidden, context, rows))  # type: ignore[no-any-return]
 
     def embed(self, batch: PackedBatch) -> Tensor:
         """Return the input of the first layer, ``[tokens, hidden_size]``."""

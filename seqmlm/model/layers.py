@@ -12,7 +12,7 @@ import seqmlm_kernels
 from seqmlm.model.configuration import EncoderConfig
 from seqmlm.model.key_value_cache import KeyValueCache
 from seqmlm_kernels import Visibility
-from seqmlm_kernels.linear import Linear
+from seqmlm_kernels.linear import Linear, linear_gelu
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,10 @@ class Attention(nn.Module):
         self.query_key_value = Linear(config.hidden_size, sum(self.sizes), bias=config.biases)
         self.output = Linear(self.sizes[0], config.hidden_size, bias=config.biases)
 
-    def forward(self, hidden: Tensor, context: AttentionContext) -> Tensor:
-        """Map ``[T, E]`` to ``[T, E]``."""
+    def forward(
+        self, hidden: Tensor, context: AttentionContext, rows: Tensor | None = None
+    ) -> Tensor:
+        """Map ``[T, E]`` to ``[T, E]``, or to ``[m, E]``: what these rows attend to."""
         q, k, v = (
             part.unflatten(-1, (-1, self.head_size))
             for part in self.query_key_value(hidden).split(self.sizes, dim=-1)
@@ -80,7 +82,8 @@ class Attention(nn.Module):
             q, k = seqmlm_kernels.rotary(
                 q, k, context.position_ids, table=table, backend=context.backend
             )
-        return self.output(self._attend(q, k, v, context).flatten(-2))  # type: ignore[no-any-return]
+        attended = self._attend(q, k, v, context).flatten(-2)
+        return self.output(_chosen(attended, rows))  # type: ignore[no-any-return]
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, context: AttentionContext) -> Tensor:
         """Map queries ``[T, H, D]`` to what they attend to."""
@@ -113,11 +116,11 @@ class FeedForward(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map ``[T, E]`` to ``[T, E]``."""
-        wide = self.expand(hidden)
         if self.gated:
-            value, gate = wide.chunk(2, dim=-1)
+            value, gate = self.expand(hidden).chunk(2, dim=-1)
             return self.contract(F.gelu(gate) * value)  # type: ignore[no-any-return]
-        return self.contract(F.gelu(wide))  # type: ignore[no-any-return]
+        wide = linear_gelu(hidden, self.expand.weight, self.expand.bias)
+        return self.contract(wide)  # type: ignore[no-any-return]
 
 
 class EncoderLayer(nn.Module):
@@ -133,15 +136,23 @@ class EncoderLayer(nn.Module):
         self.feed_forward = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, hidden: Tensor, context: AttentionContext) -> Tensor:
-        """Map ``[T, E]`` to ``[T, E]``."""
+    def forward(
+        self, hidden: Tensor, context: AttentionContext, rows: Tensor | None = None
+    ) -> Tensor:
+        """Map ``[T, E]`` to ``[T, E]``, or to ``[m, E]``: the output of these rows alone."""
         if self.pre_norm:
-            hidden = hidden + self.dropout(self.attention(self.attention_norm(hidden), context))
+            attended = self.attention(self.attention_norm(hidden), context, rows)
+            hidden = _chosen(hidden, rows) + self.dropout(attended)
             widened = self.feed_forward(self.feed_forward_norm(hidden))
             return hidden + self.dropout(widened)  # type: ignore[no-any-return]
-        hidden = self.attention_norm(hidden + self.dropout(self.attention(hidden, context)))
+        attended = self.attention(hidden, context, rows)
+        hidden = self.attention_norm(_chosen(hidden, rows) + self.dropout(attended))
         widened = hidden + self.dropout(self.feed_forward(hidden))
         return self.feed_forward_norm(widened)  # type: ignore[no-any-return]
+
+
+def _chosen(hidden: Tensor, rows: Tensor | None) -> Tensor:
+    return hidden if rows is None else hidden.index_select(0, rows)
 
 
 def scale_kept_tokens(

@@ -30,8 +30,14 @@ from seqmlm.inference.sampling import Sampling
 from seqmlm.model.configuration import EncoderConfig
 from seqmlm.model.encoder import Encoder
 from seqmlm.model.heads import TokenHead
-from seqmlm.model.model_folder import FORMAT_VERSION, find_model_folder, read_model_config
+from seqmlm.model.model_folder import (
+    FORMAT_VERSION,
+    OBJECTIVES_FILE,
+    find_model_folder,
+    read_model_config,
+)
 from seqmlm.model.output_head import OutputHead, OutputHeadConfig
+from seqmlm.model.pair_head import PairHead
 from seqmlm.objectives.rows import LossSum, Objective, PrefixContext, TrainedObjective
 from seqmlm.vocabulary import AllowedTokens, Vocabulary
 from seqmlm_kernels.dispatch import BackendUnavailableError, select_backend
@@ -45,6 +51,7 @@ class Model(nn.Module):
         config: of the encoder.
         head_transform: whether the token head has a dense layer before the projection.
         heads: output heads of the model by name, such as those of a fine-tuned one.
+        has_pair_head: whether it tells pairs of tokens by its attention, as imported ESM-2 does.
         trained_objectives: what its token head has learned; generation must know.
         backend: of the kernels: ``auto``, ``reference``, ``torch`` or ``triton``.
     """
@@ -56,6 +63,7 @@ class Model(nn.Module):
         *,
         head_transform: bool = False,
         heads: Mapping[str, OutputHeadConfig] = MappingProxyType({}),
+        has_pair_head: bool = False,
         trained_objectives: Iterable[TrainedObjective] = (),
         backend: str = "auto",
     ) -> None:
@@ -68,7 +76,9 @@ class Model(nn.Module):
         self.head_transform = head_transform
         self.trained_objectives = tuple(trained_objectives)
         self.heads = nn.ModuleDict({name: OutputHead(config, head) for name, head in heads.items()})
-        # What objectives train for themselves alone, by label: kept in checkpoints, not exported.
+        self.pair_head = PairHead(config) if has_pair_head else None
+        # What objectives train for themselves alone, by label: kept in checkpoints, and saved
+        # beside the model for runs that start from it.
         self.objective_modules = nn.ModuleDict()
 
     @property
@@ -95,9 +105,30 @@ class Model(nn.Module):
             if module is not None:
                 self.objective_modules[objective.name] = module
 
-    def forward(self, batch: PackedBatch) -> Tensor:
+    def forward(self, batch: PackedBatch, *, rows: Tensor | None = None) -> Tensor:
         """Return hidden states ``[tokens, hidden_size]``; see :meth:`Encoder.forward`."""
-        return self.encoder(batch)  # type: ignore[no-any-return]
+        return self.encoder(batch, rows=rows)  # type: ignore[no-any-return]
+
+    def log_probabilities_at(
+        self, batch: PackedBatch, targets: PackedTargets, token_ids: Tensor
+    ) -> Tensor:
+        """Return log p of given ids at targets of a batch, nats; runs the encoder.
+
+        Args:
+            batch: on the device of the model.
+            targets: whose rows are asked for; their labels are not read.
+            token_ids: int64 ``[m]`` or ``[m, k]``.
+
+        Returns:
+            Shaped like ``token_ids``, among the tokens that the domain lets be predicted.
+        """
+        return self.token_head.log_probabilities(
+            self(batch, rows=targets.rows),
+            torch.arange(len(targets.rows), device=token_ids.device),
+            token_ids,
+            allowed=self.allowed_tokens,
+            backend=self.encoder.backend,
+        )
 
     def token_losses(self, hidden: Tensor, targets: PackedTargets) -> Tensor:
         """Return the token cross-entropy of each target, float ``[m]``, nats."""
@@ -287,6 +318,13 @@ class Model(nn.Module):
             weights = temporary / "model.safetensors"
             state = {name: value.contiguous() for name, value in self.exported_state().items()}
             save_file(state, weights)
+            others = {
+                name: value.contiguous()
+                for name, value in self.state_dict().items()
+                if name not in state
+            }
+            if others:
+                save_file(others, temporary / OBJECTIVES_FILE)
             content = {
                 "format_version": FORMAT_VERSION,
                 "seqmlm_version": __version__,
@@ -294,10 +332,13 @@ class Model(nn.Module):
                 "encoder": self.encoder.config.to_json(),
                 "token_head": {"transform": self.head_transform},
                 "heads": {name: head.config.to_json() for name, head in self._heads()},
+                "pair_head": self.pair_head is not None,
                 "objectives": [asdict(objective) for objective in self.trained_objectives],
                 "vocabulary": self.vocabulary.to_json(),
                 "vocabulary_fingerprint": self.vocabulary.fingerprint(),
-                "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+                "declared_types": list(self.domain.declared_types),
+                "weights_sha256": _sha256(weights),
+                **({"objectives_sha256": _sha256(temporary / OBJECTIVES_FILE)} if others else {}),
             }
             (temporary / "config.json").write_text(json.dumps(content, indent=1) + "\n")
             self.domain.save_tokenizer(temporary)
@@ -334,6 +375,7 @@ class Model(nn.Module):
                 name: OutputHeadConfig.from_json(head)
                 for name, head in content.get("heads", {}).items()
             },
+            has_pair_head=content.get("pair_head", False),
             trained_objectives=[
                 TrainedObjective(**objective) for objective in content.get("objectives", [])
             ],
@@ -354,6 +396,10 @@ class Model(nn.Module):
             raise CheckpointError(f"{path} cannot be loaded: {error}") from error
 
 
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
     """Return the weights of a saved model by name.
 
@@ -361,7 +407,7 @@ def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
         CheckpointError: the file is missing, damaged, or not the one with this checksum.
     """
     try:
-        if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        if _sha256(path) != sha256:
             raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one.")
         return load_file(path)
     except (OSError, SafetensorError) as error:

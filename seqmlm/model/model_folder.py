@@ -12,6 +12,9 @@ from seqmlm.model.configuration import EncoderConfig
 
 FORMAT_VERSION = 1
 
+OBJECTIVES_FILE = "objectives.safetensors"
+"""What the objectives trained for themselves, for a run that starts from the model."""
+
 
 def find_model_folder(path: Path) -> Path:
     """Return the folder of the model in a run folder, or ``path`` if it is one itself.

@@ -60,6 +60,52 @@ def test_a_folder_becomes_a_model_and_a_folder_again(run: Run, folder: Path) -> 
         assert (Path("hf/esm") / name).read_bytes() == (folder / name).read_bytes()
 
 
+PROTEIN = "MKTAYIAKQRQISFVKSHFS"
+FASTA = f">first\n{PROTEIN}\n>second\n{PROTEIN[::-1]}\n"
+VARIANTS = ("protein", "variants", "runs/esm", "--wild-type", "wt.fasta", "--mutations", "dms.csv")
+USES: dict[str, tuple[tuple[object, ...], str]] = {
+    "score": (("score", "runs/esm", "two.fasta"), "second"),
+    "embed": (("embed", "runs/esm", "two.fasta", "--output", "vectors"), "vectors"),
+    "infill": (("infill", "runs/esm", "MKT<mask><mask>AK", "--strategy", "gibbs"), "MKT"),
+    "wt-marginal": ((*VARIANTS, "--method", "wt-marginal"), "wt-marginal"),
+    "masked-marginal": ((*VARIANTS, "--method", "masked-marginal"), "masked-marginal"),
+    "random-mask": ((*VARIANTS, "--method", "random-mask"), "random-mask"),
+    "joint-mask": ((*VARIANTS, "--method", "joint-mask"), "joint-mask"),
+    "pseudo-likelihood": ((*VARIANTS, "--method", "pseudo-likelihood"), "pseudo-likelihood"),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_an_imported_model_does_all_that_a_trained_one_does(
+    use: str, run: Run, folder: Path
+) -> None:
+    Path("two.fasta").write_text(FASTA)
+    Path("wt.fasta").write_text(f">wt\n{PROTEIN}\n")
+    Path("dms.csv").write_text("mutant\nK2G\nA4W:S20A\n")
+    run("import-hf", folder, "--output", "runs/esm")
+    arguments, says = USES[use]
+    code, out, err = run(*arguments, "--device", "cpu")
+    assert code == 0, err
+    assert says in out + err
+
+
+@pytest.mark.parametrize("freeze", [0, 1])
+def test_an_imported_model_is_fine_tuned_and_predicts(freeze: int, run: Run, folder: Path) -> None:
+    """Proteins of leucine, or of lysine."""
+    run("import-hf", folder, "--output", "runs/esm")
+    rows = [f"{letter * length},{letter}" for length in range(8, 28) for letter in "LK"]
+    Path("labelled.csv").write_text("\n".join(["text,label", *rows]))
+    code, _, err = run(
+        *("finetune", "runs/esm", "--task", "classification", "--data", "labelled.csv"),
+        *("--output", "runs/tuned", "--epochs", 2, "--learning-rate", 0.01, "--device", "cpu"),
+        *("--freeze", freeze),
+    )
+    assert code == 0, err
+    code, _, err = run("predict", "runs/tuned", "labelled.csv", "--output", "predicted.csv")
+    assert code == 0, err
+    assert len(Path("predicted.csv").read_text().splitlines()) == 41
+
+
 def test_an_imported_model_is_evaluated_on_half_of_the_data(run: Run, folder: Path) -> None:
     run("import-hf", folder, "--output", "runs/esm")
     draw = random.Random(0)

@@ -205,7 +205,7 @@ def test_a_model_that_cannot_be_used_is_refused_by_every_command(
     arguments: dict[str, tuple[object, ...]] = {
         "fill-mask": (run, "MKT<mask>YIAK"),
         "score": (run, tiny_fasta, "--json"),
-        "embed": (run, tiny_fasta, "--output", tmp_path / "vectors.safetensors"),
+        "embed": (run, tiny_fasta, "--output", tmp_path / "vectors"),
         "evaluate": (run,),
     }
     refused(command, *arguments[command], exit_code=1, says=says)

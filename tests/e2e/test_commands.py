@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import seqmlm
-from seqmlm.inference.embedding_file import PartialFile
+from seqmlm.inference.embedding_shard import write_shard
 from seqmlm.model.model import Model
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def test_embeddings_agree_with_python(
     sequences: dict[str, str],
     tmp_path: Path,
 ) -> None:
-    output = tmp_path / "vectors.safetensors"
+    output = tmp_path / "vectors"
     outcome = cli("embed", trained, tiny_fasta, "--output", output, "--pooling", pooling)
     assert (outcome.exit_code, outcome.stdout) == (0, f"{output}\n")
     found = seqmlm.read_embeddings(output)
@@ -200,46 +200,43 @@ def test_embeddings_per_token_have_a_vector_for_each_residue(
     sequences: dict[str, str],
     tmp_path: Path,
 ) -> None:
-    output = tmp_path / "tokens.safetensors"
+    output = tmp_path / "tokens"
     outcome = cli("embed", trained, tiny_fasta, "--output", output, "--pooling", "tokens")
     assert outcome.exit_code == 0
     found = seqmlm.read_embeddings(output)
     assert found.offsets.diff().tolist() == [len(text) for text in sequences.values()]
     name, text = next(iter(sequences.items()))
-    assert found.names[0] == name
-    mean = found.vectors[: len(text)].mean(dim=0, keepdim=True)
+    mean = found[name].mean(dim=0, keepdim=True)
     torch.testing.assert_close(mean, model.embed([text]), rtol=1e-5, atol=1e-6)
 
 
-def test_an_interrupted_embedding_goes_on_and_gives_the_same_file(
-    cli: Cli,
-    trained: Path,
-    tiny_fasta: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_an_interrupted_embedding_goes_on_and_gives_the_same_files(
+    cli: Cli, trained: Path, tiny_fasta: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("seqmlm.inference.embedding_file.RECORDS_PER_SAVE", 10)
     whole, output = tmp_path / "whole", tmp_path / "vectors"
-    assert cli("embed", trained, tiny_fasta, "--output", whole).exit_code == 0
-    append = PartialFile.append
-    blocks: list[None] = []
+    command = ("embed", trained, tiny_fasta, "--shard-records", 10, "--dtype", "float16")
+    assert cli(*command, "--output", whole).exit_code == 0
+    shards: list[Path] = []
 
-    def interrupted(self: PartialFile, *arguments: Any) -> None:
-        blocks.append(None)
-        if len(blocks) == 4:
+    def interrupted(folder: Path, *arguments: Any) -> None:
+        shards.append(folder)
+        if len(shards) == 4:
             raise KeyboardInterrupt
-        append(self, *arguments)
+        write_shard(folder, *arguments)
 
-    monkeypatch.setattr(PartialFile, "append", interrupted)
-    assert cli("embed", trained, tiny_fasta, "--output", output).exit_code == 130
-    assert not output.exists()
-    blocks.clear()
-    blocks.extend([None] * 10)
-    resumed = cli("embed", trained, tiny_fasta, "--output", output)
-    assert resumed.exit_code == 0
-    assert len(blocks) == 10 + 4, "three of seven blocks were done already"
-    assert output.read_bytes() == whole.read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["vectors", "whole"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("seqmlm.inference.embedding_job.write_shard", interrupted)
+        assert cli(*command, "--output", output).exit_code == 130
+        assert [path.name for path in output.glob("shard-*")]
+        resumed = cli(*command, "--output", output)
+    assert (resumed.exit_code, len(shards)) == (0, 4 + 4), "three of seven shards were done already"
+    assert "3 of 7 shards were there already" in resumed.stderr
+    assert "64 records read, 64 used" in resumed.stderr
+    files = [path.relative_to(whole) for path in sorted(whole.rglob("*")) if path.is_file()]
+    assert files == [
+        path.relative_to(output) for path in sorted(output.rglob("*")) if path.is_file()
+    ]
+    assert all((whole / name).read_bytes() == (output / name).read_bytes() for name in files)
 
 
 def test_training_on_a_prepared_store_is_training_on_the_file(

@@ -154,6 +154,16 @@ def test_output_and_gradients_match_reference(
     assert_matches_reference(case, dtype, backend, assert_close)
 
 
+@settings(max_examples=40, deadline=None)
+@given(case=cases, pairs=st.integers(1, 60))
+def test_masks_made_for_some_queries_at_a_time_give_the_same(
+    assert_close: AssertClose, case: Case, pairs: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("seqmlm_kernels.torch_backend._PAIRS_PER_CHUNK", pairs)
+        assert_matches_reference(case, torch.float64, "torch", assert_close)
+
+
 @pytest.mark.parametrize(
     "case",
     [

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqmlm_kernels.linear import Linear, linear
+from seqmlm_kernels.linear import Linear, linear, linear_gelu
 
 
 def _tensors(shape: tuple[int, ...], outputs: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -61,6 +61,23 @@ def test_autocast_computes_in_the_type_asked_for() -> None:
 def test_other_types_are_left_to_torch(dtype: torch.dtype) -> None:
     features, weight, bias = (tensor.to(dtype) for tensor in _tensors((4, 5), outputs=3))
     assert torch.equal(linear(features, weight, bias), F.linear(features, weight, bias))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("biased", [True, False], ids=["bias", "no-bias"])
+def test_gelu_in_the_same_pass_changes_no_bit(dtype: torch.dtype, biased: bool) -> None:
+    features, weight, bias = (tensor.to(dtype) for tensor in _tensors((64, 48), outputs=33))
+    chosen = (features * 4, weight, bias) if biased else (features * 4, weight)
+    with torch.inference_mode():
+        assert torch.equal(linear_gelu(*chosen), F.gelu(linear(*chosen)))
+
+
+def test_gelu_has_its_gradient() -> None:
+    tensors = _tensors((4, 5), outputs=3)
+    ours = torch.autograd.grad(linear_gelu(*tensors).square().sum(), tensors)
+    theirs = torch.autograd.grad(F.gelu(F.linear(*tensors)).square().sum(), tensors)
+    for our, their in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(our, their)
 
 
 def test_the_module_compiles_to_one_graph() -> None:

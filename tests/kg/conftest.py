@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from seqmlm.domain import Record
+from seqmlm.model.configuration import EncoderConfig
+from seqmlm.model.model import Model
 from seqmlm_domains.kg.domain import SAMPLES, KnowledgeGraphDomain
+from seqmlm_domains.kg.link_scores import LinkScorer
+from seqmlm_domains.kg.scorer import Normalise
 from seqmlm_domains.kg.triples import NameAndDescription
 
 NATIONS = SAMPLES / "nations"
@@ -24,6 +29,7 @@ FAMILY = (
 
 Written = Callable[..., Path]
 BuildDomain = Callable[..., KnowledgeGraphDomain]
+BuildScorer = Callable[..., LinkScorer]
 
 
 @pytest.fixture
@@ -74,5 +80,28 @@ def build_domain() -> BuildDomain:
                 )
             )
         return domain
+
+    return build
+
+
+@pytest.fixture
+def build_scorer(build_domain: BuildDomain) -> BuildScorer:
+    """A scorer of a model that nobody trained; options of the domain may be given."""
+
+    def build(normalise: Normalise = "mean", **options: Any) -> LinkScorer:
+        domain = build_domain(**options)
+        torch.manual_seed(0)
+        config = EncoderConfig(
+            vocabulary_size=len(domain.vocabulary),
+            mask_token=domain.vocabulary.special.mask,
+            layers=1,
+            hidden_size=16,
+            heads=2,
+            segments=3,
+        )
+        model = Model(domain, config)
+        for parameter in model.parameters():  # far from even, which untrained weights are
+            torch.nn.init.normal_(parameter, std=0.5)
+        return LinkScorer.of(model.eval(), normalise=normalise)
 
     return build

@@ -62,8 +62,9 @@ def test_a_query_is_typed_with_a_mask_for_the_missing_part(
     fields = ["ann", "parent_of", "bob"]
     fields[missing] = "[MASK]"
     encoding = domain.parse("\t".join(fields))
-    slots = 1 if missing == Part.RELATION else domain.linearisation.slots.total
-    assert (encoding.ids == domain.vocabulary.special.mask).sum() == slots
+    slots = domain.linearisation.slots
+    number = 1 if missing == Part.RELATION else len(slots.of_wording(slots.wordings[0]))
+    assert (encoding.ids == domain.vocabulary.special.mask).sum() == number
     assert (encoding.unit_ids == -1).all()
     assert domain.decode(encoding.ids.tolist()) == "\t".join(fields)
 
@@ -91,6 +92,7 @@ def test_a_query_that_cannot_be_asked_is_refused(
         ({"end": "stop"}, "domain.end = 'stop'"),
         ({"collisions": "drop"}, "domain.collisions = 'drop'"),
         ({"id_dropout": 1.0}, r"domain.id_dropout = 1.0: it is a share in \[0, 1\)"),
+        ({"text_share": -0.1}, r"domain.text_share = -0.1: it is a share in \[0, 1\]"),
         ({"relation_share": 1.5}, "domain.relation_share = 1.5"),
         ({"max_name_tokens": 1}, "domain.max_name_tokens = 1"),
         ({"max_description_tokens": -1}, "domain.max_description_tokens = -1"),
@@ -143,6 +145,35 @@ def test_the_missing_part_and_the_dropped_ids_are_drawn_as_often_as_set(
     assert np.mean([encoding.ids[1] == unknown for encoding in tails]) == pytest.approx(
         0.3, abs=0.04
     )
+
+
+def test_the_text_of_a_missing_entity_is_asked_for_as_often_as_set(
+    build_domain: BuildDomain,
+) -> None:
+    domain = build_domain(entities="both", relation_share=0.0, text_share=0.25)
+    tokens = domain.tokenize([record("train", *FAMILY[0])], ReadReport(read=1)).tokens
+    generator = np.random.default_rng(0)
+    drawn = [domain.assemble(tokens, max_length=64, generator=generator) for _ in range(2000)]
+    graph = domain.graph
+    asked = [encoding.ids[encoding.unit_ids == 0].tolist() for encoding in drawn]
+    own = [graph.first_entity <= ids[0] < graph.first_subword for ids in asked]
+    assert np.mean(own) == pytest.approx(0.75, abs=0.03)
+    assert all(len(ids) == 1 for ids, is_own in zip(asked, own, strict=True) if is_own)
+    names = {
+        (*graph.entities.name_tokens[graph.entities.numbers[entity]].tolist(), graph.end_token)
+        for entity in (FAMILY[0][0], FAMILY[0][2])
+    }
+    assert {tuple(ids) for ids, is_own in zip(asked, own, strict=True) if not is_own} == names
+
+
+def test_a_validation_answer_without_an_own_token_is_asked_for_by_its_text(
+    build_domain: BuildDomain,
+) -> None:
+    domain = build_domain(entities="both", texts={"dee": ("Dee", "")}, text_share=0.0)
+    tokens = domain.tokenize([record("validation", "ann", "parent_of", "dee")], ReadReport(read=1))
+    encoding = domain.assemble(tokens.tokens, max_length=64)
+    name = domain.graph.entities.name_tokens[domain.graph.entities.numbers["dee"]].tolist()
+    assert encoding.ids[encoding.unit_ids == 0].tolist() == [*name, domain.graph.end_token]
 
 
 @pytest.mark.parametrize("entities", ["tokens", "id", "both"])

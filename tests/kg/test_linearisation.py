@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -58,21 +57,27 @@ def own_token(domain: KnowledgeGraphDomain, entity: str) -> int:
     return domain.graph.first_entity + domain.graph.entities.numbers[entity]
 
 
-@pytest.mark.parametrize(("representation", "end"), list(itertools.product(REPRESENTATIONS, ENDS)))
+WORDINGS = [("tokens", "text"), ("id", "own"), ("both", "own"), ("both", "text")]
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize(("representation", "wording"), WORDINGS)
 def test_a_missing_tail_is_written_as(
-    representation: str, end: str, build_domain: BuildDomain
+    representation: str, wording: str, end: str, build_domain: BuildDomain
 ) -> None:
     domain = build_domain(entities=representation, end=end, max_name_tokens=12)
-    encoding = encoded(domain, "ann", "parent_of", "bob", Part.TAIL)
+    encoding = encoded(domain, "ann", "parent_of", "bob", Part.TAIL, wording=wording)
     relation = domain.graph.first_relation + domain.graph.relation_numbers["parent_of"]
     spoken = domain.graph.tokenizer.encode(["parent of"])[0]
     spoken = [token + domain.graph.first_subword for token in spoken]
     has_own, has_name = representation != "tokens", representation != "id"
     known = [own_token(domain, "ann")] * has_own + name_of(domain, "ann") * has_name
-    name = name_of(domain, "bob") * has_name
-    num_slots = has_own + has_name * (12 + (end != "ignore"))
-    ends = {"ignore": 0, "eos": 1, "pad": 13 - len(name)}[end] * has_name
-    answer = [own_token(domain, "bob")] * has_own + name + [END_OF_NAME] * ends
+    if wording == "own":
+        num_slots, answer = 1, [own_token(domain, "bob")]
+    else:
+        num_slots, name = 12 + (end != "ignore"), name_of(domain, "bob")
+        ends = {"ignore": 0, "eos": 1, "pad": 13 - len(name)}[end]
+        answer = name + [END_OF_NAME] * ends
     slots = answer + [MASK] * (num_slots - len(answer))
     context = [START, *known, relation, *spoken * has_name]
     assert encoding.ids.tolist() == [*context, *slots, END]
@@ -84,12 +89,37 @@ def test_a_missing_tail_is_written_as(
     assert domain.linearisation.slot_start(encoding, Part.TAIL) == len(context)
 
 
+def test_known_entities_are_their_own_tokens_alone_if_the_context_is(
+    build_domain: BuildDomain,
+) -> None:
+    domain = build_domain(entities="both", context="own", texts=TEXTS, max_description_tokens=9)
+    relation = domain.graph.first_relation + domain.graph.relation_numbers["parent_of"]
+    encoding = encoded(domain, "ann", "parent_of", "bob", Part.TAIL)
+    answer = own_token(domain, "bob")
+    assert encoding.ids.tolist() == [START, own_token(domain, "ann"), relation, answer, END]
+
+
+@pytest.mark.parametrize(("entity", "dropped"), [("ann", True), ("dee", False)])
+def test_text_stands_for_an_entity_whose_own_token_is_dropped_or_missing(
+    entity: str, dropped: bool, build_domain: BuildDomain
+) -> None:
+    domain = build_domain(entities="both", context="own", texts=TEXTS, max_description_tokens=2)
+    encoding = encoded(domain, entity, "parent_of", "bob", Part.TAIL, drop_ids=(dropped, False))
+    name = name_of(domain, entity)
+    words = domain.graph.tokenizer.encode([TEXTS[entity][1]])[0][:2]
+    described = [END, *(word + domain.graph.first_subword for word in words)]
+    known = [UNKNOWN, *name, *described]
+    assert encoding.ids[1 : 1 + len(known)].tolist() == known
+
+
 def test_a_missing_head_has_its_slots_first(build_domain: BuildDomain) -> None:
     domain = build_domain(entities="both", end="eos")
     encoding = encoded(domain, "ann", "parent_of", "bob", Part.HEAD)
     assert domain.linearisation.slot_start(encoding, Part.HEAD) == 1
-    assert encoding.ids[1] == own_token(domain, "ann")
-    answer = [own_token(domain, "ann"), *name_of(domain, "ann"), END_OF_NAME]
+    assert encoding.ids[encoding.unit_ids == 0].tolist() == [own_token(domain, "ann")]
+    encoding = encoded(domain, "ann", "parent_of", "bob", Part.HEAD, wording="text")
+    assert domain.linearisation.slot_start(encoding, Part.HEAD) == 1
+    answer = [*name_of(domain, "ann"), END_OF_NAME]
     assert encoding.ids[encoding.unit_ids == 0].tolist() == answer
     assert unit_types(encoding) == [Part.HEAD]
 
@@ -106,10 +136,10 @@ def test_a_missing_relation_is_one_token_and_its_name_is_not_written(
     assert unit_types(encoding) == [Part.RELATION]
 
 
-@pytest.mark.parametrize("representation", REPRESENTATIONS)
+@pytest.mark.parametrize(("representation", "wording"), WORDINGS)
 @pytest.mark.parametrize("missing", [Part.HEAD, Part.TAIL])
 def test_nothing_but_the_hidden_unit_depends_on_the_missing_entity(
-    representation: str, missing: Part, build_domain: BuildDomain
+    representation: str, wording: str, missing: Part, build_domain: BuildDomain
 ) -> None:
     """Neither its length, nor its description, nor how many slots are left over."""
     domain = build_domain(
@@ -118,7 +148,7 @@ def test_nothing_but_the_hidden_unit_depends_on_the_missing_entity(
     seen = set()
     for entity in ("ann", "bob", "cy", "new_york_city", "dee"):
         ends = (entity, "bob") if missing == Part.HEAD else ("bob", entity)
-        encoding = encoded(domain, ends[0], "parent_of", ends[1], missing)
+        encoding = encoded(domain, ends[0], "parent_of", ends[1], missing, wording=wording)
         encoding.ids[encoding.unit_ids >= 0] = MASK
         seen.add((tuple(encoding.ids.tolist()), tuple(encoding.segment_ids.tolist())))
     assert len(seen) == 1
@@ -141,7 +171,8 @@ def test_the_length_limit_is_kept_while_a_token_of_each_part_is_left(
 ) -> None:
     domain = build_domain(entities=representation, texts=TEXTS, max_description_tokens=30)
     whole = encoded(domain, "ann", "parent_of", "bob", missing)
-    slots = 1 if missing == Part.RELATION else domain.linearisation.slots.total
+    slots = domain.linearisation.slots
+    slots = 1 if missing == Part.RELATION else len(slots.of_wording(slots.wordings[0]))
     for limit in range(slots + 4, len(whole) + 2):
         encoding = encoded(domain, "ann", "parent_of", "bob", missing, max_length=limit)
         assert len(encoding) == min(limit, len(whole))
@@ -170,13 +201,15 @@ def test_an_entity_without_a_token_is_the_unknown_one_as_context(build_domain: B
     assert encoding.ids[2 : 2 + len(name_of(domain, "dee"))].tolist() == name_of(domain, "dee")
 
 
-def test_an_entity_without_a_token_has_text_slots_alone(build_domain: BuildDomain) -> None:
+def test_an_entity_without_a_token_is_asked_for_by_its_text_alone(
+    build_domain: BuildDomain,
+) -> None:
     domain = build_domain(entities="both", end="ignore", texts=TEXTS)
-    encoding = encoded(domain, "bob", "parent_of", "dee", Part.TAIL)
-    start = domain.linearisation.slot_start(encoding, Part.TAIL)
-    assert encoding.ids[start] == MASK
-    assert encoding.unit_ids[start] == -1
+    encoding = encoded(domain, "bob", "parent_of", "dee", Part.TAIL, wording="text")
     assert encoding.ids[encoding.unit_ids == 0].tolist() == name_of(domain, "dee")
+    encoding = encoded(domain, "bob", "parent_of", "dee", Part.TAIL, wording="own")
+    assert encoding.ids[domain.linearisation.slot_start(encoding, Part.TAIL)] == MASK
+    assert (encoding.unit_ids == -1).all()
 
 
 def test_dropping_an_id_hides_the_known_entity_and_never_the_answer(

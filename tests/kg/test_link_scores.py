@@ -2,51 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from seqmlm.model.configuration import EncoderConfig
-from seqmlm.model.model import Model
-from seqmlm_domains.kg.domain import KnowledgeGraphDomain
 from seqmlm_domains.kg.linearisation import UNKNOWN_ENTITY, Part
 from seqmlm_domains.kg.link_scores import LinkScorer, numbered, ranks_of, scores_of
 from seqmlm_domains.kg.scorer import Normalise
-from tests.kg.conftest import FAMILY
+from tests.kg.conftest import FAMILY, BuildScorer
 
-BuildDomain = Callable[..., KnowledgeGraphDomain]
-Build = Callable[..., LinkScorer]
 BOTH_PARTS = (Part.HEAD, Part.TAIL)
-
-
-@pytest.fixture
-def build(build_domain: BuildDomain) -> Build:
-    def scorer(normalise: Normalise = "mean", **options: Any) -> LinkScorer:
-        domain = build_domain(**options)
-        torch.manual_seed(0)
-        config = EncoderConfig(
-            vocabulary_size=len(domain.vocabulary),
-            mask_token=domain.vocabulary.special.mask,
-            layers=1,
-            hidden_size=16,
-            heads=2,
-            segments=3,
-        )
-        model = Model(domain, config)
-        for parameter in model.parameters():  # far from even, which untrained weights are
-            torch.nn.init.normal_(parameter, std=0.5)
-        return LinkScorer.of(model.eval(), normalise=normalise)
-
-    return scorer
 
 
 @pytest.mark.parametrize("entities", ["tokens", "id", "both"])
 @pytest.mark.parametrize("missing", BOTH_PARTS, ids=["head", "tail"])
-def test_the_slots_of_a_query_are_likelihoods(entities: str, missing: Part, build: Build) -> None:
-    scorer = build(entities=entities, end="pad")
+def test_the_slots_of_a_query_are_likelihoods(
+    entities: str, missing: Part, build_scorer: BuildScorer
+) -> None:
+    scorer = build_scorer(entities=entities, end="pad")
     columns = scorer.columns(missing, np.array([[0, 0], [2, 1]]))
     slots = torch.from_numpy(scorer.scorer.slots)
     for slot in sorted(set(slots.tolist())):
@@ -56,13 +31,13 @@ def test_the_slots_of_a_query_are_likelihoods(entities: str, missing: Part, buil
         assert torch.allclose(columns[slots == 0].exp().sum(0), torch.ones(2), atol=1e-5)
 
 
-def test_relations_share_all_the_probability(build: Build) -> None:
-    likelihoods = build().relation_log_likelihoods(np.array([[0, 1], [2, 0]]))
+def test_relations_share_all_the_probability(build_scorer: BuildScorer) -> None:
+    likelihoods = build_scorer().relation_log_likelihoods(np.array([[0, 1], [2, 0]]))
     assert torch.allclose(likelihoods.exp().sum(1), torch.ones(2), atol=1e-5)
 
 
-def test_pmi_is_the_mean_less_that_of_a_query_without_its_entity(build: Build) -> None:
-    mean, pmi = build("mean"), build("pmi")
+def test_pmi_is_the_mean_less_that_of_a_query_without_its_entity(build_scorer: BuildScorer) -> None:
+    mean, pmi = build_scorer("mean"), build_scorer("pmi")
     known = np.array([[0, 0], [1, 0], [2, 1]])
     for missing in BOTH_PARTS:
         informed = mean.scorer.score(mean.columns(missing, known))
@@ -73,18 +48,18 @@ def test_pmi_is_the_mean_less_that_of_a_query_without_its_entity(build: Build) -
 
 
 def test_an_uninformed_query_is_asked_once_for_each_relation_and_direction(
-    build: Build, monkeypatch: pytest.MonkeyPatch
+    build_scorer: BuildScorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scorer = build("pmi")
+    scorer = build_scorer("pmi")
     asked = []
-    encoding = LinkScorer.encoding
+    encodings = LinkScorer.encodings
 
     def counted(self: LinkScorer, missing: Part, entity: int, relation: int) -> Any:
         if entity == UNKNOWN_ENTITY:
             asked.append((missing, relation))
-        return encoding(self, missing, entity, relation)
+        return encodings(self, missing, entity, relation)
 
-    monkeypatch.setattr(LinkScorer, "encoding", counted)
+    monkeypatch.setattr(LinkScorer, "encodings", counted)
     for _ in range(3):
         scorer.columns(Part.TAIL, np.array([[0, 0], [1, 0], [2, 1]]))
         scorer.columns(Part.HEAD, np.array([[0, 0]]))
@@ -92,8 +67,10 @@ def test_an_uninformed_query_is_asked_once_for_each_relation_and_direction(
 
 
 @pytest.mark.parametrize("normalise", ["mean", "sum", "pmi"])
-def test_scores_of_triples_are_those_of_all_entities(normalise: Normalise, build: Build) -> None:
-    scorer = build(normalise)
+def test_scores_of_triples_are_those_of_all_entities(
+    normalise: Normalise, build_scorer: BuildScorer
+) -> None:
+    scorer = build_scorer(normalise)
     triples = numbered(scorer.domain, [*FAMILY, FAMILY[0]])
     for missing, other in ((Part.HEAD, Part.TAIL), (Part.TAIL, Part.HEAD)):
         scores = scores_of(scorer, triples, missing)
@@ -106,9 +83,9 @@ def test_scores_of_triples_are_those_of_all_entities(normalise: Normalise, build
 
 @pytest.mark.parametrize("chunk", [1, 2, 4])
 def test_ranks_do_not_depend_on_the_size_of_the_chunks(
-    chunk: int, build: Build, monkeypatch: pytest.MonkeyPatch
+    chunk: int, build_scorer: BuildScorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scorer = build()
+    scorer = build_scorer()
     triples = numbered(scorer.domain, FAMILY)
     whole = ranks_of(scorer, triples, known_triples=triples)
     monkeypatch.setattr("seqmlm_domains.kg.ranking.ENTITIES_PER_CHUNK", chunk)

@@ -246,11 +246,12 @@ def test_a_model_without_its_triples_is_refused(predictor: LinkPredictor, tmp_pa
 def test_an_explanation_adds_up_to_the_score(predictor: LinkPredictor, missing: Any) -> None:
     triple = ("norway", "has_city", "oslo")
     found = predictor.explain(*triple, missing=missing)
-    likelihoods = [token.log_likelihood for token in found.tokens]
-    assert found.score == sum(likelihoods) / len(likelihoods)
+    parts = [token.weight * token.log_likelihood for token in found.tokens]
+    assert found.score == pytest.approx(sum(parts))
+    assert sum(token.weight for token in found.tokens) == pytest.approx(1)
     (scores,) = predictor.score_triples([triple])
     assert math.isclose(found.score, getattr(scores, missing), abs_tol=1e-5)
-    assert [token.slot for token in found.tokens] == list(range(len(likelihoods)))
+    assert [token.slot for token in found.tokens] == list(range(len(parts)))
 
 
 def test_an_explanation_deletes_every_span_of_the_query(predictor: LinkPredictor) -> None:

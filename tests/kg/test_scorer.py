@@ -136,3 +136,45 @@ def test_only_pairs_of_slot_and_token_that_occur_are_columns(build_domain: Build
     assert set(zip(scorer.slots.tolist(), scorer.tokens.tolist(), strict=True)) == used
     assert len(scorer.slots) == len(used)
     assert (np.diff(scorer.slots) >= 0).all()
+
+
+def test_an_own_token_counts_its_weight_and_the_mean_of_the_text_the_rest(
+    build_domain: BuildDomain,
+) -> None:
+    domain = build_domain(TRIPLES, entities="both", end="eos")
+    domain.use_graph(domain.graph.with_entities(ADDED))
+    table, slots = domain.graph.entities, domain.linearisation.slots
+    given = likelihoods(domain)
+    scorer = EntityScorer.of(table, slots, own_weight=0.7)
+    scores = scorer.score(columns(scorer, given))
+    number = 3
+    name = [*table.name_tokens[number].tolist(), domain.graph.end_token]
+    own = given[:, 0, int(table.id_tokens[number])]
+    text = torch.stack([given[:, 1 + i, token] for i, token in enumerate(name)]).mean(0)
+    torch.testing.assert_close(scores[number], 0.7 * own + 0.3 * text)
+
+
+def test_an_entity_without_an_own_token_scores_by_its_text_whatever_the_weight(
+    build_domain: BuildDomain,
+) -> None:
+    domain = build_domain(TRIPLES, entities="both")
+    domain.use_graph(domain.graph.with_entities(ADDED))
+    table, slots, given = domain.graph.entities, domain.linearisation.slots, likelihoods(domain)
+    scorers = [EntityScorer.of(table, slots, own_weight=weight) for weight in (None, 0.0, 1.0)]
+    scores = [scorer.score(columns(scorer, given)) for scorer in scorers]
+    unseen = table.id_tokens == -1
+    assert unseen.sum() == len(ADDED)
+    for other in scores[1:]:
+        torch.testing.assert_close(other[unseen], scores[0][unseen])
+        assert not torch.allclose(other[~unseen], scores[0][~unseen])
+
+
+@pytest.mark.parametrize("entities", ["tokens", "id"])
+def test_a_weight_changes_nothing_where_there_is_nothing_to_weigh(
+    entities: str, build_domain: BuildDomain
+) -> None:
+    domain = build_domain(TRIPLES, entities=entities)
+    table, slots, given = domain.graph.entities, domain.linearisation.slots, likelihoods(domain)
+    plain, weighted = (EntityScorer.of(table, slots, own_weight=weight) for weight in (None, 0.9))
+    found = weighted.score(columns(weighted, given))
+    torch.testing.assert_close(found, plain.score(columns(plain, given)))

@@ -138,6 +138,19 @@ def test_a_row_is_the_same_alone_and_in_any_batch(
         torch.testing.assert_close(states, alone, rtol=1e-5, atol=1e-5)
 
 
+@settings(max_examples=40)
+@given(options=OPTIONS, chosen=st.lists(st.integers(0, 30), max_size=8))
+def test_states_of_some_tokens_are_those_of_a_pass_over_all(
+    words: Domain, build_model: Models, options: dict[str, Any], chosen: list[int]
+) -> None:
+    model = build_model(words, **options)
+    batch = pack(rows_of(words, TEXTS, max(model.encoder.config.segments, 1)))
+    rows = torch.tensor(chosen, dtype=torch.int64)
+    with torch.no_grad():
+        found = model(batch, rows=rows)
+        torch.testing.assert_close(found, model(batch)[rows], rtol=1e-5, atol=1e-5)
+
+
 @every_named_option
 def test_another_text_in_a_neighbouring_row_changes_nothing_at_all(
     words: Domain, build_model: Models, options: dict[str, Any]

@@ -28,7 +28,12 @@ def test_the_domain_is_found_by_its_name() -> None:
 
 
 def test_options_rebuild_the_domain() -> None:
-    options = {"gaps": "strip", "clusters": "clusters.tsv", "cluster_threshold": 0.2}
+    options = {
+        "gaps": "strip",
+        "clusters": "clusters.tsv",
+        "cluster_threshold": 0.2,
+        "nucleotides": "read",
+    }
     domain = ProteinDomain(**options)  # type: ignore[arg-type]
     assert dict(domain.options) == options
     assert ProteinDomain(**domain.options).options == domain.options
@@ -42,6 +47,7 @@ def test_options_rebuild_the_domain() -> None:
         ({"cluster_threshold": 1.5}, "domain.cluster_threshold"),
         ({"cluster_threshold": "high"}, "domain.cluster_threshold"),
         ({"clusters": 3}, "domain.clusters"),
+        ({"nucleotides": True}, "domain.nucleotides"),
     ],
 )
 def test_an_option_outside_its_range_is_refused(options: dict[str, Any], says: str) -> None:

@@ -304,3 +304,46 @@ def test_any_bytes_are_read_or_refused(
     except DataError:
         return
     assert report.read == num_records > 0
+
+
+GENE = b"ATGAGTATTCAACATTTCCGTGTCGCCCTTATTCCCTTTTTTGCGGCATT"
+LIKE_NUCLEOTIDES = {
+    "DNA": GENE,
+    "lower case": GENE.lower(),
+    "RNA": GENE.replace(b"T", b"U"),
+    "unknown bases": GENE[:35] + b"NNNNNNNNNNNNNNN",
+    "some ambiguity codes": GENE[:46] + b"RYKM",
+    "aligned": GENE[:30] + b"----.." + GENE[30:],
+    "thirty letters": GENE[:30],
+}
+
+
+@pytest.mark.parametrize("sequence", LIKE_NUCLEOTIDES.values(), ids=LIKE_NUCLEOTIDES)
+def test_dna_and_rna_are_refused_with_the_record_and_the_way_out(
+    tmp_path: Path, sequence: bytes
+) -> None:
+    path = write(tmp_path / "x.fa", b">protein\nMKTAYIAKQR\n>gene\n" + sequence + b"\n")
+    with pytest.raises(DataError, match=r"record 2 \(gene\).*Translate.*domain\.nucleotides"):
+        read(path)
+
+
+LIKE_PROTEIN = {
+    "fewer letters than tell": GENE[:29].decode(),
+    "the most nucleotide-like real protein": (
+        "MCCGPCGPCCGPCCGPCCGPCGPCGGGCGPCYGPNVCGPCYACGPCGGCYCGYPCC"
+    ),
+    "a simple repeat": "GA" * 40,
+    "a protein that begins like a gene": GENE.decode() * 4 + "MKRWLFYEDIHQPSVKRWLFYEDIHQPSV" * 3,
+}
+
+
+@pytest.mark.parametrize("sequence", LIKE_PROTEIN.values(), ids=LIKE_PROTEIN)
+def test_a_protein_is_not_taken_for_dna(tmp_path: Path, sequence: str) -> None:
+    path = write(tmp_path / "x.fa", f">x\n{sequence}\n".encode())
+    assert names_and_sequences(path) == [("x", sequence)]
+
+
+def test_letters_of_dna_are_read_as_protein_on_demand(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.fa", b">x\n" + GENE + b"\n")
+    (record,) = read_records([path], ReadReport(), nucleotides="read")
+    assert record.content == GENE.decode()

@@ -20,7 +20,11 @@ from seqmlm.encoding import Encoding
 from seqmlm.errors import CheckpointError, ConfigError
 from seqmlm_domains.protein.cluster_file import read_cluster_file
 from seqmlm_domains.protein.clustering import have_neighbours, kmer_clusters
-from seqmlm_domains.protein.reader import read_records
+from seqmlm_domains.protein.reader import (
+    NucleotidePolicy,
+    read_records,
+    require_nucleotide_policy,
+)
 from seqmlm_domains.protein.substitutions import substitutions
 from seqmlm_domains.protein.tokenizer import (
     TOKENS,
@@ -59,6 +63,8 @@ class ProteinDomain(Domain):
             clusters come from shared 5-mers.
         cluster_threshold: fraction of the shorter protein's distinct 5-mers, in (0, 1], that
             makes two proteins close. Near-identical variants within one family part at about 0.3.
+        nucleotides: ``refuse`` records that are DNA or RNA by their letters, or ``read`` them as
+            the proteins that they could be.
 
     Raises:
         ConfigError: an option is outside what is allowed.
@@ -75,6 +81,7 @@ class ProteinDomain(Domain):
         gaps: GapPolicy = "refuse",
         clusters: str | None = None,
         cluster_threshold: float = DEFAULT_CLUSTER_THRESHOLD,
+        nucleotides: NucleotidePolicy = "refuse",
     ) -> None:
         if not isinstance(cluster_threshold, int | float) or not 0 < cluster_threshold <= 1:
             raise ConfigError(
@@ -82,9 +89,11 @@ class ProteinDomain(Domain):
             )
         if not isinstance(clusters, str | None):
             raise ConfigError(f"domain.clusters is {clusters!r}; it is the path of a table.")
+        require_nucleotide_policy(nucleotides)
         self._tokenizer = ResidueTokenizer(gaps)
         self._clusters = clusters
         self._cluster_threshold = cluster_threshold
+        self._nucleotides: NucleotidePolicy = nucleotides
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -93,6 +102,7 @@ class ProteinDomain(Domain):
             "gaps": self._tokenizer.gaps,
             "clusters": self._clusters,
             "cluster_threshold": self._cluster_threshold,
+            "nucleotides": self._nucleotides,
         }
 
     @classmethod
@@ -133,7 +143,7 @@ class ProteinDomain(Domain):
 
     def read(self, sources: Sequence[str | Path], report: ReadReport) -> Iterator[Record]:
         """Yield the records of FASTA and UniProt flat files, plain or gzip-compressed."""
-        return read_records(sources, report)
+        return read_records(sources, report, nucleotides=self._nucleotides)
 
     def tokenize(self, records: Sequence[Record], report: ReadReport) -> TokenBlock:
         """Return one uint8 id per residue; about 400 M residues a second."""

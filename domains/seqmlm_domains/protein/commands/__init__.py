@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from seqmlm_domains.protein.commands import homologs, variants
+from seqmlm_domains.protein.commands import contacts, homologs, probe, variants
 
 app = typer.Typer(
     help="Proteins: families and the effects of mutations.",
@@ -14,5 +14,5 @@ seqmlm protein variants runs/protein --wild-type wt.fasta --mutations dms.csv"""
     no_args_is_help=True,
 )
 
-for command in (homologs, variants):
+for command in (contacts, homologs, probe, variants):
     app.command(name=command.NAME, epilog=command.EXAMPLES)(command.run)

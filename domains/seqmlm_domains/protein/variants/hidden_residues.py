@@ -87,13 +87,7 @@ def _answer(model: Model, questions: list[Question]) -> list[FloatArray]:
     batch = pack([_row(question) for question in questions]).to(model.device)
     targets = batch.targets[_TARGETS]
     residues = torch.arange(*RESIDUE_RANGE, device=model.device).expand(len(targets.rows), -1)
-    found = model.token_head.log_probabilities(
-        model(batch),
-        targets.rows,
-        residues,
-        allowed=model.allowed_tokens,
-        backend=model.encoder.backend,
-    )
+    found = model.log_probabilities_at(batch, targets, residues)
     values = found.to("cpu", torch.float64).numpy()
     ends = np.cumsum([len(question.sites) for question in questions])
     return np.split(values, ends[:-1])

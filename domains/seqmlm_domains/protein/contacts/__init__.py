@@ -1,0 +1,1 @@
+"""Which residues touch, by what attends to what."""

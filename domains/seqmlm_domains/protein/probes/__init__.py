@@ -1,0 +1,1 @@
+"""Linear probes of frozen embeddings, beside baselines that know no model."""
