@@ -1,8 +1,8 @@
 """How long a completion takes in real files, and what memory it needs.
 
-500 names of Python's modules of up to 200 kB, long ones more often, each hidden in its file and
-asked for after an edit: the text is new to the completer every time, as it is after a keystroke.
-Server and transport are not in it.
+500 names of Python's library and its tests, files of up to 200 kB, long ones more often, each
+hidden in its file and asked for after an edit: the text is new to the completer every time, as it
+is after a keystroke. Server and transport are not in it.
 
 ``python -m benchmarks.code_latency --run RUN``, with a run that ``seqmlm code fit`` has fitted.
 """
@@ -85,13 +85,14 @@ def main() -> None:
 
 
 def _hidden_names(count: int) -> list[HiddenName]:
-    """Names of the library's modules, of long files more than of short ones."""
+    """Names of the library and its tests, of long files more than of short ones."""
     library = Path(sysconfig.get_path("stdlib"))
-    files = [
-        tokens
-        for tokens in read_files(sorted(map(str, library.glob("*.py"))))
-        if len(tokens.text.encode()) <= LARGEST_FILE
+    paths = [
+        path
+        for path in sorted(library.rglob("*.py"))
+        if "site-packages" not in path.parts and path.stat().st_size <= LARGEST_FILE
     ]
+    files = read_files(paths)
     return draw_hidden_names(files, count, generator=np.random.default_rng(0))
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.kg_embeddings import NumberedGraph
 from benchmarks.record import RESULTS, describe_machine, print_table, write_result
-from seqmlm.data.report import ReadReport
-from seqmlm_domains.kg.graph_folder import GraphFolder
 from seqmlm_domains.kg.linearisation import Part
 from seqmlm_domains.kg.metrics import RankMetrics, joined
 from seqmlm_domains.kg.ranking import Queries, Ranks, Triples, query_batches, rank_answers
-from seqmlm_domains.kg.triples import read_triples
 
 NAME = "kg_rank_parity"
 QUERIES_PER_BATCH = 32
@@ -40,42 +37,6 @@ METRICS = {
     "adjusted_mean_rank_index": "adjusted_arithmetic_mean_rank_index",
 }
 """Our name of each measure, and PyKEEN's."""
-
-
-@dataclass(frozen=True)
-class Graph:
-    """Test triples and all that is known, as numbers.
-
-    Args:
-        test: int64 ``[n, 3]``.
-        known: int64 ``[m, 3]``, those of all parts.
-        num_entities: of all parts.
-    """
-
-    test: Triples
-    known: Triples
-    num_entities: int
-
-
-def read_graph(folder: Path) -> Graph:
-    """Number the entities and relations of a folder."""
-    entities: dict[str, int] = {}
-    relations: dict[str, int] = {}
-    parts = {
-        part: np.array(
-            [
-                (
-                    entities.setdefault(triple.head, len(entities)),
-                    relations.setdefault(triple.relation, len(relations)),
-                    entities.setdefault(triple.tail, len(entities)),
-                )
-                for triple in read_triples(path, ReadReport())
-            ],
-            np.int64,
-        )
-        for part, path in GraphFolder.find(folder).parts.items()
-    }
-    return Graph(parts["test"], np.concatenate(list(parts.values())), len(entities))
 
 
 def tied_scores(
@@ -94,7 +55,9 @@ def tied_scores(
     return torch.from_numpy(np.where(is_tied, np.round(2 * scores) / 2, scores))
 
 
-def compare(graph: Graph, evaluator: Any, *, tie_share: float, seed: int) -> dict[Part, Ranks]:
+def compare(
+    graph: NumberedGraph, evaluator: Any, *, tie_share: float, seed: int
+) -> dict[Part, Ranks]:
     """Rank with both; returns our ranks, and leaves PyKEEN's in its evaluator."""
     ours = {}
     for missing in SIDES:
@@ -124,7 +87,7 @@ def compare(graph: Graph, evaluator: Any, *, tie_share: float, seed: int) -> dic
 
 
 def rank_with_pykeen(
-    evaluator: Any, graph: Graph, missing: Part, which: Triples, scores: Tensor
+    evaluator: Any, graph: NumberedGraph, missing: Part, which: Triples, scores: Tensor
 ) -> None:
     """Filter and rank, one row of scores per triple, as PyKEEN's evaluation loop does."""
     from pykeen.evaluation.evaluator import create_sparse_positive_filter_, filter_scores_
@@ -187,7 +150,7 @@ def main() -> None:
     machine = describe_machine() | {"pykeen": get_version()}
     rounds = {}
     for folder in arguments.data:
-        graph, evaluator = read_graph(folder), RankBasedEvaluator(filtered=True)
+        graph, evaluator = NumberedGraph.read(folder), RankBasedEvaluator(filtered=True)
         ours = compare(graph, evaluator, tie_share=arguments.tie_share, seed=arguments.seed)
         tied = float((joined(ours).optimistic != joined(ours).pessimistic).mean())
         measured = summaries(ours, evaluator)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from seqmlm.finetuning.fine_tuned import FineTunedModel
     from seqmlm.finetuning.loop import finetune
     from seqmlm.finetuning.settings import configure_finetuning
-    from seqmlm.inference.embedding_file import read_embeddings
+    from seqmlm.inference.embedding_folder import read_embeddings
     from seqmlm.model.model import Model
     from seqmlm.training.loop import train
     from seqmlm.vocabulary import AllowedTokens, SpecialTokens, Vocabulary
@@ -40,7 +40,7 @@ _HOMES = {
     "configure": "seqmlm.config",
     "configure_finetuning": "seqmlm.finetuning.settings",
     "finetune": "seqmlm.finetuning.loop",
-    "read_embeddings": "seqmlm.inference.embedding_file",
+    "read_embeddings": "seqmlm.inference.embedding_folder",
     "train": "seqmlm.training.loop",
 }
 

@@ -51,7 +51,7 @@ class TokenBlock:
     """Tokens of several records, one after the other, special tokens not included.
 
     Args:
-        tokens: uint8, uint16 or uint32 ``[sum(lengths)]``. Ids, perhaps with marks of the domain's
+        tokens: uint8 to uint64 ``[sum(lengths)]``. Ids, perhaps with marks of the domain's
             own in the bits above them (:meth:`Domain.token_ids`).
         lengths: int64 ``[records]``.
     """
@@ -84,6 +84,14 @@ class Domain(ABC):
 
     num_roles: int = 0
     """How many roles its encodings tell apart, for ``model.roles``; 0 where no one speaks."""
+
+    @property
+    def declared_types(self) -> Sequence[str]:
+        """Names of the types that the data declare units to be of, known with the vocabulary.
+
+        The first stands for no type. Empty where the data declare nothing.
+        """
+        return ()
 
     what_is_cut: ClassVar[str] = "every epoch sees a new random window of each"
     """What :meth:`assemble` makes of records that are too long, for reports."""
@@ -177,6 +185,27 @@ class Domain(ABC):
                 cut to a window: drawn from ``generator``, or the first one without it.
             generator: source of the window.
         """
+
+    def assemble_all(
+        self,
+        records: Sequence[npt.NDArray[np.unsignedinteger[Any]]],
+        *,
+        max_length: int,
+        generators: Iterable[np.random.Generator],
+    ) -> list[Encoding]:
+        """Assemble several records: for each what :meth:`assemble` returns.
+
+        One after the other by default. A domain that is faster together overrides this.
+
+        Args:
+            records: stored tokens of each.
+            max_length: see :meth:`assemble`.
+            generators: of each record its own, used before the next is asked for.
+        """
+        return [
+            self.assemble(tokens, max_length=max_length, generator=generator)
+            for tokens, generator in zip(records, generators, strict=True)
+        ]
 
     @property
     @abstractmethod

@@ -56,7 +56,8 @@ def join_encodings(
         unit_ids=np.concatenate([frame, left_units, frame, right_units, frame]),
         segment_ids=np.repeat(np.array([0, 1], np.int32), [kept_left + 2, kept_right + 1]),
         offsets=_offsets(first, second, left, right),
-        unit_types=_unit_types(first, second, left, right),
+        unit_types=_of_units("unit_types", first, second, left, right),
+        declared_types=_of_units("declared_types", first, second, left, right),
     )
 
 
@@ -102,17 +103,21 @@ def _offsets(
     return np.concatenate([frame, first.offsets[left], frame, second.offsets[right], frame])
 
 
-def _unit_types(
+def _of_units(
+    name: str,
     first: Encoding,
     second: Encoding,
     left: npt.NDArray[np.int64],
     right: npt.NDArray[np.int64],
 ) -> IntArray | None:
-    if first.unit_types is None or second.unit_types is None:
+    """What both sides say of their units under a name, for those that are kept."""
+    of_first, of_second = getattr(first, name), getattr(second, name)
+    if of_first is None or of_second is None:
         return None
-    kept = [
-        encoding.unit_types[np.unique(units[units >= 0])]
-        for encoding, units in ((first, first.unit_ids[left]), (second, second.unit_ids[right]))
-        if encoding.unit_types is not None
-    ]
-    return np.concatenate(kept)
+    kept_first, kept_second = first.unit_ids[left], second.unit_ids[right]
+    return np.concatenate(
+        [
+            of_first[np.unique(kept_first[kept_first >= 0])],
+            of_second[np.unique(kept_second[kept_second >= 0])],
+        ]
+    )

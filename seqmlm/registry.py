@@ -152,6 +152,7 @@ OBJECTIVES = Registry(
     noun="objective",
     builtin={
         "mlm": "seqmlm.objectives.mlm:MaskedLanguageModelling",
+        "typed_mlm": "seqmlm.objectives.typed_mlm:TypedMaskedLanguageModelling",
         "clm": "seqmlm.objectives.clm:CausalLanguageModelling",
         "prefix_lm": "seqmlm.objectives.prefix_lm:PrefixLanguageModelling",
         "pmlm": "seqmlm.objectives.pmlm:PseudoMaskedLanguageModelling",
@@ -168,9 +169,9 @@ SELECTORS = Registry(
     builtin={
         "token": "seqmlm.masking.selectors:TokenSelector",
         "unit": "seqmlm.masking.selectors:UnitSelector",
-        "span": "seqmlm.masking.selectors:SpanSelector",
-        "ngram": "seqmlm.masking.selectors:NgramSelector",
-        "block": "seqmlm.masking.selectors:BlockSelector",
+        "span": "seqmlm.masking.runs:SpanSelector",
+        "ngram": "seqmlm.masking.runs:NgramSelector",
+        "block": "seqmlm.masking.runs:BlockSelector",
         "scored": "seqmlm.masking.scored:ScoredSelector",
         "typed": "seqmlm.masking.typed:TypedSelector",
         "group": "seqmlm.masking.typed:GroupSelector",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,13 +23,14 @@ from seqmlm.data.packing import PackedBatch, pack
 from seqmlm.data.report import ReadReport
 from seqmlm.data.store import StoreWriter, TokenStore
 from seqmlm.domain import Domain, Record
-from seqmlm.encoding import Encoding
+from seqmlm.encoding import Encoding, EncodingBatch
 from seqmlm.errors import ConfigError
 from seqmlm.masking.policy import UNIFORM_MASKS
 from seqmlm.model.configuration import EncoderConfig
 from seqmlm.model.model import Model
 from seqmlm.objectives.pair import PairObjective
-from seqmlm.objectives.rows import LossSum, Objective, Row, with_targets
+from seqmlm.objectives.rows import BatchObjective, LossSum, Objective, Row, with_targets
+from seqmlm.randomness import Streams
 from seqmlm.vocabulary import AllowedPerTarget, AllowedTokens
 from seqmlm_kernels.contract import check_backend as check_backend
 from seqmlm_kernels.visibility import visible_pairs
@@ -60,6 +62,7 @@ def check_domain(domain: Domain, texts: Sequence[str], *, folder: Path | None = 
     assert block.lengths.sum() == len(block.tokens), "lengths must add up to the tokens"
     assert report.read == len(records), "tokenize must not count records as read"
     parts = np.split(block.tokens, np.cumsum(block.lengths)[:-1])
+    _check_assembling(domain, parts)
     for text, tokens in zip(texts, parts, strict=True):
         encoding = _assemble(domain, tokens)
         _check_encoding(domain, encoding)
@@ -104,6 +107,8 @@ def check_objective(objective: Objective, domain: Domain, texts: Sequence[str]) 
         for row in made:
             _check_targets(objective, domain, row)
         rows += made
+    if isinstance(objective, BatchObjective):
+        _check_batch(objective, encodings)
     assert 0 <= objective.mask_token_rate <= 1, "mask_token_rate must be in [0, 1]"
     _check_loss(objective, domain, rows)
 
@@ -198,6 +203,22 @@ def _assemble(domain: Domain, tokens: np.ndarray) -> Encoding:
     return domain.assemble(tokens, max_length=len(tokens) + domain.special_tokens_per_sequence)
 
 
+def _check_assembling(domain: Domain, records: Sequence[np.ndarray]) -> None:
+    """Records that are assembled together are what they are alone."""
+    longest = max(len(tokens) for tokens in records) + domain.special_tokens_per_sequence
+    keys = np.arange(len(records), dtype=np.uint64)
+    together = domain.assemble_all(
+        records, max_length=longest, generators=Streams(keys).generators()
+    )
+    generators = Streams(keys).generators()
+    for tokens, encoding, generator in zip(records, together, generators, strict=True):
+        alone = domain.assemble(tokens, max_length=longest, generator=generator)
+        for field in fields(Encoding):
+            assert np.array_equal(getattr(encoding, field.name), getattr(alone, field.name)), (
+                f"assemble_all and assemble disagree on {field.name}"
+            )
+
+
 def _check_encoding(domain: Domain, encoding: Encoding) -> None:
     low, high = domain.vocabulary.ranges[domain.name]
     for name in ("ids", "unit_ids", "segment_ids"):
@@ -260,6 +281,22 @@ def _check_rebuild(domain: Domain, parts: Sequence[np.ndarray], folder: Path | N
         assert other.vocabulary.fingerprint() == domain.vocabulary.fingerprint()
         for tokens in parts:
             assert np.array_equal(_assemble(other, tokens).ids, _assemble(domain, tokens).ids)
+
+
+def _check_batch(objective: BatchObjective, encodings: Sequence[Encoding]) -> None:
+    """Rows that are made at once are what they are alone."""
+    keys = np.arange(len(encodings), dtype=np.uint64)
+    together = pack([objective.rows_of_batch(EncodingBatch(encodings), Streams(keys))])
+    alone = pack(
+        [
+            objective.rows_of_batch(EncodingBatch([encoding]), Streams(keys[number : number + 1]))
+            for number, encoding in enumerate(encodings)
+        ]
+    )
+    for name in ("ids", "cu_seqlens"):
+        assert torch.equal(getattr(together, name), getattr(alone, name)), (
+            f"{objective.name}: what a batch holds changes the row of a sample"
+        )
 
 
 def _same_rows(left: Sequence[Row], right: Sequence[Row]) -> bool:

@@ -15,8 +15,9 @@ rows x tokens of a row         runs   one call/row  padded, fill 0.7  padded, on
 500 x 3..16, shuffled          13     52            47                15
 =============================  =====  ============  ================  ===============
 
-A visibility or a window needs an L x L mask on this backend and takes 15 to 45 % more time than
-neither: a window saves nothing here. The lengths are read on the host, which synchronises a GPU.
+A visibility or a window needs a mask on this backend, made for some queries of a long sequence at a
+time, and takes 15 to 45 % more time than neither: a window saves nothing here. Memory grows with L,
+not with its square. The lengths are read on the host, which synchronises a GPU.
 
 Cross-entropy is one matrix product and one ``log_softmax``. On the same machine a backward of its
 own was not worth having: recomputing the scores in chunks took 493 instead of 449 ms at M = 600,
@@ -35,7 +36,6 @@ from itertools import groupby
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.nn.functional import scaled_dot_product_attention
 
 from seqmlm_kernels.allowed import AllowedSets
@@ -50,6 +50,8 @@ from seqmlm_kernels.visibility import (
 
 # Scores that inference holds at a time, 64 MiB in fp32.
 _SCORES_PER_CHUNK = 1 << 24
+# Pairs of a query and a key whose mask is held at a time: about 200 MiB with what makes it.
+_PAIRS_PER_CHUNK = 1 << 24
 
 
 def attention(
@@ -93,14 +95,15 @@ def masked_cross_entropy(
         return _cross_entropy(_scores(hidden, weight, bias, rows), targets)
     losses, log_normalisers, order = [], [], []
     for predictions, ids in _by_set(allowed, len(weight), len(rows)):
-        scores = _scores(hidden, *_columns(weight, bias, ids), rows[predictions])
         place, is_allowed = _places(ids, targets[predictions])
-        if not len(ids):
-            loss = scores.sum(-1)  # 0, with its graph
-            log_normaliser = loss - torch.inf
-        else:
+        if len(ids):
+            scores = _scores(hidden, *_columns(weight, bias, ids), rows[predictions])
             loss, log_normaliser = _cross_entropy(scores, place)
             count_rejected(~is_allowed)
+        else:
+            # No scores sum to 0, which has a gradient: none to anything.
+            loss = _scores(hidden, weight, bias, rows[predictions])[:, :0].sum(-1)
+            log_normaliser = loss - torch.inf
         losses.append(torch.where(is_allowed, loss, 0.0))
         log_normalisers.append(log_normaliser)
         order.append(predictions)
@@ -130,13 +133,15 @@ def token_log_likelihood(
         return torch.cat([values.gather(1, token_ids[chunk]) for chunk, values in chunks])
     found, order = [], []
     for predictions, ids in _by_set(allowed, len(weight), len(rows)):
+        order.append(predictions)
         place, is_allowed = _places(ids, token_ids[predictions])
+        if not len(ids):
+            found.append(torch.full_like(place, -torch.inf, dtype=_at_least_float32(weight.dtype)))
+            continue
         columns = _columns(weight, bias, ids)
         for chunk, values in _log_probability_chunks(hidden, *columns, rows[predictions], None):
-            # A column of minus infinity is what an id outside the set finds.
-            values = functional.pad(values, (0, 1), value=-torch.inf)
-            found.append(values.gather(1, place[chunk].where(is_allowed[chunk], len(ids))))
-        order.append(predictions)
+            likelihoods = values.gather(1, place[chunk])
+            found.append(likelihoods.masked_fill(~is_allowed[chunk], -torch.inf))
     return torch.cat(found)[torch.cat(order).argsort()]
 
 
@@ -183,8 +188,15 @@ class _Pairs:
             )
         return _Pairs(visibility, None if positions is None else positions[order], self.window)
 
-    def mask(self, start: int, count: int, length: int) -> Tensor | None:
-        """[N, L, L] bool for ``count`` sequences of ``length`` from ``start``; None: all pairs."""
+    def query_chunks(self, count: int, length: int) -> list[slice]:
+        """The queries to take at once, so that the mask of a long sequence stays bounded."""
+        if self.visibility is None and self.positions is None:
+            return [slice(0, length)]
+        size = max(1, _PAIRS_PER_CHUNK // max(1, count * length))
+        return [slice(first, first + size) for first in range(0, max(1, length), size)]
+
+    def mask(self, start: int, count: int, length: int, queries: slice) -> Tensor | None:
+        """[N, Lq, L] bool for ``count`` sequences of ``length`` from ``start``; None: all pairs."""
 
         def batch(values: Tensor) -> Tensor:
             return values[start : start + count * length].view(count, length)
@@ -192,9 +204,9 @@ class _Pairs:
         mask = None
         if self.visibility is not None:
             step, reach, group = self.visibility.step, self.visibility.reach, self.visibility.group
-            mask = visible_pairs(batch(step), batch(reach), batch(group))
+            mask = visible_pairs(batch(step), batch(reach), batch(group), queries=queries)
         if self.positions is not None and self.window is not None:
-            near = pairs_within_window(batch(self.positions), self.window)
+            near = pairs_within_window(batch(self.positions), self.window, queries=queries)
             mask = near if mask is None else mask & near
         return mask
 
@@ -229,17 +241,26 @@ def _attend(
         runs, *(torch.split(x, sizes) for x in (q, k, v)), strict=True
     ):
         queries, keys, values = (x.view(count, length, *x.shape[1:]).transpose(1, 2) for x in run)
-        mask = pairs.mask(start, count, length)
-        output = _softmax_attention(queries, keys, values, mask, scale)
-        outputs.append(output.transpose(1, 2).flatten(0, 1))
+        parts = [
+            _softmax_attention(
+                queries[:, :, chunk], keys, values, pairs.mask(start, count, length, chunk), scale
+            )
+            for chunk in pairs.query_chunks(count, length)
+        ]
+        outputs.append(_joined(parts, dim=2).transpose(1, 2).flatten(0, 1))
         start += count * length
-    return torch.cat(outputs)
+    return _joined(outputs)
+
+
+def _joined(parts: list[Tensor], dim: int = 0) -> Tensor:
+    """Concatenated; of a single part, that part without a copy."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dim)
 
 
 def _softmax_attention(
     queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float
 ) -> Tensor:
-    """[N, H, L, D] attention under an [N, L, L] mask; a query that sees nothing gets zeros."""
+    """[N, H, Lq, D] attention under an [N, Lq, L] mask; a query that sees nothing gets zeros."""
     grouped = queries.shape[1] != keys.shape[1]
     if mask is None:
         return scaled_dot_product_attention(queries, keys, values, scale=scale, enable_gqa=grouped)
@@ -266,7 +287,7 @@ def _by_set(
     index = allowed.index
     if index is None:
         index = torch.zeros(predictions, dtype=torch.int32, device=membership.device)
-    for number in index.unique().tolist() or [0]:
+    for number in torch.unique(index).tolist() or [0]:
         yield (index == number).nonzero()[:, 0], membership[number].nonzero()[:, 0]
 
 
@@ -295,7 +316,11 @@ def _cross_entropy(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 def _scores(hidden: Tensor, weight: Tensor, bias: Tensor | None, rows: Tensor) -> Tensor:
     """Scores [M, V] of every id, at least in fp32."""
     scores = linear(hidden.index_select(0, rows), weight, bias)
-    return scores.to(torch.promote_types(scores.dtype, torch.float32))
+    return scores.to(_at_least_float32(scores.dtype))
+
+
+def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
 
 
 def _lowest_where_not(mask: Tensor, scores: Tensor) -> Tensor:

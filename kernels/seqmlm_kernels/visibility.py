@@ -97,14 +97,27 @@ def sequence_positions(cu_seqlens: Tensor) -> Tensor:
     return (torch.arange(len(starts), device=starts.device) - starts).to(torch.int32)
 
 
-def visible_pairs(step: Tensor, reach: Tensor, group: Tensor) -> Tensor:
-    """Dense form of the rule: [..., L] integers to [..., L, L] bool, queries before keys."""
+def visible_pairs(
+    step: Tensor, reach: Tensor, group: Tensor, *, queries: slice = slice(None)
+) -> Tensor:
+    """Dense form of the rule: [..., L] integers to [..., Lq, L] bool, queries before keys.
+
+    Args:
+        step, reach, group: as in `Visibility`.
+        queries: the tokens that ask; all of them by default.
+    """
     key_step, key_group = step.unsqueeze(-2), group.unsqueeze(-2)
-    content = (key_group < 0) & (key_step <= reach.unsqueeze(-1))
-    pseudo = (key_group >= 0) & (key_group == group.unsqueeze(-1))
+    content = (key_group < 0) & (key_step <= reach[..., queries].unsqueeze(-1))
+    pseudo = (key_group >= 0) & (key_group == group[..., queries].unsqueeze(-1))
     return content | pseudo
 
 
-def pairs_within_window(positions: Tensor, window: int) -> Tensor:
-    """Whether two positions are at most ``window`` apart: [..., L] to [..., L, L] bool."""
-    return (positions.unsqueeze(-1) - positions.unsqueeze(-2)).abs() <= window
+def pairs_within_window(positions: Tensor, window: int, *, queries: slice = slice(None)) -> Tensor:
+    """Whether two positions are at most ``window`` apart: [..., L] to [..., Lq, L] bool.
+
+    Args:
+        positions: of the tokens.
+        window: the largest distance.
+        queries: as in `visible_pairs`.
+    """
+    return (positions[..., queries].unsqueeze(-1) - positions.unsqueeze(-2)).abs() <= window

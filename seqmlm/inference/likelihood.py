@@ -119,12 +119,6 @@ def _log_probabilities(model: Model, rows: Sequence[Row]) -> list[float]:
     """Of the targets of all rows, nats."""
     batch = pack(rows).to(model.device)
     targets = batch.targets[TARGETS]
-    found = model.token_head.log_probabilities(
-        model(batch),
-        targets.rows,
-        targets.labels,
-        allowed=model.allowed_tokens,
-        backend=model.encoder.backend,
-    )
+    found = model.log_probabilities_at(batch, targets, targets.labels)
     values: list[float] = found.to(torch.float64).tolist()
     return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +13,7 @@ from torch import Tensor
 from seqmlm.errors import ConfigError
 from seqmlm.model.configuration import EncoderConfig
 from seqmlm.model.model import Model, read_weights
-from seqmlm.model.model_folder import find_model_folder, read_model_config
+from seqmlm.model.model_folder import OBJECTIVES_FILE, find_model_folder, read_model_config
 from seqmlm.vocabulary import Vocabulary
 
 SAME_IN_BOTH: Final = (
@@ -23,6 +24,9 @@ SAME_IN_BOTH: Final = (
 """Options of the encoder without which its weights mean something else."""
 
 _BY_TOKEN = ("encoder.token_embedding.weight", "token_head.bias")
+_BY_TYPE = (".type_embedding.weight", ".type_bias")
+"""Ends of the names of weights with a row for each declared type."""
+
 _TABLES = (
     "encoder.position_embedding.weight",
     "encoder.segment_embedding.weight",
@@ -77,7 +81,9 @@ def warm_start(model: Model, source: str) -> WarmStart:
     """Copy what another model has learned; the rest of ``model`` stays as it was initialised.
 
     Rows of the token embedding and of the head's bias go by token: special tokens by the part they
-    play, others by their text. Tables of positions, segments and roles keep the rows they share.
+    play, others by their text; those of declared types by name. Tables of positions, segments and
+    roles keep the rows they share. What an objective of the same label trained for itself is copied
+    too.
 
     Args:
         model: untrained; changed in place.
@@ -90,18 +96,23 @@ def warm_start(model: Model, source: str) -> WarmStart:
     folder = find_model_folder(Path(source))
     content = read_model_config(folder)
     _require_same_shape(EncoderConfig.from_json(content["encoder"]), model.encoder.config, source)
-    theirs = read_weights(folder / "model.safetensors", content["weights_sha256"])
+    theirs = _weights_of(folder, content)
     vocabulary = Vocabulary.from_json(content["vocabulary"])
     ours, matching = match_tokens(model.vocabulary, vocabulary)
     fresh: list[str] = []
     taken: set[str] = set()
     for name, target in model.state_dict().items():
-        if name not in theirs:
+        is_of_objective = name.startswith("objective_modules.") and not name.endswith(_BY_TYPE)
+        if name not in theirs or (is_of_objective and theirs[name].shape != target.shape):
             fresh.append(name)
             continue
         taken.add(name)
         if name in _BY_TOKEN:
             target[ours] = theirs[name][matching].to(target.dtype)
+        elif name.endswith(_BY_TYPE):
+            names = content.get("declared_types", [])
+            known = _match_types(model.domain.declared_types, names)
+            target[list(known)] = theirs[name][list(known.values())].to(target.dtype)
         elif name in _TABLES:
             rows = min(len(target), len(theirs[name]))
             target[:rows] = theirs[name][:rows]
@@ -119,6 +130,20 @@ def warm_start(model: Model, source: str) -> WarmStart:
         fresh=tuple(fresh),
         left_out=tuple(sorted(set(theirs) - taken)),
     )
+
+
+def _weights_of(folder: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights of a model, with those of its objectives where they were saved."""
+    weights = read_weights(folder / "model.safetensors", content["weights_sha256"])
+    if "objectives_sha256" in content:
+        weights |= read_weights(folder / OBJECTIVES_FILE, content["objectives_sha256"])
+    return weights
+
+
+def _match_types(ours: Sequence[str], theirs: Sequence[str]) -> dict[int, int]:
+    """Numbers of the types of the same name, ours to theirs."""
+    number_of = {name: number for number, name in enumerate(theirs)}
+    return {number: number_of[name] for number, name in enumerate(ours) if name in number_of}
 
 
 def match_tokens(ours: Vocabulary, theirs: Vocabulary) -> tuple[Tensor, Tensor]:

@@ -34,7 +34,7 @@ def calibrate_entities(
         excluded: by part, answers that are no candidates; that of the query itself is.
     """
     fitting = max(FEWEST_TRIPLES, MOST_SCORES // (2 * max(scorer.scorer.num_entities, 1)))
-    chosen = _evenly(triples, min(MOST_TRIPLES, fitting))
+    chosen = evenly(triples, min(MOST_TRIPLES, fitting))
     parts = [_scored(scorer, chosen, part, excluded[part]) for part in (Part.HEAD, Part.TAIL)]
     return fit_calibration(
         ScoredQueries(
@@ -54,7 +54,7 @@ def calibrate_relations(
     """
     if not scorer.domain.options["relation_share"]:
         return Calibration()
-    chosen = _evenly(triples, MOST_TRIPLES)
+    chosen = evenly(triples, MOST_TRIPLES)
     scores = torch.empty(len(scorer.domain.graph.relations), len(chosen))
     for start in range(0, len(chosen), QUERIES_PER_BATCH):
         asked = chosen[start : start + QUERIES_PER_BATCH, [Part.HEAD, Part.TAIL]]
@@ -88,6 +88,7 @@ def _exclude(scores: torch.Tensor, triples: Triples, missing: Part, excluded: Kn
         scores[others[others != triple[missing]], column] = -torch.inf
 
 
-def _evenly(triples: Triples, most: int) -> Triples:
+def evenly(triples: Triples, most: int) -> Triples:
+    """Return at most so many triples, evenly spread over all."""
     count = min(len(triples), most)
     return triples[np.arange(count) * len(triples) // max(count, 1)]

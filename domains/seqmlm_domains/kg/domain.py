@@ -18,9 +18,10 @@ from seqmlm.encoding import Encoding
 from seqmlm.errors import CheckpointError, ConfigError, DataError, suggestion
 from seqmlm.masking.policy import MaskingPolicy
 from seqmlm.vocabulary import AllowedTokens, Vocabulary
-from seqmlm_domains.kg.entities import Collisions
+from seqmlm_domains.kg.entities import NO_TOKEN, Collisions
 from seqmlm_domains.kg.graph import GraphVocabulary, Texts, learn_vocabulary
-from seqmlm_domains.kg.linearisation import End, Linearisation, Part, Representation
+from seqmlm_domains.kg.linearisation import Context, End, Linearisation, Part, Representation
+from seqmlm_domains.kg.options import check_options
 from seqmlm_domains.kg.reader import VALIDATION, read_graph
 
 if TYPE_CHECKING:
@@ -50,8 +51,12 @@ class KnowledgeGraphDomain(Domain):
             as in the paper), an end token (``eos``), or end tokens up to the last slot (``pad``).
         collisions: ``disambiguate`` adds words of the description, or the identifier, to names
             that several entities have; ``tie`` leaves them alike, as the paper's data does.
+        context: with ``both``, what is shown of a known entity that has an own token: that token
+            alone (``own``), or ``both`` token and text, as for relations.
         id_dropout: share of known entities whose own token is hidden from the encoder in
-            training, in [0, 1); only with ``both``.
+            training, so that their text stands for them, in [0, 1); only with ``both``.
+        text_share: share of missing entities with an own token that are asked for by their text
+            instead, in [0, 1]; only with ``both``.
         relation_share: share of triples whose relation is the missing part, in [0, 1]; the rest
             is shared by head and tail.
         vocabulary_size: sub-words of names and descriptions, at most.
@@ -77,42 +82,29 @@ class KnowledgeGraphDomain(Domain):
         entities: Representation = "both",
         end: End = "eos",
         collisions: Collisions = "disambiguate",
+        context: Context = "both",
         id_dropout: float = 0.1,
+        text_share: float = 0.2,
         relation_share: float = 0.1,
         vocabulary_size: int = 4_000,
         lowercase: bool = True,
         max_name_tokens: int = 12,
         max_description_tokens: int = 0,
     ) -> None:
-        for key, given, allowed in (
-            ("entities", entities, get_args(Representation)),
-            ("end", end, get_args(End)),
-            ("collisions", collisions, get_args(Collisions)),
-        ):
-            if given not in allowed:
-                raise ConfigError(f"domain.{key} = {given!r}: it is one of {', '.join(allowed)}.")
-        for key, share, limit in (
-            ("id_dropout", id_dropout, "[0, 1)"),
-            ("relation_share", relation_share, "[0, 1]"),
-        ):
-            if not 0 <= share <= 1 or (share == 1 and limit == "[0, 1)"):
-                raise ConfigError(f"domain.{key} = {share}: it is a share in {limit}.")
-        if max_name_tokens < 2 or max_description_tokens < 0:
-            raise ConfigError(
-                f"domain.max_name_tokens = {max_name_tokens} and domain.max_description_tokens = "
-                f"{max_description_tokens}: at least 2 and 0."
-            )
         self._options: dict[str, Any] = {
             "entities": entities,
             "end": end,
             "collisions": collisions,
+            "context": context,
             "id_dropout": id_dropout,
+            "text_share": text_share,
             "relation_share": relation_share,
             "vocabulary_size": vocabulary_size,
             "lowercase": lowercase,
             "max_name_tokens": max_name_tokens,
             "max_description_tokens": max_description_tokens,
         }
+        check_options(self._options)
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -204,6 +196,7 @@ class KnowledgeGraphDomain(Domain):
                 vocabulary_size=self._options["vocabulary_size"],
                 lowercase=self._options["lowercase"],
                 max_name_tokens=self._options["max_name_tokens"],
+                max_description_tokens=self._options["max_description_tokens"],
             )
         )
 
@@ -249,12 +242,17 @@ class KnowledgeGraphDomain(Domain):
     ) -> Encoding:
         """Write a triple with one part missing.
 
-        Which part, and whether the own tokens of known entities are left out, comes from the
-        generator; without one the tail is missing and nothing is left out.
+        Which part, whether the own tokens of known entities are left out, and whether the missing
+        one's token or text is asked for, comes from the generator; without one the tail is
+        missing and nothing is left out.
         """
         relations = len(self._graph.relations)
         head, relation, tail = (int(token) for token in tokens)
-        missing, drop_ids = Part.TAIL, (False, False)
+        missing, drop_ids, wording = (
+            Part.TAIL,
+            (False, False),
+            self._linearisation.slots.wordings[0],
+        )
         if generator is not None:
             draws = generator.random(4)
             if draws[0] < self._options["relation_share"]:
@@ -263,11 +261,14 @@ class KnowledgeGraphDomain(Domain):
                 missing = Part.HEAD
             if self._options["entities"] == "both":
                 drop_ids = tuple(draws[2:] < self._options["id_dropout"])
+                if generator.random() < self._options["text_share"]:
+                    wording = "text"
+        triple = (head - relations, relation, tail - relations)
+        is_entity = missing != Part.RELATION
+        if is_entity and self._graph.entities.id_tokens[triple[missing]] == NO_TOKEN:
+            wording = "text"
         return self._linearisation.encode(
-            (head - relations, relation, tail - relations),
-            missing,
-            max_length=max_length,
-            drop_ids=drop_ids,
+            triple, missing, max_length=max_length, drop_ids=drop_ids, wording=wording
         )
 
     @property
@@ -369,7 +370,8 @@ class KnowledgeGraphDomain(Domain):
         self._graph = graph
         self.vocabulary: Vocabulary = graph.vocabulary
         self._linearisation = graph.linearisation(
-            max_description_tokens=self._options["max_description_tokens"]
+            max_description_tokens=self._options["max_description_tokens"],
+            context=self._options["context"],
         )
         self._first_tokens = graph.first_tokens()
 

@@ -27,11 +27,14 @@ class TokenContribution:
         slot: number of its slot.
         token: as in the vocabulary.
         log_likelihood: log p, nats; with ``pmi`` less that under the relation alone.
+        weight: what it counts in the score: one over the number of tokens unless scores are sums
+            or own tokens have a weight of their own.
     """
 
     slot: int
     token: str
     log_likelihood: float
+    weight: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,7 @@ class Explanation:
     """A score taken apart.
 
     Args:
-        score: of the entity, nats: the sum of ``tokens``, divided by their number unless scores
-            are sums.
+        score: of the entity, nats: the sum of weight x log-likelihood over ``tokens``.
         tokens: in the order of their slots.
         spans: of the query, in its order. They do not add up: words act together.
     """
@@ -83,33 +85,43 @@ def explain(scorer: LinkScorer, triple: tuple[int, int, int], missing: Part) -> 
         missing: the part whose score is explained, head or tail.
     """
     entity, relation = (triple[part] for part in KNOWN_PARTS[missing])
-    full = scorer.encoding(missing, entity, relation)
-    spans = list(_spans(full, scorer, missing))
-    variants = [full, *(_without(full, span, scorer) for span in spans)]
+    full = scorer.encodings(missing, entity, relation)
+    # The known parts are the same in all sequences of a query, at other positions.
+    spans_of = [list(_spans(encoding, scorer, missing)) for encoding in full]
+    variants = [
+        full,
+        *(
+            [_without(encoding, span, scorer) for encoding, span in zip(full, spans, strict=True)]
+            for spans in zip(*spans_of, strict=True)
+        ),
+    ]
     columns = scorer.columns_of(variants, missing)
     if scorer.normalise == "pmi":
         columns = columns - scorer.uninformed(missing, relation)[:, None]
-    used = _columns_of(scorer, triple[missing])
+    used, weights = _tokens_of(scorer, triple[missing])
     values = columns[used].double().cpu().numpy()
-    totals = values.sum(0)
-    scores = totals if scorer.normalise == "sum" else totals / max(len(used), 1)
+    scores = weights @ values
     layout, names = scorer.scorer, scorer.domain.vocabulary.tokens
     return Explanation(
         float(scores[0]),
         tuple(
-            TokenContribution(int(layout.slots[at]), names[int(layout.tokens[at])], float(value))
-            for at, value in zip(used.tolist(), values[:, 0], strict=True)
+            TokenContribution(int(layout.slots[at]), names[layout.tokens[at]], value, weight)
+            for at, value, weight in zip(
+                used.tolist(), values[:, 0].tolist(), weights.tolist(), strict=True
+            )
         ),
         tuple(
             SpanContribution(span.kind, span.text, float(scores[0] - score))
-            for span, score in zip(spans, scores[1:], strict=True)
+            for span, score in zip(spans_of[0], scores[1:], strict=True)
         ),
     )
 
 
-def _columns_of(scorer: LinkScorer, entity: int) -> Tensor:
+def _tokens_of(scorer: LinkScorer, entity: int) -> tuple[Tensor, npt.NDArray[np.float64]]:
+    """Columns and weights of an entity's tokens."""
     begin, end = scorer.scorer.offsets[entity : entity + 2].tolist()
-    return scorer.scorer.entries[begin:end].long()
+    weights = scorer.scorer.weights[begin:end].double().cpu().numpy()
+    return scorer.scorer.entries[begin:end].long(), weights
 
 
 def _without(encoding: Encoding, span: _Span, scorer: LinkScorer) -> Encoding:

@@ -15,7 +15,13 @@ from seqmlm.domain import Record
 from seqmlm.errors import DataError
 from seqmlm.vocabulary import SpecialTokens, Vocabulary
 from seqmlm_domains.kg.entities import NO_TOKEN, Collisions, EntityTable, entity_table
-from seqmlm_domains.kg.linearisation import End, Linearisation, Representation, Slots
+from seqmlm_domains.kg.linearisation import (
+    Context,
+    End,
+    Linearisation,
+    Representation,
+    Slots,
+)
 from seqmlm_domains.kg.names import NameTokenizer, RaggedTokens
 from seqmlm_domains.kg.triples import NameAndDescription
 
@@ -100,8 +106,8 @@ class GraphVocabulary:
         encoded = self.tokenizer.encode([text.name for text in self.relation_texts])
         return RaggedTokens.of([[token + self.first_subword for token in ids] for ids in encoded])
 
-    def linearisation(self, *, max_description_tokens: int) -> Linearisation:
-        """Return what writes triples of this graph as sequences."""
+    def linearisation(self, *, max_description_tokens: int, context: Context) -> Linearisation:
+        """Return what writes triples of this graph as sequences; see :class:`Linearisation`."""
         return Linearisation(
             special=SPECIAL,
             entities=self.entities,
@@ -116,6 +122,7 @@ class GraphVocabulary:
                 end_token=self.end_token,
             ),
             max_description_tokens=max_description_tokens,
+            context=context,
         )
 
     def first_tokens(self) -> npt.NDArray[np.uint32]:
@@ -296,6 +303,7 @@ def learn_vocabulary(
     vocabulary_size: int,
     lowercase: bool,
     max_name_tokens: int,
+    max_description_tokens: int,
 ) -> GraphVocabulary:
     """Number what the records hold and learn the sub-words of its names.
 
@@ -312,6 +320,8 @@ def learn_vocabulary(
         vocabulary_size: sub-words at most.
         lowercase: whether case is dropped.
         max_name_tokens: longer names are cut.
+        max_description_tokens: 0 keeps descriptions from shaping the sub-words: long texts that no
+            sequence has would cut names into more of them.
     """
     found = _Mentioned.in_records(records)
     ordered = sorted(found.trained) + sorted(found.held_out - found.trained)
@@ -323,10 +333,11 @@ def learn_vocabulary(
         for key, text in zip(relations, relation_texts, strict=True)
     ]
     names = [text.name or spoken(key) for key, text in zip(ordered, named, strict=True)]
+    described = named[: len(found.trained)] if max_description_tokens else []
     tokenizer = NameTokenizer.train(
         [
             *names[: len(found.trained)],
-            *(text.description for text in named[: len(found.trained)] if text.description),
+            *(text.description for text in described if text.description),
             *(text.name for text in relation_texts),
         ],
         vocabulary_size=vocabulary_size if representation != "id" else 0,  # no names, no words

@@ -5,6 +5,10 @@
 fixed number of slots whatever its length, so that the length tells nothing (MLMLM, Clouatre et
 al., Findings of ACL 2021): its tokens stand there as one unit that can be hidden, and the slots
 left over hold the mask token from the beginning.
+
+An entity with both an own token and a text is asked for in two sequences, one with the slot of the
+token and one with those of the text: in one, every query for a token would carry a dozen slots
+that say nothing, and training would spend most of its time on them.
 """
 
 from __future__ import annotations
@@ -24,6 +28,10 @@ from seqmlm_domains.kg.names import IntArray, RaggedTokens
 
 Representation = Literal["tokens", "id", "both"]
 End = Literal["ignore", "eos", "pad"]
+
+Context = Literal["own", "both"]
+Wording = Literal["own", "text"]
+"""What a sequence asks for: the missing entity's own token, or its text."""
 
 UNKNOWN_ENTITY = -1
 """Stands for a number where nothing is known of an entity: it is the unknown token alone."""
@@ -65,6 +73,17 @@ class Slots:
         """All slots of a missing entity."""
         return self.own + (0 if self.representation == "id" else self.name)
 
+    @property
+    def wordings(self) -> tuple[Wording, ...]:
+        """The sequences that together ask for all of an entity, in the order of their slots."""
+        if self.representation == "both":
+            return "own", "text"
+        return ("own",) if self.own else ("text",)
+
+    def of_wording(self, wording: Wording) -> range:
+        """Return the numbers of the slots that a sequence has."""
+        return range(self.own) if wording == "own" else range(self.own, self.total)
+
     def targets(self, id_token: int, name: IntArray) -> tuple[IntArray, IntArray]:
         """Return slots and vocabulary ids of what is predicted for an entity.
 
@@ -98,6 +117,9 @@ class Linearisation:
         relation_names: tokens of what each relation is called.
         slots: how a missing entity is written.
         max_description_tokens: of a known entity; 0 leaves descriptions out.
+        context: what stands for a known entity that has an own token: that token alone (``own``),
+            or ``both`` token and text. Text alone stands for one without, or whose token is
+            dropped. Likewise for relations, which all have a token.
     """
 
     special: SpecialTokens
@@ -106,6 +128,7 @@ class Linearisation:
     relation_names: RaggedTokens
     slots: Slots
     max_description_tokens: int
+    context: Context = "both"
 
     def encode(
         self,
@@ -114,6 +137,7 @@ class Linearisation:
         *,
         max_length: int,
         drop_ids: tuple[bool, bool] = (False, False),
+        wording: Wording | None = None,
     ) -> Encoding:
         """Return the sequence of a triple, its missing part as the one unit.
 
@@ -123,6 +147,7 @@ class Linearisation:
             max_length: tokens at most; descriptions give way, then names of known entities.
             drop_ids: whether the own token of head and of tail is replaced by the unknown token,
                 if the entity is known: what remains is its text.
+            wording: what is asked for of a missing entity; the first that there is if None.
 
         Raises:
             ConfigError: ``max_length`` has no room for the slots and a token of each known part.
@@ -130,15 +155,22 @@ class Linearisation:
         parts = [self._entity(triple[0], drop_ids[0]), self._relation(triple[1], missing)]
         parts.append(self._entity(triple[2], drop_ids[1]))
         nothing = np.zeros(0, np.int32)
-        descriptions = [self._description(triple[0]), nothing, self._description(triple[2])]
+        descriptions = [
+            self._description(triple[0], drop_ids[0]),
+            nothing,
+            self._description(triple[2], drop_ids[1]),
+        ]
         predicted = np.zeros(1, np.int32)
         descriptions[missing] = nothing
         if missing != Part.RELATION:
             number = triple[missing]
+            slots = self.slots.of_wording(wording or self.slots.wordings[0])
             predicted, ids = self.slots.targets(
                 int(self.entities.id_tokens[number]), self.entities.name_tokens[number]
             )
-            parts[missing] = np.full(self.slots.total, self.special.mask, np.int32)
+            is_asked = (predicted >= slots.start) & (predicted < slots.stop)
+            predicted, ids = predicted[is_asked] - np.int32(slots.start), ids[is_asked]
+            parts[missing] = np.full(len(slots), self.special.mask, np.int32)
             parts[missing][predicted] = ids
         self._shorten(parts, descriptions, missing, max_length - 2)
         parts = [np.concatenate(both) for both in zip(parts, descriptions, strict=True)]
@@ -167,26 +199,37 @@ class Linearisation:
         if number == UNKNOWN_ENTITY:
             return np.array([self.special.unknown], np.int32)
         parts: list[npt.NDArray[np.int32]] = []
+        has_own = self._has_own(number, drop_id)
         if self.slots.own:
-            token = int(self.entities.id_tokens[number])
-            known = token != NO_TOKEN and not drop_id
-            parts.append(np.array([token if known else self.special.unknown], np.int32))
-        if self.slots.representation != "id":
+            token = int(self.entities.id_tokens[number]) if has_own else self.special.unknown
+            parts.append(np.array([token], np.int32))
+        if self._shows_text(has_own):
             parts.append(self.entities.name_tokens[number])
         return np.concatenate(parts)
 
-    def _description(self, number: int) -> IntArray:
+    def _description(self, number: int, drop_id: bool) -> IntArray:
         """Separator and description of a known entity; nothing if there is none to write."""
-        if number == UNKNOWN_ENTITY or self.slots.representation == "id":
+        if number == UNKNOWN_ENTITY or not self._shows_text(self._has_own(number, drop_id)):
             return np.zeros(0, np.int32)
         words = self.entities.description_tokens[number][: self.max_description_tokens]
         separator = np.full(int(len(words) > 0), self.special.end, np.int32)
         return np.concatenate([separator, words])
 
+    def _has_own(self, number: int, drop_id: bool) -> bool:
+        """Whether an entity is known by a token of its own."""
+        is_known = self.entities.id_tokens[number] != NO_TOKEN
+        return bool(self.slots.own) and bool(is_known) and not drop_id
+
+    def _shows_text(self, has_own: bool) -> bool:
+        """Whether text is written where there is an own token, or is none."""
+        if self.slots.representation == "id":
+            return False
+        return self.context == "both" or not has_own
+
     def _relation(self, number: int, missing: Part) -> IntArray:
         """Its own token, and its name unless it is to be predicted."""
         own = self.relation_tokens[number : number + 1]
-        if missing == Part.RELATION or self.slots.representation == "id":
+        if missing == Part.RELATION or not self._shows_text(has_own=True):
             return own
         return np.concatenate([own, self.relation_names[number]])
 

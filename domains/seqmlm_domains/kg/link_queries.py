@@ -58,6 +58,11 @@ class LinkQueries:
         """How scores of entities become probabilities, and how far those are off."""
         return self._calibration
 
+    @property
+    def own_weight(self) -> float | None:
+        """What own tokens of entities count against their text; None where all tokens are alike."""
+        return self._scorer.own_weight
+
     def set_entity_types(self, types: Mapping[str, Sequence[str]]) -> None:
         """Say what types entities have, for ``candidate_type``; replaces what was said before.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from seqmlm.data.packing import pack
 from seqmlm.encoding import Encoding
 from seqmlm.objectives.rows import Row
-from seqmlm_domains.kg.linearisation import UNKNOWN_ENTITY, End, Part
+from seqmlm_domains.kg.linearisation import UNKNOWN_ENTITY, End, Part, Wording
 from seqmlm_domains.kg.ranking import Queries, Ranks, Triples, query_batches, rank_answers
 from seqmlm_domains.kg.scorer import EntityScorer, Normalise, allowed_like
 
@@ -36,6 +36,8 @@ class LinkScorer:
         domain: of the model.
         scorer: of the graph's entities.
         normalise: see :meth:`EntityScorer.of`.
+        end: what is scored after a name.
+        own_weight: see :meth:`EntityScorer.of`.
         max_length: tokens of a query at most.
     """
 
@@ -43,6 +45,8 @@ class LinkScorer:
     domain: KnowledgeGraphDomain
     scorer: EntityScorer
     normalise: Normalise
+    end: End
+    own_weight: float | None
     max_length: int
     _uninformed: dict[tuple[Part, int], Tensor] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -55,6 +59,7 @@ class LinkScorer:
         *,
         normalise: Normalise = "mean",
         end: End | None = None,
+        own_weight: float | None = None,
         max_length: int = 512,
     ) -> LinkScorer:
         """Prepare to score the entities of a model's graph.
@@ -63,18 +68,31 @@ class LinkScorer:
             model: of the domain ``kg``.
             normalise: see :meth:`EntityScorer.of`.
             end: what is scored after a name; as trained if None.
+            own_weight: see :meth:`EntityScorer.of`.
             max_length: tokens of a query at most.
         """
         from seqmlm_domains.kg.domain import require_graph_domain
 
         domain = require_graph_domain(model.domain)
         slots = domain.linearisation.slots
+        end = end or slots.end
         scorer = EntityScorer.of(
             domain.graph.entities,
-            slots if end is None else replace(slots, end=end),
+            replace(slots, end=end),
             normalise=normalise,
+            own_weight=own_weight,
         )
-        return cls(model, domain, scorer.to(model.device), normalise, max_length)
+        return cls(model, domain, scorer.to(model.device), normalise, end, own_weight, max_length)
+
+    def with_own_weight(self, own_weight: float | None) -> LinkScorer:
+        """Return the same scorer with another weight of own tokens."""
+        return LinkScorer.of(
+            self.model,
+            normalise=self.normalise,
+            end=self.end,
+            own_weight=own_weight,
+            max_length=self.max_length,
+        )
 
     def columns(self, missing: Part, known: npt.NDArray[np.int64]) -> Tensor:
         """Encode queries and project their slots; float32 ``[columns, queries]``, nats.
@@ -83,7 +101,7 @@ class LinkScorer:
             missing: head or tail.
             known: int64 ``[queries, 2]``, the known entity and the relation.
         """
-        queries = [self.encoding(missing, entity, relation) for entity, relation in known.tolist()]
+        queries = [self.encodings(missing, entity, relation) for entity, relation in known.tolist()]
         columns = self.columns_of(queries, missing)
         if self.normalise != "pmi":
             return columns
@@ -96,7 +114,7 @@ class LinkScorer:
         Computed once.
         """
         if (missing, relation) not in self._uninformed:
-            query = self.encoding(missing, UNKNOWN_ENTITY, relation)
+            query = self.encodings(missing, UNKNOWN_ENTITY, relation)
             self._uninformed[missing, relation] = self.columns_of([query], missing)[:, 0]
         return self._uninformed[missing, relation]
 
@@ -107,10 +125,10 @@ class LinkScorer:
             known: int64 ``[queries, 2]``, head and tail.
         """
         line = self.domain.linearisation
-        encodings = [self._query(Part.RELATION, (head, 0, tail)) for head, tail in known.tolist()]
+        queries = [(self._query(Part.RELATION, (head, 0, tail)),) for head, tail in known.tolist()]
         tokens = line.relation_tokens.astype(np.int64)
         with self.model.inference():
-            hidden, rows = self._encode(encodings, Part.RELATION, slots=1)
+            hidden, rows = self._encode(queries, Part.RELATION, slots=(1,))
             likelihoods = self.model.token_head.log_probabilities(
                 hidden,
                 rows[:, 0],
@@ -120,66 +138,112 @@ class LinkScorer:
             )
         return likelihoods.float()
 
-    def encoding(self, missing: Part, entity: int, relation: int) -> Encoding:
-        """Return the sequence that asks for the missing entity; its slots hold the mask token."""
-        triple = (0, relation, entity) if missing == Part.HEAD else (entity, relation, 0)
-        return self._query(missing, triple)
+    def encodings(self, missing: Part, entity: int, relation: int) -> tuple[Encoding, ...]:
+        """Return the sequences that ask for the missing entity; slots hold the mask token.
 
-    def columns_of(self, encodings: Sequence[Encoding], missing: Part) -> Tensor:
-        """Encode any sequences with slots; float32 ``[columns, queries]``, nats."""
-        total = self.domain.linearisation.slots.total
+        One for each of :attr:`Slots.wordings`.
+        """
+        triple = (0, relation, entity) if missing == Part.HEAD else (entity, relation, 0)
+        wordings = self.domain.linearisation.slots.wordings
+        return tuple(self._query(missing, triple, wording) for wording in wordings)
+
+    def columns_of(self, queries: Sequence[Sequence[Encoding]], missing: Part) -> Tensor:
+        """Encode sequences as :meth:`encodings` gives them; float32 ``[columns, queries]``, nats.
+
+        All sequences of all queries are one batch of the encoder.
+        """
+        slots = self.domain.linearisation.slots
+        lengths = [len(slots.of_wording(wording)) for wording in slots.wordings]
         with self.model.inference():
-            hidden, slot_rows = self._encode(encodings, missing, slots=total)
+            hidden, slot_rows = self._encode(queries, missing, slots=lengths)
             return self.scorer.column_log_likelihoods(self.model, hidden, slot_rows)
 
     def _encode(
-        self, encodings: Sequence[Encoding], missing: Part, *, slots: int
+        self, queries: Sequence[Sequence[Encoding]], missing: Part, *, slots: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
         """Hidden states, and int64 ``[queries, slots]``, which of them the slots have."""
         device = self.model.device
+        encodings = [encoding for query in queries for encoding in query]
         batch = pack([Row.of(encoding) for encoding in encodings]).to(device)
         line = self.domain.linearisation
         starts = np.array([line.slot_start(encoding, missing) for encoding in encodings])
         first = batch.cu_seqlens[:-1].long() + torch.from_numpy(starts).to(device)
-        return self.model(batch), first[:, None] + torch.arange(slots, device=device)
+        first = first.reshape(len(queries), len(slots))
+        rows = [
+            first[:, number : number + 1] + torch.arange(length, device=device)
+            for number, length in enumerate(slots)
+        ]
+        return self.model(batch), torch.cat(rows, 1)
 
     def rank(
-        self, triples: Triples, *, known_triples: Triples
-    ) -> Iterator[tuple[Part, Ranks, npt.NDArray[np.int64]]]:
+        self,
+        triples: Triples,
+        *,
+        known_triples: Triples,
+        scorers: Sequence[EntityScorer] | None = None,
+    ) -> Iterator[tuple[Part, list[Ranks], npt.NDArray[np.int64]]]:
         """Yield filtered ranks of the heads and tails of triples, some queries at a time.
 
         Args:
             triples: int64 ``[n, 3]``, numbers of head, relation and tail.
             known_triples: int64 ``[m, 3]``, whose answers are no candidates.
+            scorers: of the same columns; every query is encoded once for all of them. This one's
+                own if None.
 
         Yields:
-            The missing part, ranks, and the triples they belong to.
+            The missing part, ranks by each scorer, and the triples they belong to.
         """
         for missing in (Part.HEAD, Part.TAIL):
             queries = Queries.of(triples, missing, known_triples=known_triples)
             for batch in query_batches(queries, QUERIES_PER_BATCH):
                 columns = self.columns(missing, queries.known[batch])
-                ranks, which = rank_answers(
-                    queries,
-                    batch.start,
-                    partial(self.scorer.score, columns),
-                    num_entities=self.scorer.num_entities,
-                    device=columns.device,
-                )
-                yield missing, ranks, which
+                found = [
+                    rank_answers(
+                        queries,
+                        batch.start,
+                        partial(scorer.score, columns),
+                        num_entities=scorer.num_entities,
+                        device=columns.device,
+                    )
+                    for scorer in scorers or [self.scorer]
+                ]
+                yield missing, [ranks for ranks, _ in found], found[0][1]
 
-    def _query(self, missing: Part, triple: tuple[int, int, int]) -> Encoding:
-        encoding = self.domain.linearisation.encode(triple, missing, max_length=self.max_length)
+    def _query(
+        self, missing: Part, triple: tuple[int, int, int], wording: Wording | None = None
+    ) -> Encoding:
+        encoding = self.domain.linearisation.encode(
+            triple, missing, max_length=self.max_length, wording=wording
+        )
         encoding.ids[encoding.unit_ids >= 0] = self.domain.vocabulary.special.mask
         return encoding
 
 
 def ranks_of(scorer: LinkScorer, triples: Triples, *, known_triples: Triples) -> dict[Part, Ranks]:
     """Return the ranks of all triples by missing part, in the order of the triples."""
-    found = {part: np.zeros((3, len(triples)), np.int64) for part in (Part.HEAD, Part.TAIL)}
-    for part, ranks, which in scorer.rank(triples, known_triples=known_triples):
-        found[part][:, which] = (ranks.optimistic, ranks.pessimistic, ranks.candidates)
-    return {part: Ranks(*columns) for part, columns in found.items()}
+    (found,) = ranks_by_scorer(scorer, triples, known_triples=known_triples)
+    return found
+
+
+def ranks_by_scorer(
+    scorer: LinkScorer,
+    triples: Triples,
+    *,
+    known_triples: Triples,
+    scorers: Sequence[EntityScorer] | None = None,
+) -> list[dict[Part, Ranks]]:
+    """Return what :func:`ranks_of` does for each of some scorers; see :meth:`LinkScorer.rank`."""
+    number = len(scorers or [scorer.scorer])
+    found = {part: np.zeros((number, 3, len(triples)), np.int64) for part in (Part.HEAD, Part.TAIL)}
+    for part, by_scorer, which in scorer.rank(
+        triples, known_triples=known_triples, scorers=scorers
+    ):
+        for rows, ranks in zip(found[part], by_scorer, strict=True):
+            rows[:, which] = (ranks.optimistic, ranks.pessimistic, ranks.candidates)
+    return [
+        {part: Ranks(*rows[scorer_number]) for part, rows in found.items()}
+        for scorer_number in range(number)
+    ]
 
 
 def scores_of(scorer: LinkScorer, triples: Triples, missing: Part) -> npt.NDArray[np.float64]:

@@ -18,7 +18,12 @@ from seqmlm.model.model_folder import find_model_folder
 from seqmlm.training.distributed import choose_device
 from seqmlm_domains.kg.answers import KnownAnswers
 from seqmlm_domains.kg.calibration import Calibration
-from seqmlm_domains.kg.calibration_queries import calibrate_entities, calibrate_relations
+from seqmlm_domains.kg.calibration_queries import (
+    MOST_TRIPLES,
+    calibrate_entities,
+    calibrate_relations,
+    evenly,
+)
 from seqmlm_domains.kg.domain import require_graph_domain
 from seqmlm_domains.kg.evaluation import (
     evaluate_links,
@@ -33,6 +38,7 @@ from seqmlm_domains.kg.linearisation import End, Part
 from seqmlm_domains.kg.link_queries import LinkQueries
 from seqmlm_domains.kg.link_scores import LinkScorer, numbered, scores_of
 from seqmlm_domains.kg.metrics import RankingReport
+from seqmlm_domains.kg.own_weight import with_best_own_weight
 from seqmlm_domains.kg.predictions import TripleScore
 from seqmlm_domains.kg.predictor_folder import (
     KnownTriples,
@@ -61,6 +67,9 @@ class LinkPredictor(LinkQueries):
         normalise: how likelihoods of tokens make a score; see
             :meth:`~seqmlm_domains.kg.scorer.EntityScorer.of`.
         end: what is scored after a name; as trained if None.
+        own_weight: of an entity's own token against its text; see
+            :meth:`~seqmlm_domains.kg.scorer.EntityScorer.of`. Chosen on ``known.validation`` if
+            None, where entities have both.
         calibration: of the probabilities of entities; fitted on ``known.validation`` if None,
             which costs an encoder pass for up to 500 queries.
         relation_calibration: of those of relations, likewise.
@@ -74,11 +83,15 @@ class LinkPredictor(LinkQueries):
         known: KnownTriples,
         normalise: Normalise = "mean",
         end: End | None = None,
+        own_weight: float | None = None,
         calibration: Calibration | None = None,
         relation_calibration: Calibration | None = None,
         entity_types: Mapping[str, Sequence[str]] = _NONE,
     ) -> None:
-        scorer = LinkScorer.of(model, normalise=normalise, end=end)
+        scorer = LinkScorer.of(model, normalise=normalise, end=end, own_weight=own_weight)
+        if own_weight is None and scorer.domain.options["entities"] == "both":
+            chosen = evenly(known.validation, MOST_TRIPLES)
+            scorer, _ = with_best_own_weight(scorer, chosen, known_triples=known.all)
         answers = {part: KnownAnswers.of(known.all, part) for part in Part}
         super().__init__(
             scorer,
@@ -89,8 +102,6 @@ class LinkPredictor(LinkQueries):
             or calibrate_relations(scorer, known.validation, excluded=answers[Part.RELATION]),
         )
         self._model, self._known = model, known
-        self._normalise: Normalise = normalise
-        self._end: End | None = end
         self.set_entity_types(entity_types)
 
     @classmethod
@@ -183,6 +194,7 @@ class LinkPredictor(LinkQueries):
                 known=known,
                 normalise=settings["normalise"],
                 end=settings["end"],
+                own_weight=settings["own_weight"],
                 calibration=Calibration.from_json(settings["calibration"]),
                 relation_calibration=Calibration.from_json(settings["relation_calibration"]),
                 entity_types=settings["entity_types"],
@@ -204,8 +216,9 @@ class LinkPredictor(LinkQueries):
         make_directory(folder)
         self._model.save(folder / "model")
         settings = {
-            "normalise": self._normalise,
-            "end": self._end,
+            "normalise": self._scorer.normalise,
+            "end": self._scorer.end,
+            "own_weight": self._scorer.own_weight,
             "calibration": self._calibration.to_json(),
             "relation_calibration": self._relation_calibration.to_json(),
             "entity_types": {entity: sorted(types) for entity, types in self._types.items()},
@@ -293,7 +306,7 @@ class LinkPredictor(LinkQueries):
             asked = numbered(self._domain, triples)
             warn_of_leakage(asked, self._known.training)
             return evaluate_links(
-                LinkScorer.of(self._model, normalise=self._normalise, end=self._end),
+                self._scorer.with_own_weight(self._scorer.own_weight),
                 asked,
                 training=self._known.training,
                 known=np.concatenate([self._known.all, asked]),
@@ -303,7 +316,7 @@ class LinkPredictor(LinkQueries):
 
     def _use(self, graph: GraphVocabulary) -> None:
         self._domain.use_graph(graph)
-        self._scorer = LinkScorer.of(self._model, normalise=self._normalise, end=self._end)
+        self._scorer = self._scorer.with_own_weight(self._scorer.own_weight)
 
 
 def _texts(texts: Texts) -> dict[str, NameAndDescription]:

@@ -27,7 +27,8 @@ class EntityScorer:
     r"""Sums of log-likelihoods as a sparse matrix times a small dense table.
 
     With ``L[q, i, v]`` = log p of token v in slot i of query q, the score of entity e is
-    ``sum_i w_e L[q, i, t_e,i]``, where ``w_e`` is one over its number of tokens (mean) or 1 (sum).
+    ``sum_i w_e,i L[q, i, t_e,i]``, where ``w_e,i`` is one over its number of tokens (mean) or 1
+    (sum), unless own tokens have a weight of their own; see :meth:`of`.
     Only the pairs of slot and token that some entity uses are computed: ``columns`` of them. Cost
     per query: one gather and addition per token of every entity.
 
@@ -50,7 +51,12 @@ class EntityScorer:
 
     @classmethod
     def of(
-        cls, entities: EntityTable, slots: Slots, *, normalise: Normalise = "mean"
+        cls,
+        entities: EntityTable,
+        slots: Slots,
+        *,
+        normalise: Normalise = "mean",
+        own_weight: float | None = None,
     ) -> EntityScorer:
         """Lay out the tokens of all entities; time and memory in proportion to them.
 
@@ -59,6 +65,10 @@ class EntityScorer:
             slots: how a missing entity is written, and which end is scored.
             normalise: ``mean`` over an entity's tokens (the paper), or their ``sum``; ``pmi`` is a
                 mean too, of columns from which those of an uninformative query were taken.
+            own_weight: of an entity's own token, in [0, 1]; its text, normalised by itself, has
+                the rest. A deviation from the paper, whose entities have text alone: in a mean
+                over all tokens a name of five words outvotes the one token that says exactly who
+                is meant. For entities with both only; None takes all tokens alike.
         """
         slot, token, lengths = _layout(entities, slots)
         # Columns by a table instead of a sort: 5 million entities have 30 million tokens.
@@ -68,13 +78,14 @@ class EntityScorer:
         is_used[keys] = True
         columns = np.flatnonzero(is_used)
         entries = (np.cumsum(is_used, dtype=np.int32) - 1)[keys]
-        per_entity = np.ones(len(lengths)) if normalise == "sum" else 1 / np.maximum(lengths, 1)
+        is_own = (slot < slots.own) if own_weight is not None else np.zeros(len(slot), np.bool_)
+        weights = _weights(is_own, lengths, normalise, own_weight or 0.0)
         return cls(
             (columns // size).astype(np.int32),
             columns % size,
             torch.from_numpy(entries),
             torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)])),
-            torch.from_numpy(np.repeat(per_entity, lengths).astype(np.float32)),
+            torch.from_numpy(weights.astype(np.float32)),
             torch.from_numpy(np.where(lengths, 0, -np.inf).astype(np.float32)),
         )
 
@@ -186,6 +197,23 @@ def _layout(
     if slots.representation != "id":
         token[(within >= 0) & (within < np.repeat(words, lengths))] = entities.name_tokens.flat
     return slot, token, lengths
+
+
+def _weights(
+    is_own: npt.NDArray[np.bool_],
+    lengths: npt.NDArray[np.int64],
+    normalise: Normalise,
+    own_weight: float,
+) -> npt.NDArray[np.float64]:
+    """Weight of each token of each entity; those marked as own share nothing with the text."""
+    entity = np.repeat(np.arange(len(lengths)), lengths)
+    own = np.bincount(entity[is_own], minlength=len(lengths))
+    text = lengths - own
+    weights = np.ones(len(entity)) if normalise == "sum" else 1 / np.maximum(text, 1)[entity]
+    has_both = (own > 0) & (text > 0)
+    weights[has_both[entity]] *= 1 - own_weight
+    weights[is_own] = np.where(has_both, own_weight, 1.0)[entity[is_own]]
+    return weights
 
 
 def allowed_like(model: Model, ids: npt.NDArray[np.int64]) -> Tensor:

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from seqmlm.data.store import TokenStore
 from seqmlm.model.model import Model
 from seqmlm_domains.kg.domain import require_graph_domain
-from seqmlm_domains.kg.link_scores import LinkScorer, ranks_of
-from seqmlm_domains.kg.metrics import RankMetrics, joined
+from seqmlm_domains.kg.link_scores import LinkScorer
+from seqmlm_domains.kg.metrics import RankMetrics
+from seqmlm_domains.kg.own_weight import with_best_own_weight
 from seqmlm_domains.kg.predictor_folder import triples_of_store
 
 MOST_TRIPLES: Final = 1000
@@ -24,7 +25,8 @@ def ranking_measures(
 ) -> Mapping[str, float]:
     """Return realistic filtered ``mrr`` and hits of held-out triples, head and tail together.
 
-    Known answers are those of the training and held-out triples: test triples play no part.
+    Known answers are those of the training and held-out triples: test triples play no part. Where
+    entities have both an own token and a text, ``own_weight`` is the weight that ranks them best.
     Cost: an encoder pass for each of at most 2 x :data:`MOST_TRIPLES` queries.
 
     Args:
@@ -39,9 +41,10 @@ def ranking_measures(
     asked = known[is_held_out[store.lengths > 0]]
     if len(asked) > MOST_TRIPLES:
         asked = asked[np.random.default_rng(0).permutation(len(asked))[:MOST_TRIPLES]]
-    ranks = joined(ranks_of(LinkScorer.of(model), asked, known_triples=known))
+    scorer, ranks = with_best_own_weight(LinkScorer.of(model), asked, known_triples=known)
     found = RankMetrics.of(ranks.realistic, ranks.candidates)
-    return {
+    weight = {} if scorer.own_weight is None else {"own_weight": scorer.own_weight}
+    return weight | {
         "mrr": found.mrr,
         "hits_at_1": found.hits_at_1,
         "hits_at_3": found.hits_at_3,

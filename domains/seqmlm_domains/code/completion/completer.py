@@ -64,7 +64,11 @@ class Completer:
         self.project = Project.unknown() if project is None else project
         self._scorer = NameScorer(model)
         self._texts = RecentTexts(_TEXTS_KEPT)
-        self._project_tokens: dict[str, NameTokens] = {}
+        # Now, so that the first answer takes no longer than others.
+        self._project_tokens = {
+            key: NameTokens.of(table.names, model.domain)
+            for key, table in self.project.tables.items()
+        }
         self._names: WeakKeyDictionary[SourceTokens, tuple[KnownNames, NameTokens]] = (
             WeakKeyDictionary()
         )
@@ -148,9 +152,9 @@ class Completer:
             names = KnownNames.of(text, table)
             domain = self.model.domain
             assert isinstance(domain, CodeDomain), "checked at first"
-            if key not in self._project_tokens:
-                self._project_tokens[key] = NameTokens.of(table.names, domain)
-            tokens = self._project_tokens[key].followed_by(NameTokens.of(names.own, domain))
+            tokens = NameTokens.of(names.own, domain)
+            if key in self._project_tokens:
+                tokens = self._project_tokens[key].followed_by(tokens)
             self._names[text] = names, tokens
         return self._names[text]
 
