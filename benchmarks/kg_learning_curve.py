@@ -144,7 +144,10 @@ def main() -> None:
         f"{NAME}_{arguments.graph}",
         arguments.results,
         machine=machine,
-        settings={"graph": arguments.graph, "config": config.model_dump(mode="json")},
+        settings={
+            "graph": arguments.graph,
+            "config": config.model_dump(mode="json", exclude={"data": {"sources"}}),
+        },
         summary=summary,
         rounds=points,
     )

@@ -165,7 +165,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--config", type=Path, required=True, help="such as configs/nations.toml")
     parser.add_argument("--data", type=Path, required=True, help="folder with train, valid, test")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--seeds", type=int, nargs="*", default=[0, 1, 2], help="none: only show what is --beside"
+    )
     parser.add_argument(
         "--entities",
         nargs="+",
@@ -217,7 +219,7 @@ def main() -> None:
             "config": arguments.config.name,
             "set": arguments.setting,
             "by_entities": {entities: SETTINGS[entities] for entities in arguments.entities or []},
-            "beside": arguments.beside,
+            "beside": [path.name for path in arguments.beside],
             "embeddings": asdict(BEST_SETTINGS[name]) if arguments.embeddings else None,
         },
         summary={"systems": summarise(rounds), "bar": BARS.get(name)},

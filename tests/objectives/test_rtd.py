@@ -313,7 +313,6 @@ def test_replaced_tokens_are_found_above_the_majority_bar(
         words,
         {"rate": 0.3, "selector": {"name": "unit"}},
         generator_width=0.5,
-        discriminator_weight=10.0,
     )
     model = trained(words, objective, store)
     held_out = SampleBuilder(words, store, [objective], 30, seed=99)
@@ -333,14 +332,14 @@ def trained(domain: Domain, objective: Objective, store: TokenStore) -> Model:
         vocabulary_size=len(vocabulary),
         mask_token=vocabulary.special.mask,
         layers=1,
-        hidden_size=32,
+        hidden_size=64,
         heads=2,
     )
     model = Model(domain, config)
     model.add_objective_modules([objective])
     made = stepper(model, [objective], [1.0])
     builder = SampleBuilder(domain, store, [objective], max_length=30, seed=0)
-    for step in range(230):
+    for step in range(300):
         records = np.random.default_rng(step).choice(len(store), 32, replace=False)
-        made.step([builder.batch(step, records)], learning_rate=1e-2)
+        made.step([builder.batch(step, records)], learning_rate=5e-3)
     return model
