@@ -136,7 +136,11 @@ def train_embedding(folder: Path, settings: EmbeddingSettings, *, seed: int) -> 
     )
     with _without_collection():
         loop.train(
-            factory, num_epochs=settings.epochs, batch_size=settings.batch_size, use_tqdm=False
+            factory,
+            num_epochs=settings.epochs,
+            batch_size=settings.batch_size,
+            use_tqdm=False,
+            pin_memory=False,
         )
     trained_s = time.process_time() - started
     both = joined(rank_with(model, graph))

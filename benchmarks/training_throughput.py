@@ -39,10 +39,10 @@ from seqmlm.data.prepare import open_store
 from seqmlm.data.samples import SampleBuilder
 from seqmlm.data.store import TokenStore
 from seqmlm.domain import Domain, build_domain
+from seqmlm.training.building import build_model, build_objectives
 from seqmlm.training.distributed import Processes
 from seqmlm.training.optimizer import build_optimizer
 from seqmlm.training.step import LossModule, Stepper
-from seqmlm.training.workload import build_model, build_objectives
 
 NAME = "training_throughput"
 LEARNING_RATE = 1e-3

@@ -20,7 +20,7 @@ from seqmlm.config import (
 )
 from seqmlm.domain import build_domain
 from seqmlm.errors import ConfigError, UnknownNameError
-from seqmlm.training.workload import build_objectives
+from seqmlm.training.building import build_objectives
 from seqmlm_domains.protein.domain import ProteinDomain
 
 MINIMAL: dict[str, Any] = {"domain": {"name": "protein"}, "data": {"sources": ["a.fasta"]}}

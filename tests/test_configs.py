@@ -11,7 +11,7 @@ import torch
 from seqmlm.config import RunConfig, configure
 from seqmlm.domain import Domain, Record, build_domain
 from seqmlm.objectives.schedule import Mixture, build_schedule
-from seqmlm.training.workload import build_model, build_objectives
+from seqmlm.training.building import build_model, build_objectives
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PATHS = sorted(CONFIGS.rglob("*.toml"))

@@ -43,6 +43,7 @@ def test_worked_examples_run_and_the_first_says_that_it_is_not_better_than_count
     assert printed.count("mask 1:") == 1
     assert "one\t22\t-" in printed, "score must print name, tokens and a negative likelihood"
     assert (tmp_path / "runs" / "archaea" / "plots" / "loss.png").stat().st_size > 10_000
+    assert (tmp_path / "runs" / "tem1-contacts" / "contacts.csv").stat().st_size > 1_000
 
     printed = run(sys.executable, "-c", python)
     assert "torch.Size([2, 128])" in printed
@@ -65,7 +66,7 @@ def test_every_command_of_the_table_exists() -> None:
 def test_the_objectives_shown_can_be_built(tmp_path: Path) -> None:
     from seqmlm.config import configure
     from seqmlm.domain import build_domain
-    from seqmlm.training.workload import build_objectives
+    from seqmlm.training.building import build_objectives
 
     [shown] = re.findall(r"```toml\n(.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)
     path = tmp_path / "objectives.toml"

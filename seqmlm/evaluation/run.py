@@ -27,8 +27,9 @@ from seqmlm.evaluation.report import (
 from seqmlm.model.model import Model
 from seqmlm.model.model_folder import find_model_folder, read_model_config
 from seqmlm.objectives.trained import causal_direction
+from seqmlm.training.building import build_objectives
 from seqmlm.training.distributed import choose_device
-from seqmlm.training.workload import build_objectives, split_of_run
+from seqmlm.training.workload import split_of_run
 
 
 def objectives_without_tokens(folder: Path) -> list[str]:

@@ -11,8 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from seqmlm import __version__
@@ -33,8 +32,10 @@ from seqmlm.model.heads import TokenHead
 from seqmlm.model.model_folder import (
     FORMAT_VERSION,
     OBJECTIVES_FILE,
+    file_sha256,
     find_model_folder,
     read_model_config,
+    read_weights,
 )
 from seqmlm.model.output_head import OutputHead, OutputHeadConfig
 from seqmlm.model.pair_head import PairHead
@@ -337,8 +338,12 @@ class Model(nn.Module):
                 "vocabulary": self.vocabulary.to_json(),
                 "vocabulary_fingerprint": self.vocabulary.fingerprint(),
                 "declared_types": list(self.domain.declared_types),
-                "weights_sha256": _sha256(weights),
-                **({"objectives_sha256": _sha256(temporary / OBJECTIVES_FILE)} if others else {}),
+                "weights_sha256": file_sha256(weights),
+                **(
+                    {"objectives_sha256": file_sha256(temporary / OBJECTIVES_FILE)}
+                    if others
+                    else {}
+                ),
             }
             (temporary / "config.json").write_text(json.dumps(content, indent=1) + "\n")
             self.domain.save_tokenizer(temporary)
@@ -394,24 +399,6 @@ class Model(nn.Module):
             self.load_state_dict(read_weights(path, sha256))
         except RuntimeError as error:
             raise CheckpointError(f"{path} cannot be loaded: {error}") from error
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
-    """Return the weights of a saved model by name.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, or not the one with this checksum.
-    """
-    try:
-        if _sha256(path) != sha256:
-            raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one.")
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be loaded: {error}") from error
 
 
 def require_backend(name: str, device: torch.device) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
 
 from seqmlm.errors import CheckpointError
 from seqmlm.model.configuration import EncoderConfig
@@ -76,3 +81,22 @@ def read_model_settings(folder: Path) -> dict[str, Any]:
     for name in ("vocabulary_size", "mask_token", "mask_token_rate", "dropout"):
         del settings[name]
     return settings | {"head_transform": content["token_head"]["transform"]}
+
+
+def file_sha256(path: Path) -> str:
+    """Return the checksum of a file as hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+    """Return the weights of a saved model by name.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or not the one with this checksum.
+    """
+    try:
+        if file_sha256(path) != sha256:
+            raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one.")
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be loaded: {error}") from error

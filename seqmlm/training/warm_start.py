@@ -12,8 +12,13 @@ from torch import Tensor
 
 from seqmlm.errors import ConfigError
 from seqmlm.model.configuration import EncoderConfig
-from seqmlm.model.model import Model, read_weights
-from seqmlm.model.model_folder import OBJECTIVES_FILE, find_model_folder, read_model_config
+from seqmlm.model.model import Model
+from seqmlm.model.model_folder import (
+    OBJECTIVES_FILE,
+    find_model_folder,
+    read_model_config,
+    read_weights,
+)
 from seqmlm.vocabulary import Vocabulary
 
 SAME_IN_BOTH: Final = (
