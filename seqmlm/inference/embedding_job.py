@@ -102,8 +102,37 @@ def write_embeddings(
     index = _begin(output, _index(model, sources, options))
     report = ReadReport()
     pairs = _short_enough(model, encoded_records(model.domain, sources, report), report)
+    try:
+        shards = _write_shards(
+            model,
+            _blocks(model, pairs, options),
+            output,
+            options=options,
+            tokens_per_batch=tokens_per_batch,
+            on_progress=on_progress,
+        )
+        if not shards:
+            raise DataError(f"{', '.join(sources)}: no usable record ({report.summary()}).")
+    except DataError:
+        if not any(output.glob("shard-*")):  # else it would be in the way of the mended command
+            remove_directory(output, error=DataError)
+        raise
+    replace(index, shards=shards, report=report.to_json()).write(output)
+    return report
+
+
+def _write_shards(
+    model: Model,
+    blocks: Iterable[Block],
+    output: Path,
+    *,
+    options: EmbeddingOptions,
+    tokens_per_batch: int,
+    on_progress: Callable[[int], None],
+) -> list[str]:
+    """Write the shards that are not there, and return the names of all."""
     done, kept, shards = 0, 0, []
-    for number, block in enumerate(_blocks(model, pairs, options)):
+    for number, block in enumerate(blocks):
         shards.append(f"shard-{number:05d}")
         folder = output / shards[-1]
         if _is_intact(folder):
@@ -120,12 +149,9 @@ def write_embeddings(
             )
         done += len(block)
         on_progress(done)
-    if not shards:
-        raise DataError(f"{', '.join(sources)}: no usable record ({report.summary()}).")
     if kept:
         _logger.info("%d of %d shards were there already", kept, len(shards))
-    replace(index, shards=shards, report=report.to_json()).write(output)
-    return report
+    return shards
 
 
 def _index(model: Model, sources: Sequence[str], options: EmbeddingOptions) -> EmbeddingIndex:

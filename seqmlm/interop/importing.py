@@ -154,6 +154,11 @@ def _fill(
             target = state.pop(entry.ours)
             expected = (target.shape[0] // len(theirs), *target.shape[1:])
             for name, tensor in zip(entry.theirs, theirs, strict=True):
+                if not tensor.is_floating_point():
+                    raise CheckpointError(
+                        f"{folder}: {name} holds {str(tensor.dtype).removeprefix('torch.')}, not "
+                        "floating-point numbers. Quantised weights cannot be imported."
+                    )
                 if tensor.shape != expected:
                     raise CheckpointError(
                         f"{folder}: {name} has the shape {tuple(tensor.shape)}; config.json "

@@ -329,6 +329,17 @@ def test_unfinished_work_of_another_job_is_refused(
     assert contents(output) == before
 
 
+def test_a_mistaken_source_leaves_nothing_in_the_way_of_the_right_one(
+    model: Model, source: str, tmp_path: Path
+) -> None:
+    mistaken, output = tmp_path / "empty.txt", tmp_path / "out"
+    mistaken.write_text("#\n")
+    with pytest.raises(DataError):
+        write(model, str(mistaken), output)
+    assert not output.exists()
+    assert len(written(model, source, output)) > 0
+
+
 def test_standard_input_is_never_taken_up_again(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

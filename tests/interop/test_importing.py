@@ -173,6 +173,13 @@ TENSOR_FAULTS: dict[str, tuple[str, Callable[[Tensors], object], str]] = {
         lambda tensors: tensors["cls.predictions.bias"].fill_(float("nan")),
         r"cls\.predictions\.bias holds values that are not finite",
     ),
+    "one is quantised": (
+        "bert",
+        lambda tensors: tensors.update(
+            {"cls.predictions.bias": tensors["cls.predictions.bias"].to(torch.int8)}
+        ),
+        r"cls\.predictions\.bias holds int8, not floating-point numbers",
+    ),
     "the encoder stands alone": (
         "bert",
         rename("bert.", ""),

@@ -188,6 +188,13 @@ def test_a_column_that_is_not_there_is_refused_with_the_closest(tmp_path: Path) 
         read(path, Columns(label="lable"))
 
 
+def test_a_misspelt_usual_column_is_refused_with_the_closest(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("sequence,lable\nMKT,a\n")
+    with pytest.raises(DataError, match=r"no column is called label .*Did you mean 'lable'\?"):
+        read(path)
+
+
 def test_files_that_are_not_there_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nothing does not exist, nor .*nothing\.train\.csv"):
         find_tasks(tmp_path / "nothing")

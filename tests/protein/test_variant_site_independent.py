@@ -76,7 +76,7 @@ def test_homologs_close_to_the_wild_type_are_left_out(tmp_path: Path) -> None:
     assert (model.homologs, model.left_out) == (1, 2)
     written = tmp_path / "remote.fasta"
     counts = write_remote_homologs(WILD_TYPE, [source], written, max_identity=0.95)
-    assert (counts.written, counts.left_out) == (1, 2)
+    assert (counts.written, counts.left_out, counts.empty) == (1, 2, 0)
     assert written.read_text() == f">h2\n{homologs[2]}\n"
 
 
@@ -87,6 +87,25 @@ def test_a_family_without_remote_homologs_is_not_written(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match=r"max-identity 1\.5: it is a share"):
         write_remote_homologs(WILD_TYPE, [source], tmp_path / "out", max_identity=1.5)
     assert not (tmp_path / "out").exists()
+
+
+def test_homologs_without_a_residue_are_counted_and_not_aligned(tmp_path: Path) -> None:
+    remote = "WW" + WILD_TYPE[2:]
+    source = fasta(tmp_path / "h.fasta", "", remote, "*")
+    written = tmp_path / "remote.fasta"
+    counts = write_remote_homologs(WILD_TYPE, [source], written, max_identity=0.95)
+    assert (counts.written, counts.left_out, counts.empty) == (1, 0, 2)
+    assert written.read_text() == f">h1\n{remote}\n"
+    assert fit_site_independent(WILD_TYPE, [source]).homologs == 1
+
+
+def test_the_family_that_is_read_is_never_written_over(tmp_path: Path) -> None:
+    source = fasta(tmp_path / "h.fasta", WILD_TYPE, "WW" + WILD_TYPE[2:])
+    before = Path(source).read_bytes()
+    for sources in ([source], [str(tmp_path / "*.fasta")], [str(tmp_path)]):
+        with pytest.raises(ConfigError, match="is a file that is read"):
+            write_remote_homologs(WILD_TYPE, sources, Path(source), max_identity=0.95)
+    assert Path(source).read_bytes() == before
 
 
 def test_copies_share_the_weight_of_one() -> None:

@@ -148,11 +148,15 @@ def test_columns_are_chosen_by_name_in_tsv_too(run: Run, tmp_path: Path) -> None
         ("mutant,score\nK2G,1\n", (), 2, "has a column 'score' already"),
         ("mutant\nK2G\n", ("--method", "masked"), 2, "Did you mean 'masked-marginal'?"),
         ("mutant\nK2G\n", ("--homologs", "x.fasta"), 2, "say --measured COLUMN too"),
+        ("mutant\nK2G\n", ("--max-identity", "95"), 2, "it is a share in (0, 1]"),
+        ("mutant\nK2G\n", ("no/run",), 2, "no/run: there is no such run"),
+        ("K2G\nT3A\n", (), 3, "the first line begins with 'K2G', a mutation"),
+        ("mutant;fit\nK2G;1\n", (), 3, "the only column is 'mutant;fit'. Part columns by commas"),
         ("mutant\nK2G\n", ("--output", "scores.txt"), 2, "written as .csv or .jsonl"),
         ("mutant\nK2G\n", ("--output", "no/scores.csv"), 2, "there is no folder no"),
     ],
     ids=["header only", "empty", "column", "measured", "no number", "taken", "method", "homologs",
-         "output", "folder"],
+         "identity", "run", "no header", "semicolons", "output", "folder"],
 )  # fmt: skip
 def test_mistakes_are_one_line(
     run: Run, tmp_path: Path, content: str, options: tuple[str, ...], code: int, message: str
@@ -164,6 +168,25 @@ def test_mistakes_are_one_line(
     assert message in error
     assert error.startswith("Error: ")
     assert error.count("\n") == 1
+
+
+def test_the_table_that_is_read_is_never_written_over(run: Run, table: Path) -> None:
+    before = table.read_bytes()
+    code, _, error = run(table, "--output", table)
+    assert code == 2
+    assert "is the file that is read" in error
+    assert table.read_bytes() == before
+
+
+def test_two_measured_values_have_no_correlation(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "two.csv"
+    path.write_text("mutant,fitness\nK2G,1\nT3A,2\n")
+    options = ("--output", tmp_path / "out.csv", "--measured", "fitness")
+    _, printed, _ = run(path, *options)
+    assert "needs 3 values" in printed
+    assert "1.000" not in printed
+    _, printed, _ = run(path, *options, "--json")
+    assert json.loads(printed)["comparison"]["spearman"]["BLOSUM62"]["value"] is None
 
 
 def test_a_file_of_two_proteins_is_no_wild_type(run: Run, table: Path, tmp_path: Path) -> None:

@@ -136,6 +136,13 @@ class Scopes:
             scope = known.parent
         return None
 
+    @property
+    def nesting(self) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+        """Parent of every scope, -1 of the whole text, and whether it is that of a class."""
+        return tuple(scope.parent for scope in self._scopes), tuple(
+            scope.is_class for scope in self._scopes
+        )
+
     def hide(self, start: int, end: int, scope: int) -> None:
         """Note a parameter without a type: it hides what is declared further out."""
         places = self._scopes[scope].places.setdefault(self._source[start:end], [])

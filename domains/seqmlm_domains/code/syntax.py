@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +21,12 @@ from seqmlm_domains.code.roles import Role
 IdentifierArray = npt.NDArray[np.int32]
 """int32 ``[identifiers, 3]``: first character, one past the last, :class:`Role`; in order."""
 
+NO_IDENTIFIERS: Final = np.zeros((0, 3), np.int32)
+
 _MEMBER_SIGNS = frozenset({".", "?.", "::", "optional_chain"})
 _PRIVATE_SIGN = b"#"
+
+_PARSED_AT_ONCE = 4096
 
 _FUNCTIONS = frozenset({Role.CALL, Role.FUNCTION})
 
@@ -55,7 +62,8 @@ def parse_text(text: str, language: str) -> ParsedText:
     """
     source = text.encode()
     scopes = Scopes(source, LANGUAGES[language])
-    occurrences = _walk(source, LANGUAGES[language], scopes)
+    tree = _parser(language, threading.get_ident()).parse(source)
+    occurrences = _walk(tree, source, LANGUAGES[language], scopes)
     for start, end, role, _, scope in occurrences:
         if role == Role.PARAMETER:
             scopes.hide(start, end, scope)
@@ -74,16 +82,77 @@ def find_identifiers(text: str, language: str) -> IdentifierArray:
     return parse_text(text, language).identifiers
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ScopedIdentifiers:
+    """Identifiers of a text with their scopes.
+
+    Args:
+        identifiers: in order.
+        scopes: int32 ``[identifiers]``, number of the innermost scope of each.
+        parents: of each scope, -1 of the whole text.
+        is_class: of each scope, whether what it declares are members.
+    """
+
+    identifiers: IdentifierArray
+    scopes: npt.NDArray[np.int32]
+    parents: tuple[int, ...]
+    is_class: tuple[bool, ...]
+
+
+def find_scoped_identifiers(
+    text: str, language: str, *, timeout_s: float
+) -> ScopedIdentifiers | None:
+    """Return the identifiers of a text with roles and scopes; None if it took too long to parse.
+
+    Args:
+        text: source code, possibly broken.
+        language: a key of :data:`~seqmlm_domains.code.languages.LANGUAGES`.
+        timeout_s: seconds that the parser may take; the walk adds some 0.3 ms per kB.
+    """
+    source = text.encode(errors="replace")
+    tree = _parsed_in_time(source, language, timeout_s)
+    if tree is None:
+        return None
+    scopes = Scopes(source, LANGUAGES[language])
+    occurrences = _walk(tree, source, LANGUAGES[language], scopes)
+    found = np.array([occurrence[:3] for occurrence in occurrences], np.int32).reshape(-1, 3)
+    if len(source) != len(text):
+        found[:, :2] = _character_offsets(source)[found[:, :2]]
+    return ScopedIdentifiers(
+        found,
+        np.array([occurrence[4] for occurrence in occurrences], np.int32),
+        *scopes.nesting,
+    )
+
+
+def _parsed_in_time(source: bytes, language: str, timeout_s: float) -> tree_sitter.Tree | None:
+    parser = _parser(language, threading.get_ident())
+    end = time.monotonic() + timeout_s
+    try:
+        # Only a text that is read in parts lets the parser be stopped.
+        return parser.parse(
+            lambda start, _: source[start : start + _PARSED_AT_ONCE],
+            encoding="utf8",
+            progress_callback=lambda _, __: time.monotonic() > end,
+        )
+    except ValueError:  # it was stopped, and would go on with this text otherwise
+        parser.reset()
+        return None
+
+
 @cache
-def _parser(language: str) -> tree_sitter.Parser:
+def _parser(language: str, thread: int) -> tree_sitter.Parser:
+    """One for each thread: a parser that is at work may not be given another text."""
     return tree_sitter.Parser(tree_sitter.Language(LANGUAGES[language].load_grammar()))
 
 
-def _walk(source: bytes, language: Language, scopes: Scopes) -> list[_Occurrence]:
+def _walk(
+    tree: tree_sitter.Tree, source: bytes, language: Language, scopes: Scopes
+) -> list[_Occurrence]:
     """Walk the tree in order; note declarations, and return the identifiers."""
     rules, kinds = language.rules, language.identifier_kinds
     noted = language.types.declarations.keys() | language.types.scopes
-    cursor = _parser(language.name).parse(source).walk()
+    cursor = tree.walk()
     above: list[_Parent] = [(None, Role.READ)]
     previous_leaf = ""
     found: list[_Occurrence] = []

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from seqmlm.atomic_files import write_file
 from seqmlm.data.report import ReadReport
+from seqmlm.data.sources import find_files
 from seqmlm.errors import ConfigError, DataError, RunFolderError
-from seqmlm_domains.protein.reader import read_records
+from seqmlm_domains.protein.reader import SUFFIXES, read_records
 from seqmlm_domains.protein.tokenizer import STANDARD_RESIDUES
 
 DEFAULT_MAX_IDENTITY: Final = 0.95
@@ -34,10 +35,12 @@ class HomologCounts:
     Args:
         written: remote enough from the wild type.
         left_out: too close to it.
+        empty: without a residue.
     """
 
     written: int
     left_out: int
+    empty: int
 
 
 def write_remote_homologs(
@@ -48,17 +51,21 @@ def write_remote_homologs(
     Args:
         wild_type: one-letter codes.
         sources: files, folders, glob patterns, or ``-``.
-        output: replaced if it exists.
+        output: replaced if it exists; none of ``sources``.
         max_identity: in (0, 1].
 
     Raises:
-        ConfigError: ``max_identity`` is out of range.
+        ConfigError: ``max_identity`` is out of range, or ``output`` is a source.
         DataError: a source cannot be used, or no record is left.
         RunFolderError: the output cannot be written.
     """
     if not 0 < max_identity <= 1:
         raise ConfigError(f"--max-identity {max_identity}: it is a share in (0, 1].")
-    records = list(read_records(sources, ReadReport()))
+    files = find_files(sources, ReadReport(), suffixes=SUFFIXES, noun="sequence")
+    if output.resolve() in {Path(path).resolve() for path in files}:
+        raise ConfigError(f"--output {output} is a file that is read: choose another name.")
+    found = list(read_records(sources, ReadReport()))
+    records = [record for record in found if _has_residues(record.content)]
     query = wild_type.upper().rstrip("*")
     rows = align_homologs(query, [record.content for record in records])
     is_remote = identities(query, rows) < max_identity
@@ -70,16 +77,17 @@ def write_remote_homologs(
     kept = [record for record, remote in zip(records, is_remote.tolist(), strict=True) if remote]
     text = "".join(f">{record.name}\n{record.content}\n" for record in kept)
     write_file(output, text, error=RunFolderError)
-    return HomologCounts(len(kept), len(records) - len(kept))
+    return HomologCounts(len(kept), len(records) - len(kept), len(found) - len(records))
 
 
 def read_sequences(sources: Sequence[str]) -> list[str]:
-    """Return the sequences of FASTA or UniProt files, as written.
+    """Return the sequences of FASTA or UniProt files, as written, but for empty ones.
 
     Raises:
         DataError: a file cannot be read or is empty.
     """
-    return [record.content for record in read_records(sources, ReadReport())]
+    records = read_records(sources, ReadReport())
+    return [record.content for record in records if _has_residues(record.content)]
 
 
 def align_homologs(wild_type: str, homologs: Sequence[str]) -> SiteArray:
@@ -117,6 +125,10 @@ def identities(wild_type: str, rows: SiteArray) -> npt.NDArray[np.float64]:
     """
     shares: npt.NDArray[np.float64] = (rows == _codes([wild_type])[0]).mean(axis=1)
     return shares
+
+
+def _has_residues(sequence: str) -> bool:
+    return bool(sequence.strip("*-."))
 
 
 def _aligned_rows(wild_type: str, homologs: Sequence[str]) -> SiteArray:

@@ -17,8 +17,12 @@ from seqmlm.model.model import Model
 from seqmlm_domains.code.completion import name_scorer
 from seqmlm_domains.code.completion.completer import PARTS, Completer
 from seqmlm_domains.code.completion.completion import CompletionRequest
+from seqmlm_domains.code.completion.cursor import Cursor
 from seqmlm_domains.code.completion.mixture import TERMS, Mixture
+from seqmlm_domains.code.completion.name_scorer import NameTokens
 from seqmlm_domains.code.completion.project import Project, count_names
+from seqmlm_domains.code.domain import CodeDomain
+from seqmlm_domains.code.roles import Role
 from seqmlm_domains.code.source_tokens import SourceTokens
 from tests.code.sources import SOURCE
 
@@ -57,6 +61,41 @@ def test_scores_are_log_probabilities_among_names_with_the_prefix(completer: Com
 def test_the_limit_keeps_the_best(completer: Completer) -> None:
     every = completer.complete("print(", 6, "python", limit=100)
     assert completer.complete("print(", 6, "python", limit=3) == every[:3]
+
+
+def test_only_names_of_the_roles_asked_for_are_proposed(completer: Completer) -> None:
+    source = "def ready(): pass\ntotal.amount\n"
+    for roles, expected in (
+        ({Role.FUNCTION}, {"ready", "total"}),
+        ({Role.ATTRIBUTE}, {"listdir", "amount"}),
+        ({Role.KEYWORD, Role.IMPORT}, {"start", "os"}),
+        ({Role.CLASS}, set()),
+    ):
+        found = completer.complete(source, len(source), "python", roles=roles)
+        assert {item.text for item in found} == expected
+
+
+def test_with_roles_the_model_chooses_among_the_tokens_of_their_names(
+    completer: Completer,
+) -> None:
+    cursor = Cursor.at(SourceTokens.of("x = value", "python"), 4)
+    assert cursor is not None
+    evidence = completer.evidence_at(cursor, roles=frozenset({Role.ATTRIBUTE}))
+    domain = completer.model.domain
+    assert isinstance(domain, CodeDomain)
+    names = [evidence.names[number] for number in range(len(evidence.names))]
+    allowed = completer._scorer._allowed_tokens(evidence, NameTokens.of(names, domain))
+    assert allowed is not None
+    assert set(np.flatnonzero(allowed.mask())) == set(
+        domain.encode_texts(["listdir", "amount"]).ids
+    )
+    special = completer.model.vocabulary.special
+    nothing = np.zeros(0, np.uint32)
+    row, masks = name_scorer._gap(special, nothing, nothing, groups=(1,))
+    (predicted,) = completer._scorer._predict([row], list(masks), [allowed])
+    inside = allowed.mask()[completer._scorer._range]
+    assert np.exp(predicted[inside]).sum() == pytest.approx(1, abs=1e-5)
+    assert not np.exp(predicted[~inside]).any()
 
 
 def test_the_lexical_answer_asks_no_model(completer: Completer) -> None:
@@ -164,8 +203,8 @@ def test_groups_of_masks_change_nothing_for_one_another(completer: Completer) ->
     special = completer.model.vocabulary.special
     row, masks = name_scorer._gap(special, left, right, groups=(2, 3))
     alone, alone_masks = name_scorer._gap(special, left, right, groups=(2,))
-    together = scorer._predict([row], list(masks))
-    by_itself = scorer._predict([alone], list(alone_masks))
+    together = scorer._predict([row], list(masks), [None] * len(masks))
+    by_itself = scorer._predict([alone], list(alone_masks), [None] * len(alone_masks))
     for place in range(2):
         np.testing.assert_allclose(together[place], by_itself[place], atol=1e-5)
     assert row.ids[: masks.start].tolist() == [special.start, 550, 551, 552, special.end]

@@ -15,6 +15,7 @@ from seqmlm.errors import CheckpointError
 from seqmlm_domains.code.completion.context_table import LONGEST_CONTEXT, ContextTable
 from seqmlm_domains.code.completion.file_counts import interpolated, levels_in_file
 from seqmlm_domains.code.completion.names import KnownNames
+from seqmlm_domains.code.roles import Role
 from seqmlm_domains.code.source_tokens import SourceTokens
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", ".", "("]), max_size=25)
@@ -56,6 +57,7 @@ def test_counts_survive_saving(tmp_path: Path) -> None:
     again = ContextTable.load(tmp_path)
     assert again.names == table.names
     assert named(again, [".", "self"], "left") == named(table, [".", "self"], "left")
+    np.testing.assert_array_equal(again.role_counts, table.role_counts)
     (tmp_path / "left-counts.npy").write_bytes(b"")
     with pytest.raises(CheckpointError, match="the counts of names cannot be read"):
         ContextTable.load(tmp_path)
@@ -119,3 +121,19 @@ def test_names_are_found_by_how_they_begin(words: list[str], prefix: str) -> Non
     names = KnownNames.of(tokens(" ".join(words[10:])), table)
     found = sorted(names[number] for number in names.beginning_with(prefix).tolist())
     assert found == sorted({word for word in words if word.startswith(prefix)})
+
+
+def test_the_roles_of_names_are_counted() -> None:
+    table = ContextTable.of([tokens("def f(a):\n    return a.f\n"), tokens("f = 'f'")])
+    roles = {
+        (name, Role(role)): int(table.role_counts[number, role])
+        for number, name in enumerate(table.names)
+        for role in np.flatnonzero(table.role_counts[number]).tolist()
+    }
+    assert roles == {
+        ("f", Role.FUNCTION): 1,
+        ("f", Role.ATTRIBUTE): 1,
+        ("f", Role.VARIABLE): 1,
+        ("a", Role.PARAMETER): 1,
+        ("a", Role.READ): 1,
+    }

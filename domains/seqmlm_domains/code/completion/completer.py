@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -20,13 +20,20 @@ from seqmlm_domains.code.completion.completion import (
     CompletionResult,
 )
 from seqmlm_domains.code.completion.cursor import Cursor
-from seqmlm_domains.code.completion.evidence import Evidence, FloatArray
-from seqmlm_domains.code.completion.mixture import LENGTH_TERMS, MODEL_TERMS, sides_of, terms_of
+from seqmlm_domains.code.completion.evidence import SYNTAX_FEATURES, Evidence, FloatArray
+from seqmlm_domains.code.completion.mixture import (
+    LENGTH_TERMS,
+    MODEL_TERMS,
+    NEW_TERM,
+    sides_of,
+    terms_of,
+)
 from seqmlm_domains.code.completion.name_scorer import NameScorer, NameTokens
 from seqmlm_domains.code.completion.names import KnownNames
 from seqmlm_domains.code.completion.project import Project, table_key
 from seqmlm_domains.code.domain import CodeDomain
 from seqmlm_domains.code.languages import LANGUAGES
+from seqmlm_domains.code.roles import Role
 from seqmlm_domains.code.source_tokens import RecentTexts, SourceTokens
 
 _TEXTS_KEPT = 16
@@ -35,6 +42,8 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "model": (*MODEL_TERMS, *LENGTH_TERMS),
     "ngram": ("ngram left", "ngram right", "project left", "project right", "frequency"),
     "file": ("in file", "distance left", "distance right"),
+    # What is new is weighed by all of these together.
+    "syntax": (*SYNTAX_FEATURES, NEW_TERM),
 }
 """What a completion's ``parts`` are: the terms of the mixture that each adds up."""
 
@@ -86,13 +95,25 @@ class Completer:
         return cls(model, Project.load(Path(run)))
 
     def complete(
-        self, source: str, offset: int, language: str, limit: int = 10
+        self,
+        source: str,
+        offset: int,
+        language: str,
+        limit: int = 10,
+        *,
+        roles: Iterable[Role] | None = None,
     ) -> list[Completion]:
         """Return the most probable names at a place of a text, best first.
 
         See :class:`CompletionRequest` for the arguments.
         """
-        request = CompletionRequest(source=source, offset=offset, language=language, limit=limit)
+        request = CompletionRequest(
+            source=source,
+            offset=offset,
+            language=language,
+            limit=limit,
+            roles=None if roles is None else frozenset(roles),
+        )
         return list(self.complete_batch([request])[0].completions)
 
     def complete_batch(self, requests: Sequence[CompletionRequest]) -> list[CompletionResult]:
@@ -132,12 +153,12 @@ class Completer:
         cursor = Cursor.at(self._texts.tokens(request.source, request.language), request.offset)
         if cursor is None:
             return None
-        evidence = self.evidence_at(cursor)
+        evidence = self.evidence_at(cursor, roles=request.roles)
         return evidence if evidence.is_visible.any() else None
 
-    def evidence_at(self, cursor: Cursor) -> Evidence:
+    def evidence_at(self, cursor: Cursor, *, roles: frozenset[Role] | None = None) -> Evidence:
         """Return what is known of all names at a cursor without the model."""
-        return Evidence.at(cursor, self._known(cursor.tokens)[0])
+        return Evidence.at(cursor, self._known(cursor.tokens)[0], roles=roles)
 
     def terms(self, places: Sequence[Evidence]) -> list[FloatArray]:
         """Return the terms of the mixture at some places, the model's from one forward pass."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from seqmlm_domains.code.roles import Role
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionRequest:
@@ -15,12 +17,15 @@ class CompletionRequest:
         offset: of the cursor, in characters (Unicode code points) of ``source``.
         language: a key of :data:`~seqmlm_domains.code.languages.LANGUAGES`.
         limit: most completions to return.
+        roles: what the name may do there: only names that do it somewhere in the project or around
+            the cursor are proposed, and the model chooses among their tokens; any if absent.
     """
 
     source: str
     offset: int
     language: str
     limit: int = 10
+    roles: frozenset[Role] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

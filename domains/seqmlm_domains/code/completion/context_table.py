@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,9 @@ import numpy.typing as npt
 
 from seqmlm.errors import CheckpointError
 from seqmlm_domains.code.languages.lexicon import Kind
+from seqmlm_domains.code.roles import Role
 from seqmlm_domains.code.source_tokens import SourceTokens
+from seqmlm_domains.code.syntax import IdentifierArray, find_identifiers
 
 LONGEST_CONTEXT: Final = 5
 """Tokens; the model is of order 6."""
@@ -27,12 +29,16 @@ Direction = Literal["left", "right"]
 Level = tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]
 """Numbers of the names seen in a context, and how often each."""
 
+FindIdentifiers = Callable[[str, str], IdentifierArray]
+"""Finds the identifiers of a text of a language; see :func:`find_identifiers`."""
+
 HashArray = npt.NDArray[np.uint64]
 
 _LAST_CHARACTER: Final = "\U0010ffff"
 _EDGE: Final = "<edge>"
 _NO_NAME: Final = -1
 _NAMES_FILE: Final = "names.json"
+_ROLES_FILE: Final = "role-counts.npy"
 _ARRAYS: Final = ("contexts", "firsts", "names", "counts")
 
 
@@ -84,14 +90,23 @@ class ContextTable:
     Args:
         names: the different names, the most frequent first.
         counts: of each direction.
+        role_counts: uint32 ``[names, len(Role)]``, how often each name does what.
     """
 
     names: tuple[str, ...]
     counts: dict[Direction, _Counts]
+    role_counts: npt.NDArray[np.uint32]
 
     @classmethod
-    def of(cls, files: Iterable[SourceTokens]) -> ContextTable:
-        """Count the names of files; about 1 MB of source a second."""
+    def of(
+        cls, files: Sequence[SourceTokens], *, find: FindIdentifiers = find_identifiers
+    ) -> ContextTable:
+        """Count the names of files; about 1 MB of source a second.
+
+        Args:
+            files: of one language.
+            find: finds their identifiers and roles.
+        """
         ids: dict[str, int] = {}
         words, targets = _join(files, ids)
         occurrences = np.flatnonzero(targets != _NO_NAME)
@@ -99,16 +114,18 @@ class ContextTable:
         order = np.argsort(-frequency, kind="stable")
         rank = np.empty(len(ids), np.int32)
         rank[order] = np.arange(len(ids), dtype=np.int32)
-        names = list(ids)
+        by_id = list(ids)
+        names = tuple(by_id[number] for number in order.tolist())
         repeated = np.tile(rank[targets[occurrences]], LONGEST_CONTEXT + 1)
         return cls(
-            tuple(names[number] for number in order),
+            names,
             {
                 side: _Counts.of(
                     np.concatenate(list(_hashes_around(words, occurrences, side))), repeated
                 )
                 for side in get_args(Direction)
             },
+            _count_roles(files, names, find),
         )
 
     @cached_property
@@ -150,6 +167,7 @@ class ContextTable:
         """Write the table into a folder that exists."""
         content = json.dumps(self.names, ensure_ascii=False)
         (folder / _NAMES_FILE).write_text(content, encoding="utf-8")
+        np.save(folder / _ROLES_FILE, self.role_counts)
         for side, counts in self.counts.items():
             for array in _ARRAYS:
                 np.save(folder / f"{side}-{array}.npy", getattr(counts, array))
@@ -169,11 +187,12 @@ class ContextTable:
                 )
                 for side in get_args(Direction)
             }
+            role_counts = np.load(folder / _ROLES_FILE, mmap_mode="r")
         except (OSError, EOFError, ValueError) as error:
             raise CheckpointError(
                 f"{folder}: the counts of names cannot be read: {error}."
             ) from error
-        return cls(tuple(names), counts)
+        return cls(tuple(names), counts, role_counts)
 
 
 def _join(
@@ -195,6 +214,22 @@ def _join(
         hashes += [of_word[code], edge]
         targets += [names[code], targets[0]]
     return np.concatenate(hashes), np.concatenate(targets)
+
+
+def _count_roles(
+    files: Sequence[SourceTokens], names: Sequence[str], find: FindIdentifiers
+) -> npt.NDArray[np.uint32]:
+    number_of = {name: number for number, name in enumerate(names)}
+    counts = np.zeros((len(names), len(Role)), np.uint32)
+    for tokens in files:
+        found = find(tokens.text, tokens.language)
+        if not len(found):
+            continue
+        of_words = np.array([number_of.get(word, _NO_NAME) for word in tokens.words], np.int32)
+        numbers = of_words[tokens.numbers[tokens.ends.searchsorted(found[:, 0], "right")]]
+        is_name = numbers != _NO_NAME  # else the lexer takes it for a keyword or literal
+        np.add.at(counts, (numbers[is_name], found[is_name, 2]), 1)
+    return counts
 
 
 def _hashes_around(

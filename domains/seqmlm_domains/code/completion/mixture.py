@@ -28,7 +28,10 @@ MODEL_TERMS: Final = tuple(f"model, {length}" for length in _LENGTH_NAMES)
 LENGTH_TERMS: Final = _LENGTH_NAMES[1:]
 """1 for names with so many tokens."""
 
-TERMS: Final = (*FEATURES, *MODEL_TERMS, *LENGTH_TERMS)
+NEW_TERM: Final = "model, new on the left"
+"""The model's score, of names that do not occur before the cursor: counts say little of those."""
+
+TERMS: Final = (*FEATURES, *MODEL_TERMS, *LENGTH_TERMS, NEW_TERM)
 """What is added up, each with a weight; without a model, the first ones alone."""
 
 LEXICAL_TERMS: Final = len(FEATURES)
@@ -132,4 +135,7 @@ def terms_of(
     if model_scores is None or tokens is None:
         return evidence.features
     has_length = (tokens.lengths == np.arange(1, LENGTHS + 1)[:, None]).astype(np.float64)
-    return np.concatenate([evidence.features, has_length * model_scores, has_length[1:]])
+    of_new = np.where(evidence.is_new_on_the_left, model_scores, 0.0)
+    return np.concatenate(
+        [evidence.features, has_length * model_scores, has_length[1:], of_new[None]]
+    )

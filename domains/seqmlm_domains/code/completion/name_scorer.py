@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from seqmlm.data.packing import pack
 from seqmlm.model.model import Model
 from seqmlm.objectives.rows import Row, RowVisibility
-from seqmlm.vocabulary import SpecialTokens
+from seqmlm.vocabulary import AllowedTokens, SpecialTokens
 from seqmlm_domains.code.completion.evidence import Evidence, FloatArray
 from seqmlm_domains.code.condensed import condensed
 from seqmlm_domains.code.domain import CodeDomain
@@ -107,13 +107,16 @@ class NameScorer:
         """
         rows: list[Row] = []
         targets: list[int] = []
+        allowed: list[AllowedTokens | None] = []
         end = 0
-        for evidence, _ in places:
+        for evidence, tokens in places:
+            own = self._allowed_tokens(evidence, tokens)
             for row, positions in self._rows(evidence):
                 rows.append(row)
                 targets += [end + position for position in positions]
+                allowed += [own] * len(positions)
                 end += len(row.ids)
-        log_probabilities = iter(self._predict(rows, targets))
+        log_probabilities = iter(self._predict(rows, targets, allowed))
         scores = []
         for evidence, tokens in places:
             if self._reads_causally(evidence):
@@ -127,6 +130,14 @@ class NameScorer:
                 ]
                 scores.append(_product_of_marginals(table, tokens, self._range.start))
         return scores
+
+    def _allowed_tokens(self, evidence: Evidence, tokens: NameTokens) -> AllowedTokens | None:
+        """The tokens of the names that may stand at a place; None where any may."""
+        if evidence.roles is None:
+            return None
+        ids, lengths = tokens.ids[evidence.is_visible], tokens.lengths[evidence.is_visible]
+        is_there = np.arange(MOST_MASKS) < lengths[:, None]
+        return AllowedTokens.of(np.unique(ids[is_there]).tolist(), len(self._model.vocabulary))
 
     def _reads_causally(self, evidence: Evidence) -> bool:
         return self._is_causal and not len(evidence.cursor.right)
@@ -167,20 +178,30 @@ class NameScorer:
         return left[-(room - behind_tokens) :], right[:behind_tokens]
 
     def _predict(
-        self, rows: Sequence[Row], targets: Sequence[int]
+        self,
+        rows: Sequence[Row],
+        targets: Sequence[int],
+        allowed: Sequence[AllowedTokens | None],
     ) -> list[npt.NDArray[np.float32]]:
-        """Log-probabilities of the domain's tokens at packed positions, float32 each."""
+        """Log-probabilities of the domain's tokens at packed positions, float32 each.
+
+        Of tokens that are not allowed, they are the least finite number.
+        """
         if not rows:
             return []
         model = self._model
         with model.inference():
             hidden = model(pack(rows).to(model.device))
-            # Some ten positions, and every token of the domain begins some name: there is nothing
-            # to leave out that the fused projection could save.
+            # Some ten positions, and mostly any token of the domain: there is nothing to leave out
+            # that the fused projection could save.
             features = model.token_head.features(hidden, torch.tensor(targets, device=model.device))
             weight = model.encoder.token_embedding.weight[self._range]
-            scores = F.linear(features, weight, model.token_head.bias[self._range])
-            return list(scores.float().log_softmax(1).cpu().numpy())
+            scores = F.linear(features, weight, model.token_head.bias[self._range]).float()
+            for target, own in zip(scores, allowed, strict=True):
+                if own is not None:
+                    outside = torch.from_numpy(~own.mask()[self._range]).to(scores.device)
+                    target.masked_fill_(outside, torch.finfo(scores.dtype).min)
+            return list(scores.log_softmax(1).cpu().numpy())
 
 
 def _gap(

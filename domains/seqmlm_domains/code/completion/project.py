@@ -14,7 +14,9 @@ from seqmlm.model.model_folder import find_model_folder
 from seqmlm_domains.code.completion.context_table import ContextTable
 from seqmlm_domains.code.completion.mixture import Mixture
 from seqmlm_domains.code.languages import LANGUAGES
+from seqmlm_domains.code.parser_process import ParserProcess, ParsingFailed
 from seqmlm_domains.code.source_tokens import SourceTokens
+from seqmlm_domains.code.syntax import NO_IDENTIFIERS, IdentifierArray
 
 _FOLDER: Final = "completion"
 _WEIGHTS_FILE: Final = "weights.json"
@@ -103,11 +105,23 @@ def table_key(language: str) -> str:
 
 
 def count_names(files: Iterable[SourceTokens]) -> dict[str, ContextTable]:
-    """Return the counts of files of any languages."""
+    """Return the counts of files of any languages.
+
+    They are parsed for the roles of names, in a child process; of one that cannot be, the roles are
+    not counted.
+    """
     by_key: dict[str, list[SourceTokens]] = {}
     for tokens in files:
         by_key.setdefault(table_key(tokens.language), []).append(tokens)
-    return {key: ContextTable.of(own) for key, own in by_key.items()}
+    with ParserProcess() as parser:
+
+        def find(text: str, language: str) -> IdentifierArray:
+            try:
+                return parser.parse(text, language).identifiers
+            except ParsingFailed:
+                return NO_IDENTIFIERS
+
+        return {key: ContextTable.of(own, find=find) for key, own in by_key.items()}
 
 
 def _folder_of(run: Path) -> Path:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
-from seqmlm_domains.code.languages.language import ANY_FIELD, INHERIT, Language, Rule
+from seqmlm_domains.code.languages.language import ANY_FIELD, INHERIT, NO_TYPES, Language, Rule
 from seqmlm_domains.code.languages.lexicon import C_COMMENT, ORDINARY_STRING, Lexicon
 from seqmlm_domains.code.roles import Role
 
@@ -90,4 +91,14 @@ JAVASCRIPT = Language(
     rules=RULES,
     kind_roles={},
     lexicon=LEXICON,
+    types=replace(
+        NO_TYPES,
+        scopes=frozenset(
+            {
+                *(*_DEFINES_A_FUNCTION, "arrow_function", "class_body", "statement_block"),
+                *("for_statement", "for_in_statement", "catch_clause", "switch_body"),
+            }
+        ),
+        class_scopes=frozenset({"class_body"}),
+    ),
 )

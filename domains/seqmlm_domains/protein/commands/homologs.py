@@ -32,6 +32,7 @@ def run(
     them. Identity is the share of the wild type's residues that the aligned homolog has too.
     """
     import json
+    from dataclasses import asdict
 
     from seqmlm_domains.protein.homologs import write_remote_homologs
     from seqmlm_domains.protein.variants.wild_type import read_wild_type
@@ -40,9 +41,9 @@ def run(
         read_wild_type(wild_type).content, data, output, max_identity=max_identity
     )
     if as_json:
-        print(json.dumps({"written": counts.written, "left_out": counts.left_out}))
+        print(json.dumps(asdict(counts)))
     else:
         print(
             f"{counts.written:,} homologs below {max_identity:.0%} identity written to {output}, "
-            f"{counts.left_out:,} left out"
+            f"{counts.left_out:,} left out" + (f", {counts.empty:,} empty" if counts.empty else "")
         )

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seqmlm.finetuning.statistics import Metric
-from seqmlm_domains.protein.variants.comparison import VariantComparison
+from seqmlm_domains.protein.variants.comparison import MIN_VARIANTS, VariantComparison
 from seqmlm_domains.protein.variants.scorer import VariantScores
 
 MOST_REASONS = 5
@@ -27,7 +27,8 @@ def print_comparison(comparison: VariantComparison) -> None:
     for heading in ("Spearman", "95 % interval"):
         table.add_column(heading, justify="right")
     for index, (name, metric) in enumerate(comparison.spearman.items()):
-        table.add_row(Text(name), *_cells(metric), style=None if index else "bold")
+        cells = _cells(metric, comparison.variants)
+        table.add_row(Text(name), *cells, style=None if index else "bold")
     Console(highlight=False).print(table)
     if comparison.not_compared:
         print(
@@ -52,7 +53,9 @@ def print_summary(scores: VariantScores) -> None:
         )
 
 
-def _cells(metric: Metric) -> tuple[str, str]:
+def _cells(metric: Metric, variants: int) -> tuple[str, str]:
+    if variants < MIN_VARIANTS:
+        return "-", f"needs {MIN_VARIANTS} values"
     if math.isnan(metric.value):
         return "-", "all values are the same"
     return f"{metric.value:.3f}", f"{metric.low:.3f} to {metric.high:.3f}"

@@ -87,7 +87,7 @@ def run(
     import json
 
     from seqmlm.cli.reading import end_progress, show_progress
-    from seqmlm.errors import ConfigError
+    from seqmlm.errors import ConfigError, RunFolderError
     from seqmlm_domains.protein.commands.variant_tables import print_comparison, print_summary
     from seqmlm_domains.protein.variants.mutation_table import (
         check_output,
@@ -100,10 +100,17 @@ def run(
 
     if homologs and measured is None:
         raise ConfigError("--homologs is for the comparison: say --measured COLUMN too.")
+    if not 0 < max_identity <= 1:
+        raise ConfigError(f"--max-identity {max_identity}: it is a share in (0, 1].")
+    for run in runs:
+        if not run.is_dir():
+            raise RunFolderError(f"{run}: there is no such run or model folder.")
     protein = read_wild_type(wild_type)
     table = read_mutations(mutations, column=column, measured=measured)
     path = runs[0] / "variants.csv" if output is None else output
     check_output(path, table)
+    if path.exists() and path.samefile(mutations):
+        raise ConfigError(f"--output {path} is the file that is read: choose another name.")
     masks = RandomMasks(rate=mask_rate, draws=mask_draws)
     each = []
     for run in runs:

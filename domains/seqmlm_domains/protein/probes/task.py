@@ -149,8 +149,9 @@ def _column(
         for name in usual:
             if name in present:
                 return name
+        near = next(filter(None, (suggestion(name, present) for name in usual)), "")
         raise DataError(
-            f"{path}: no column is called {' or '.join(usual)}. "
+            f"{path}: no column is called {' or '.join(usual)}.{near} "
             f"Columns: {', '.join(present)}. Choose one with {option} NAME."
         )
     if given not in present:

@@ -21,6 +21,9 @@ BLOSUM62: Final = "BLOSUM62"
 MUTATION_COUNT: Final = "number of mutations"
 SITE_INDEPENDENT: Final = "site-independent"
 
+MIN_VARIANTS: Final = 3
+"""Of fewer, ranks say nothing: two always correlate by 1 or -1."""
+
 
 @dataclass(frozen=True)
 class VariantComparison:
@@ -29,7 +32,7 @@ class VariantComparison:
     Args:
         variants: with a measured value and a score from every predictor.
         spearman: by predictor, the model first; NaN where all its values are the same, as the
-            number of mutations is among single mutants.
+            number of mutations is among single mutants, or with less than 3 variants.
         not_compared: variants with a score that lack a measured value, or residues that moved so
             that the bars have no value.
     """
@@ -83,10 +86,10 @@ def compare(
             for name, predicted in predictors.items()
         }
 
-    if not variants:
-        nothing = Metric(math.nan, math.nan, math.nan)
-        return VariantComparison(0, dict.fromkeys(predictors, nothing), scores.num_scored)
-    found = bootstrap(measures, len(variants), np.random.default_rng(seed))
+    if len(variants) < MIN_VARIANTS:
+        found = dict.fromkeys(predictors, Metric(math.nan, math.nan, math.nan))
+    else:
+        found = bootstrap(measures, len(variants), np.random.default_rng(seed))
     return VariantComparison(len(variants), found, scores.num_scored - len(variants))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from seqmlm_domains.protein.variants.scorer import VariantScores
 SCORE_COLUMN = "score"
 REASON_COLUMN = "reason"
 OUTPUT_FORMATS = (".csv", ".jsonl")
+
+_MUTATION = re.compile(r"[A-Z]\d+[A-Z*]\b")
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,13 @@ def read_mutations(
         measured: column of numbers, higher is fitter; cells may be empty.
 
     Raises:
-        DataError: the file cannot be used, a column is missing, or a measured value is no number.
+        DataError: the file cannot be used, lacks its header or a column, or a measured value is no
+            number.
     """
     records = read_table(path, {})
     present = list(dict.fromkeys(name for record in records for name in record.fields))
+    if column is None:
+        _check_header(path, present)
     for option, name in (("--column", column), ("--measured", measured)):
         if name is not None and name not in present:
             raise DataError(
@@ -95,6 +101,20 @@ def write_scores(path: Path, table: MutationTable, scores: VariantScores) -> Non
         added = {SCORE_COLUMN: "" if item.score is None else item.score, REASON_COLUMN: item.reason}
         rows.append({**record.fields, **added})
     write_rows(path, rows)
+
+
+def _check_header(path: str | Path, columns: Sequence[str]) -> None:
+    """Refuse a table that would lose its first row, or has all columns in one."""
+    if _MUTATION.match(columns[0]):
+        raise DataError(
+            f"{path}: the first line begins with {columns[0]!r}, a mutation, where the names of "
+            "the columns are needed. Put a line such as 'mutant' above it."
+        )
+    if len(columns) == 1 and (found := re.search(r"[;\t]", columns[0])):
+        raise DataError(
+            f"{path}: the only column is {columns[0]!r}. Part columns by commas in .csv and by "
+            f"tabs in .tsv, not by {found[0]!r}."
+        )
 
 
 def _cell(record: LabelledRecord, column: str) -> str:

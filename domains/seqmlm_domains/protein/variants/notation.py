@@ -23,7 +23,10 @@ from seqmlm_domains.protein.tokenizer import STANDARD_RESIDUES
 
 SEPARATORS: Final = re.compile(r"[:,;]")
 WILD_TYPE_NAMES: Final = ("WT", "_WT")
+NOTHING: Final = ("", "NA", "NAN")
+"""How tables spell an empty cell: asparagine-alanine alone is nobody's variant."""
 
+_SHOWN = 12
 _RESIDUE = r"([A-Z*?-])(-?\d+)"
 _SUBSTITUTION = re.compile(_RESIDUE + r"([A-Z*?-])")
 _DELETION = re.compile(rf"{_RESIDUE}(?:_{_RESIDUE})?DEL")
@@ -97,7 +100,11 @@ class Variant:
                 mutations meet.
         """
         if self.sequence is not None:
-            refuse_non_standard("".join(sorted({*self.sequence} - {*wild_type})))
+            try:
+                refuse_non_standard("".join(sorted({*self.sequence} - {*wild_type})))
+            except UnscorableVariantError as error:
+                start = self.sequence[:_SHOWN] + "..." * (len(self.sequence) > _SHOWN)
+                raise UnscorableVariantError(f"{error}; {start} was read as a sequence") from error
             return self.sequence
         edits = sorted(
             ((*_place(wild_type, mutation, offset), mutation) for mutation in self.mutations),
@@ -124,7 +131,7 @@ def parse_variant(text: str) -> Variant:
         UnscorableVariantError: a part is in none of the notations above, or a stop codon.
     """
     upper = text.strip().upper()
-    if not upper:
+    if upper in NOTHING:
         raise UnscorableVariantError("no mutation is given")
     if upper in WILD_TYPE_NAMES:
         return Variant()

@@ -44,7 +44,7 @@ class OffsetChoice:
         )
         if self.also_possible:
             others = ", ".join(map(str, self.also_possible))
-            line += f"; as many would at {others}: say --offset if it is one of those"
+            line += f"; at least as many would at {others}: say --offset if it is one of those"
         return line
 
 

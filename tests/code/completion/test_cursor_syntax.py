@@ -1,0 +1,101 @@
+"""The role of the name at a cursor and the names in scope there, in code that is being typed."""
+
+from __future__ import annotations
+
+import pytest
+
+from seqmlm_domains.code.completion import cursor_syntax
+from seqmlm_domains.code.completion.cursor import Cursor
+from seqmlm_domains.code.completion.cursor_syntax import CursorSyntax
+from seqmlm_domains.code.roles import Role
+from seqmlm_domains.code.source_tokens import SourceTokens
+from seqmlm_domains.code.syntax import find_identifiers
+
+
+def look(marked: str, language: str = "python") -> tuple[Role | None, set[str], list[str]]:
+    """Role, names in scope and names around the place marked ``|``."""
+    tokens = SourceTokens.of(marked.replace("|", "", 1), language)
+    cursor = Cursor.at(tokens, marked.index("|"))
+    assert cursor is not None
+    found = CursorSyntax.at(cursor)
+    bound = {tokens.words[number] for number in found.bound.tolist()}
+    return found.role, bound, [tokens.words[number] for number in found.words.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("marked", "language", "role"),
+    [
+        pytest.param("x = self.|", "python", Role.ATTRIBUTE, id="behind a dot at the end"),
+        pytest.param("x = self.|\nreturn 1", "python", Role.ATTRIBUTE, id="behind a dot"),
+        pytest.param("def f(a, na|", "python", Role.PARAMETER, id="an open parameter list"),
+        pytest.param("def na|", "python", Role.READ, id="a definition without its parameters"),
+        pytest.param("def na|(x): pass", "python", Role.FUNCTION, id="a definition"),
+        pytest.param("def f(x: |", "python", Role.TYPE, id="an open annotation"),
+        pytest.param("from a import |", "python", Role.IMPORT, id="an import"),
+        pytest.param("f(a, [b, |", "python", Role.READ, id="open brackets"),
+        pytest.param("a = va|lue", "python", Role.READ, id="inside a word"),
+        pytest.param("class A { void f() { x.|; } }", "java", Role.ATTRIBUTE, id="java"),
+        pytest.param("const x: |", "typescript", Role.TYPE, id="typescript"),
+        pytest.param("const x = <A b={y.|} />", "tsx", Role.ATTRIBUTE, id="tsx"),
+    ],
+)
+def test_the_role_is_that_of_a_name_at_the_cursor(marked: str, language: str, role: Role) -> None:
+    assert look(marked, language)[0] == role
+
+
+@pytest.mark.parametrize(
+    ("marked", "language", "bound"),
+    [
+        pytest.param(
+            "import os\nclass A:\n  x = 1\n  def f(self, b):\n    c = 2\n    return |\n"
+            "  def g(d): e\n",
+            "python",
+            {"os", "A", "f", "self", "b", "c"},
+            id="python: no members, no other function's names",
+        ),
+        pytest.param(
+            "class A { int x; int f(int b) { String c = y; return |; } int g(int d) {} }",
+            "java",
+            {"A", "x", "f", "b", "c"},
+            id="java: members too",
+        ),
+        pytest.param(
+            "function f(a) { const c = (d) => |; } function g(e) {}",
+            "javascript",
+            {"f", "a", "c", "d"},
+            id="javascript",
+        ),
+        pytest.param("import { a } from 'b'\nlet c: T = |", "typescript", {"a", "c"}, id="ts"),
+    ],
+)
+def test_names_of_the_scopes_around_are_bound(marked: str, language: str, bound: set[str]) -> None:
+    assert look(marked, language)[1] == bound
+
+
+def test_what_is_typed_is_none_of_the_names_around() -> None:
+    assert look("größe = 1\nprint(grö|ße, x)")[2] == ["größe", "print", "x"]
+
+
+def test_of_a_long_file_the_lines_around_the_cursor_are_parsed() -> None:
+    lines = [f"name{number} = other.value\n" for number in range(4000)]
+    role, _, around = look("".join(lines[:2000]) + "x = other.|\n" + "".join(lines[2000:]))
+    assert role == Role.ATTRIBUTE
+    assert "name1999" in around
+    assert "name2000" in around
+    assert "name0" not in around
+    assert "name3999" not in around
+    assert len(around) < 2000
+
+
+def test_a_text_that_takes_too_long_tells_nothing_and_the_next_one_is_parsed_afresh(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = "(a + b)\n" * 1000
+    with monkeypatch.context() as patch:
+        patch.setattr(cursor_syntax, "PARSE_TIMEOUT_S", -1.0)
+        assert look(text + "x.|") == (None, set(), [])
+    assert find_identifiers("y", "python").tolist() == [[0, 1, Role.READ]]
+
+
+def test_nothing_is_told_of_an_empty_text() -> None:
+    assert look("|") == (None, set(), [])
