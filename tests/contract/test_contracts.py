@@ -76,6 +76,10 @@ def test_objective_keeps_its_contract(name: str, domain_name: str) -> None:
         with pytest.raises(ConfigError, match=f"'{name}' does not fit domain '{domain_name}'"):
             OBJECTIVES.build({"name": name}, domain, where="objectives.0")
         return
+    if name == "typed_mlm" and not domain.declared_types:
+        with pytest.raises(ConfigError, match=f"domain '{domain_name}' declares no types"):
+            OBJECTIVES.build({"name": name}, domain, where="objectives.0")
+        return
     objective = OBJECTIVES.build({"name": name}, domain, where="objectives.0")
     check_objective(objective, domain, TEXTS[domain_name])
 
