@@ -103,8 +103,8 @@ class Variant:
             try:
                 refuse_non_standard("".join(sorted({*self.sequence} - {*wild_type})))
             except UnscorableVariantError as error:
-                start = self.sequence[:_SHOWN] + "..." * (len(self.sequence) > _SHOWN)
-                raise UnscorableVariantError(f"{error}; {start} was read as a sequence") from error
+                shown = self.sequence[:_SHOWN] + "..." * (len(self.sequence) > _SHOWN)
+                raise UnscorableVariantError(f"{error}; {shown} was read as a sequence") from error
             return self.sequence
         edits = sorted(
             ((*_place(wild_type, mutation, offset), mutation) for mutation in self.mutations),
