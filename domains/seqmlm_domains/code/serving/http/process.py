@@ -65,7 +65,9 @@ def run_service(run: Path, settings: ServerSettings) -> None:
     with closing(_bind(settings.host, settings.port)) as listener:
         service = CompletionService(load, settings)
         host, port = listener.getsockname()[:2]
-        logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+        shown = f"[{host}]" if ":" in host else host
+        # Told at every log level: with port 0 nothing else says where to go.
+        print(f"listening on http://{shown}:{port}", file=sys.stderr, flush=True)
         server = make_server(guarded_application(service, token=token), settings)
 
         def stop(*_: object) -> None:
