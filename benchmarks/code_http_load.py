@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
+import keyword
 import os
 import random
 import re
@@ -21,10 +23,12 @@ import subprocess
 import sys
 import sysconfig
 import time
+import tokenize
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +56,8 @@ class Answers:
         served_s: seconds until each answer of the model.
         refused_s: seconds until each refusal.
         lexical: answers without the model.
-        hung: requests without an answer after a minute, or whose connection broke.
+        hung: requests without an answer after a minute.
+        broken: requests whose connection ended before the answer.
         wall_s: length of the phase, seconds.
     """
 
@@ -61,6 +66,7 @@ class Answers:
     refused_s: list[float] = field(default_factory=list)
     lexical: int = 0
     hung: int = 0
+    broken: int = 0
     wall_s: float = 0.0
 
     @property
@@ -70,25 +76,39 @@ class Answers:
 
 
 def request_bodies(number: int, *, seed: int) -> list[bytes]:
-    """Return requests at random identifiers of the standard library's own files."""
+    """Return requests at random names of the standard library's own files, strings left out."""
     chance = random.Random(seed)
     folder = Path(sysconfig.get_path("stdlib"))
     texts = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))]
     long_enough = [text for text in texts if len(text) > PREFIX_CHARACTERS + SUFFIX_CHARACTERS]
-    name = re.compile(r"\b[a-z_]{4,}")
-    bodies: list[bytes] = []
-    while len(bodies) < number:
+    places: list[tuple[str, int]] = []
+    while len(places) < number:
         text = chance.choice(long_enough)
-        found = name.search(text, chance.randrange(PREFIX_CHARACTERS, len(text)))
-        if found is None:
-            continue
-        at = found.start() + 1
-        segments = {
-            "prefix": text[at - PREFIX_CHARACTERS : at],
-            "suffix": text[at : at + SUFFIX_CHARACTERS],
-        }
-        bodies.append(json.dumps({"language": "python", "segments": segments}).encode())
-    return bodies
+        found = [at for at in name_starts(text) if at >= PREFIX_CHARACTERS]
+        places += [(text, at + 1) for at in chance.sample(found, min(len(found), 20))]
+    return [
+        json.dumps(
+            {
+                "language": "python",
+                "segments": {
+                    "prefix": text[at - PREFIX_CHARACTERS : at],
+                    "suffix": text[at : at + SUFFIX_CHARACTERS],
+                },
+            }
+        ).encode()
+        for text, at in chance.sample(places, number)
+    ]
+
+
+def name_starts(text: str) -> list[int]:
+    """Return where the names of a Python file begin, in characters."""
+    line_starts = [0, *accumulate(map(len, io.StringIO(text)))]
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return [
+        line_starts[token.start[0] - 1] + token.start[1]
+        for token in tokens
+        if token.type == tokenize.NAME and not keyword.iskeyword(token.string)
+    ]
 
 
 async def exchange(
@@ -114,6 +134,9 @@ async def be_client(
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         while time.perf_counter() < until:
+            if reader.at_eof():  # closed while nothing was asked, as HTTP allows
+                writer.close()
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
             began_at = time.perf_counter()
             async with asyncio.timeout(LONGEST_WAIT_S):
                 status, wait_s, content = await exchange(reader, writer, chance.choice(bodies))
@@ -128,8 +151,10 @@ async def be_client(
                 seen.refused_s.append(elapsed_s)
                 # Clients that come back at the same moment would be refused at the same moment.
                 await asyncio.sleep(wait_s * chance.uniform(1, 2))
-    except (TimeoutError, OSError, EOFError):
+    except TimeoutError:
         seen.hung += 1
+    except (OSError, EOFError):
+        seen.broken += 1
     finally:
         writer.close()
 
@@ -190,6 +215,7 @@ def summarise(seen: Answers) -> dict[str, Any]:
         "statuses": dict(seen.statuses),
         "lexical": seen.lexical,
         "hung": seen.hung,
+        "broken": seen.broken,
         "served_ms": {f"p{at}": percentile_ms(seen.served_s, at) for at in (50, 95, 99)},
         "refused_ms": {f"p{at}": percentile_ms(seen.refused_s, at) for at in (50, 95, 99)},
         "wall_s": seen.wall_s,
@@ -218,13 +244,14 @@ def main() -> None:
     ratio = told["overload"]["goodput_per_s"] / told["capacity"]["goodput_per_s"]
     print_table(
         f"{arguments.clients} clients, queue of {QUEUE_CAPACITY}",
-        ("phase", "answers/s", "refused", "hung", "served p99 ms", "refused p99 ms"),
+        ("phase", "answers/s", "refused", "hung", "broken", "served p99 ms", "refused p99 ms"),
         [
             (
                 name,
                 f"{row['goodput_per_s']:.1f}",
                 str(row["statuses"].get(429, 0)),
                 str(row["hung"]),
+                str(row["broken"]),
                 f"{row['served_ms']['p99']:.0f}",
                 f"{row['refused_ms']['p99']:.1f}",
             )
@@ -233,7 +260,7 @@ def main() -> None:
     )
     print(f"goodput / capacity: {ratio:.1%}; memory {idle_mib:.0f} -> {peak_mib:.0f} MiB")
     write_result(
-        "code-http-load",
+        "code_http_load",
         arguments.results,
         machine=machine,
         settings={"clients": arguments.clients, "seconds": arguments.seconds,
