@@ -29,7 +29,7 @@ RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 
 Cli = Callable[..., "Outcome"]
 Start = Callable[..., "Child"]
-Refused = Callable[..., None]
+AssertRefused = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def cli() -> Cli:
 
 
 @pytest.fixture(scope="session")
-def refused(cli: Cli) -> Refused:
+def assert_refused(cli: Cli) -> AssertRefused:
     """Run a command that must fail with one line on standard error and nothing else."""
 
     def run(*arguments: object, exit_code: int, says: Sequence[str], stdin: bytes = b"") -> None:

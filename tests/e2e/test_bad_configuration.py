@@ -11,7 +11,7 @@ import torch
 from seqmlm_kernels.dispatch import why_unavailable
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Cli, Refused
+    from tests.e2e.conftest import AssertRefused, Cli
 
 SETTINGS = {
     "unknown key": ("model.layer=3", ("model.layer: unknown key", "Did you mean 'layers'?")),
@@ -63,10 +63,10 @@ SETTINGS = {
 
 @pytest.mark.parametrize("case", SETTINGS)
 def test_a_setting_that_cannot_be_used_is_refused_with_its_path(
-    case: str, refused: Refused, tiny_config: str, tiny_fasta: Path, tmp_path: Path
+    case: str, assert_refused: AssertRefused, tiny_config: str, tiny_fasta: Path, tmp_path: Path
 ) -> None:
     setting, says = SETTINGS[case]
-    refused(
+    assert_refused(
         *("train", "--config", tiny_config, "--data", tiny_fasta, "--set", setting),
         *("--output", tmp_path / "run"),
         exit_code=2,
@@ -76,10 +76,15 @@ def test_a_setting_that_cannot_be_used_is_refused_with_its_path(
 
 @pytest.mark.parametrize("case", ["heads that do not divide", "option of a domain"])
 def test_a_refused_run_leaves_its_folder_free_for_the_next_try(
-    case: str, refused: Refused, train: Cli, tiny_config: str, tiny_fasta: Path, tmp_path: Path
+    case: str,
+    assert_refused: AssertRefused,
+    train: Cli,
+    tiny_config: str,
+    tiny_fasta: Path,
+    tmp_path: Path,
 ) -> None:
     setting, says = SETTINGS[case]
-    refused(
+    assert_refused(
         *("train", "--config", tiny_config, "--data", tiny_fasta, "--set", setting),
         *("--output", tmp_path / "run"),
         exit_code=2,
@@ -108,15 +113,17 @@ FILES = {
 
 @pytest.mark.parametrize("case", FILES)
 def test_a_configuration_file_that_cannot_be_used_is_refused(
-    case: str, refused: Refused, tmp_path: Path
+    case: str, assert_refused: AssertRefused, tmp_path: Path
 ) -> None:
     content, says = FILES[case]
     (tmp_path / "bad.toml").write_bytes(content)
-    refused("train", "--config", tmp_path / "bad.toml", exit_code=2, says=says)
+    assert_refused("train", "--config", tmp_path / "bad.toml", exit_code=2, says=says)
 
 
-def test_a_missing_configuration_file_is_named(refused: Refused, tmp_path: Path) -> None:
-    refused(
+def test_a_missing_configuration_file_is_named(
+    assert_refused: AssertRefused, tmp_path: Path
+) -> None:
+    assert_refused(
         *("train", "--config", tmp_path / "absent.toml"),
         exit_code=2,
         says=("absent.toml", "cannot be read"),
@@ -133,10 +140,14 @@ def test_a_missing_configuration_file_is_named(refused: Refused, tmp_path: Path)
     ids=["misspelt", "missing module", "misspelt class"],
 )
 def test_an_unknown_domain_is_refused_with_a_suggestion(
-    name: str, says: tuple[str, ...], refused: Refused, tiny_fasta: Path, tmp_path: Path
+    name: str,
+    says: tuple[str, ...],
+    assert_refused: AssertRefused,
+    tiny_fasta: Path,
+    tmp_path: Path,
 ) -> None:
-    refused("train", "--domain", name, "--data", tiny_fasta, exit_code=2, says=says)
-    refused(
+    assert_refused("train", "--domain", name, "--data", tiny_fasta, exit_code=2, says=says)
+    assert_refused(
         *("prepare", tiny_fasta, "--domain", name, "--output", tmp_path / "store"),
         exit_code=2,
         says=says,
@@ -147,7 +158,7 @@ def test_an_unknown_domain_is_refused_with_a_suggestion(
 @pytest.mark.parametrize("command", ["train", "fill-mask", "score", "embed", "evaluate"])
 def test_cuda_without_a_gpu_is_refused(
     command: str,
-    refused: Refused,
+    assert_refused: AssertRefused,
     trained: Path,
     tiny_config: str,
     tiny_fasta: Path,
@@ -161,7 +172,7 @@ def test_cuda_without_a_gpu_is_refused(
         "evaluate": (trained,),
     }
     says = ("device = 'cuda'", "0 usable CUDA device(s)", "--device cpu")
-    refused(command, *arguments[command], "--device", "cuda", exit_code=2, says=says)
+    assert_refused(command, *arguments[command], "--device", "cuda", exit_code=2, says=says)
 
 
 @pytest.mark.parametrize("backend", ["triton", "cuda"])
@@ -169,7 +180,7 @@ def test_cuda_without_a_gpu_is_refused(
 def test_a_backend_that_cannot_run_is_refused(
     command: str,
     backend: str,
-    refused: Refused,
+    assert_refused: AssertRefused,
     trained: Path,
     tiny_config: str,
     tiny_fasta: Path,
@@ -184,7 +195,7 @@ def test_a_backend_that_cannot_run_is_refused(
         "embed": (trained, tiny_fasta, "--output", tmp_path / "vectors"),
         "evaluate": (trained,),
     }
-    refused(
+    assert_refused(
         *(command, *arguments[command], "--backend", backend),
         exit_code=2,
         says=("backend", backend),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.e2e.conftest import Cli, Refused
+    from tests.e2e.conftest import AssertRefused, Cli
 
 PROTEIN = ">p\nMKTAYIAKQR\n"
 
@@ -38,7 +38,7 @@ DATA = {
 @pytest.mark.parametrize("case", DATA)
 @pytest.mark.parametrize("command", ["train", "prepare", "score", "embed", "evaluate"])
 def test_data_that_cannot_be_used_are_refused_by_every_command(
-    command: str, case: str, refused: Refused, tmp_path: Path, trained: Path
+    command: str, case: str, assert_refused: AssertRefused, tmp_path: Path, trained: Path
 ) -> None:
     content, says = DATA[case]
     path, output = tmp_path / "bad.fasta", tmp_path / "output"
@@ -50,7 +50,7 @@ def test_data_that_cannot_be_used_are_refused_by_every_command(
         "embed": (trained, path, "--output", output),
         "evaluate": (trained, "--data", path),
     }
-    refused(command, *arguments[command], exit_code=3, says=says)
+    assert_refused(command, *arguments[command], exit_code=3, says=says)
     assert not output.is_file()
 
 
@@ -66,19 +66,21 @@ def test_data_that_cannot_be_used_are_refused_by_every_command(
 def test_a_source_that_is_not_there_is_refused(
     source: str,
     says: tuple[str, ...],
-    refused: Refused,
+    assert_refused: AssertRefused,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "README").write_text("nothing to see")
-    refused("train", "--domain", "protein", "--data", source, exit_code=3, says=says)
+    assert_refused("train", "--domain", "protein", "--data", source, exit_code=3, says=says)
 
 
-def test_too_few_clusters_to_hold_any_out_are_explained(refused: Refused, tmp_path: Path) -> None:
+def test_too_few_clusters_to_hold_any_out_are_explained(
+    assert_refused: AssertRefused, tmp_path: Path
+) -> None:
     (tmp_path / "one.fasta").write_text(PROTEIN * 5)
-    refused(
+    assert_refused(
         *("train", "--domain", "protein", "--data", tmp_path / "one.fasta"),
         *("--output", tmp_path / "run"),
         exit_code=2,
@@ -123,10 +125,10 @@ def test_what_is_odd_in_the_data_is_counted_and_shown_with_its_place(
 
 
 def test_a_path_below_a_file_cannot_be_an_output(
-    refused: Refused, tmp_path: Path, tiny_fasta: Path
+    assert_refused: AssertRefused, tmp_path: Path, tiny_fasta: Path
 ) -> None:
     (tmp_path / "file").touch()
-    refused(
+    assert_refused(
         *("train", "--domain", "protein", "--data", tiny_fasta),
         *("--output", tmp_path / "file" / "run"),
         exit_code=2,
@@ -135,10 +137,10 @@ def test_a_path_below_a_file_cannot_be_an_output(
 
 
 def test_an_output_that_is_not_empty_is_refused_and_left_alone(
-    refused: Refused, trained: Path, tiny_fasta: Path
+    assert_refused: AssertRefused, trained: Path, tiny_fasta: Path
 ) -> None:
     before = (trained / "metrics.jsonl").read_text()
-    refused(
+    assert_refused(
         *("train", "--domain", "protein", "--data", tiny_fasta, "--output", trained),
         exit_code=2,
         says=(f"{trained} is not empty", "--resume", "another folder"),
@@ -152,14 +154,16 @@ def test_an_output_that_is_not_empty_is_refused_and_left_alone(
     ids=["absent folder", "folder without a run"],
 )
 def test_resuming_what_is_no_run_is_refused(
-    folder: str, says: str, refused: Refused, tmp_path: Path
+    folder: str, says: str, assert_refused: AssertRefused, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
-    refused("train", "--resume", "--output", tmp_path / folder, exit_code=2, says=(says, folder))
+    assert_refused(
+        "train", "--resume", "--output", tmp_path / folder, exit_code=2, says=(says, folder)
+    )
 
 
-def test_resume_needs_an_output(refused: Refused) -> None:
-    refused("train", "--resume", exit_code=2, says=("--resume needs --output",))
+def test_resume_needs_an_output(assert_refused: AssertRefused) -> None:
+    assert_refused("train", "--resume", exit_code=2, says=("--resume needs --output",))
 
 
 def damage_weights(model: Path) -> None:
@@ -197,7 +201,12 @@ MODELS: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
 @pytest.mark.parametrize("case", MODELS)
 @pytest.mark.parametrize("command", ["fill-mask", "score", "embed", "evaluate"])
 def test_a_model_that_cannot_be_used_is_refused_by_every_command(
-    command: str, case: str, refused: Refused, trained: Path, tiny_fasta: Path, tmp_path: Path
+    command: str,
+    case: str,
+    assert_refused: AssertRefused,
+    trained: Path,
+    tiny_fasta: Path,
+    tmp_path: Path,
 ) -> None:
     spoil, says = MODELS[case]
     run = Path(shutil.copytree(trained, tmp_path / "run"))
@@ -208,13 +217,15 @@ def test_a_model_that_cannot_be_used_is_refused_by_every_command(
         "embed": (run, tiny_fasta, "--output", tmp_path / "vectors"),
         "evaluate": (run,),
     }
-    refused(command, *arguments[command], exit_code=1, says=says)
+    assert_refused(command, *arguments[command], exit_code=1, says=says)
 
 
 @pytest.mark.parametrize("name", ["absent", "empty"])
-def test_a_folder_that_is_no_model_is_refused(name: str, refused: Refused, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_model_is_refused(
+    name: str, assert_refused: AssertRefused, tmp_path: Path
+) -> None:
     (tmp_path / "empty").mkdir()
-    refused(
+    assert_refused(
         *("fill-mask", tmp_path / name, "MKT<mask>YIAK"),
         exit_code=1,
         says=(f"{tmp_path / name}: no model here", "config.json"),
@@ -233,17 +244,22 @@ def test_a_folder_that_is_no_model_is_refused(name: str, refused: Refused, tmp_p
     ids=["no mask", "digit", "misspelt mask", "nothing", "more proposals than tokens"],
 )
 def test_a_text_that_cannot_be_filled_is_refused(
-    text: str, top_k: int, exit_code: int, says: tuple[str, ...], refused: Refused, trained: Path
+    text: str,
+    top_k: int,
+    exit_code: int,
+    says: tuple[str, ...],
+    assert_refused: AssertRefused,
+    trained: Path,
 ) -> None:
-    refused("fill-mask", trained, text, "--top-k", top_k, exit_code=exit_code, says=says)
+    assert_refused("fill-mask", trained, text, "--top-k", top_k, exit_code=exit_code, says=says)
 
 
 def test_an_embedding_file_that_exists_is_not_overwritten(
-    refused: Refused, trained: Path, tiny_fasta: Path, tmp_path: Path
+    assert_refused: AssertRefused, trained: Path, tiny_fasta: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "vectors.safetensors"
     output.write_text("precious")
-    refused(
+    assert_refused(
         *("embed", trained, tiny_fasta, "--output", output),
         exit_code=2,
         says=("vectors.safetensors exists", "choose another name"),
@@ -252,9 +268,9 @@ def test_an_embedding_file_that_exists_is_not_overwritten(
 
 
 def test_a_store_that_exists_is_not_overwritten(
-    refused: Refused, tiny_fasta: Path, tmp_path: Path
+    assert_refused: AssertRefused, tiny_fasta: Path, tmp_path: Path
 ) -> None:
-    refused(
+    assert_refused(
         *("prepare", tiny_fasta, "--domain", "protein", "--output", tmp_path),
         exit_code=3,
         says=("exists already", "never overwritten"),

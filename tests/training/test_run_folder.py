@@ -38,7 +38,8 @@ def test_a_folder_with_files_is_refused_unless_resumed(tmp_path: Path) -> None:
 
 def test_a_run_that_stopped_before_its_first_file_can_be_started_again(tmp_path: Path) -> None:
     RunFolder.create(tmp_path / "a").close()
-    RunFolder.create(tmp_path / "a").close()
+    with RunFolder.create(tmp_path / "a") as run:
+        assert sorted(path.name for path in run.path.iterdir()) == [".lock", "checkpoints", "plots"]
 
 
 def test_another_rank_knows_the_paths_and_touches_nothing(tmp_path: Path) -> None:

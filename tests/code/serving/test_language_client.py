@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,30 @@ async def names(client: LanguageClient, line: int, character: int) -> list[str]:
     return [item.label for item in (await completions(client, line, character)).items]
 
 
+class HeldWriter:
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        self.held = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self.held += data
+
+    def close(self) -> None:
+        raise AssertionError("nothing closes it")
+
+
+@contextmanager
+def sent_together(client: LanguageClient) -> Iterator[None]:
+    """Send the block's messages in one write: the server cannot answer one before the next."""
+    writer, together = client.protocol.writer, HeldWriter()
+    assert writer is not None
+    client.protocol.set_writer(together)
+    yield
+    client.protocol.set_writer(writer)
+    writer.write(bytes(together.held))
+
+
 async def test_a_half_typed_name_is_completed_in_its_place(client: LanguageClient) -> None:
     answer = await completions(client, 9, 10)
     first = answer.items[0]
@@ -164,9 +189,10 @@ async def test_an_inline_completion_is_the_best_name_or_nothing(client: Language
 
 
 async def test_a_cancelled_request_is_answered_as_such(client: LanguageClient) -> None:
-    client.protocol.send_request(types.TEXT_DOCUMENT_COMPLETION, at(9, 10), msg_id="cancel me")
+    with sent_together(client):
+        client.protocol.send_request(types.TEXT_DOCUMENT_COMPLETION, at(9, 10), msg_id="cancel me")
+        client.cancel_request(types.CancelParams("cancel me"))
     answer = client.protocol._request_futures["cancel me"]
-    client.cancel_request(types.CancelParams("cancel me"))
     with pytest.raises(JsonRpcException) as raised:
         await asyncio.wrap_future(answer)
     assert raised.value.code == REQUEST_CANCELLED

@@ -166,4 +166,4 @@ def test_a_missing_token_is_asked_for(completer: Completer, window: Browser) -> 
         window.wait_until("!document.getElementById('credentials').hidden")
         window.type_keys("#token", "secret\ue007")
         window.run("document.getElementById('token').blur()")
-        window.wait_until(f"{NAMES}.length > 0")
+        assert window.wait_until(f"{NAMES}.length > 0 && {NAMES}")
