@@ -42,6 +42,8 @@ from seqmlm.training.result import TrainingResult
 
 NAME = "objectives_comparison"
 BASELINE = "no pre-training"
+EPOCHS = {5: 60, 10: 40, 30: 20, FULL: 5}
+"""Of fine-tuning, by shots of banking77; wnut17 takes as many as all of banking77."""
 
 
 def masked(selector: str) -> dict[str, Any]:
@@ -116,12 +118,13 @@ def downstream(
     task: str,
     data: Mapping[str, Path],
     columns: Mapping[str, str],
+    epochs: int,
     seed: int,
     from_scratch: bool,
 ) -> Mapping[str, float]:
     """Fine-tune a trained run; returns the measures on the test file by name."""
     overrides = [
-        f"training.epochs={arguments.epochs}",
+        f"training.epochs={arguments.epochs or epochs}",
         f"training.from_scratch={str(from_scratch).lower()}",
         f"training.seed={seed}",
         f"training.device={arguments.device}",
@@ -202,6 +205,7 @@ def measure(
             accuracies[shots] = downstream(
                 arguments, run, folder / "finetuned", task="classification",
                 data={"train": data, "test": test}, columns={"label": "category"},
+                epochs=EPOCHS.get(shots, EPOCHS[FULL]),
                 seed=seed, from_scratch=name == BASELINE,
             )["accuracy"]  # fmt: skip
     if arguments.wnut17 is not None:
@@ -214,7 +218,8 @@ def measure(
         }
         f1 = downstream(
             arguments, run, folder / "finetuned", task="tokens",
-            data=files, columns={}, seed=seed, from_scratch=name == BASELINE,
+            data=files, columns={}, epochs=EPOCHS[FULL],
+            seed=seed, from_scratch=name == BASELINE,
         )["f1"]  # fmt: skip
     return Measured(**{**_fields(measured), "banking77": accuracies, "wnut17": f1})
 
@@ -342,7 +347,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--shots", type=int, nargs="+", default=[5, 10, 30, FULL], help="of banking77; 0 is all"
     )
-    parser.add_argument("--epochs", type=int, default=20, help="of fine-tuning")
+    parser.add_argument("--epochs", type=int, help="of fine-tuning; by shots unless given")
     parser.add_argument("--test-examples", type=int, default=0, help="of banking77; 0 is all")
     parser.add_argument("--sentences", type=int, default=0, help="of each part of wnut17; 0 is all")
     parser.add_argument("--device", default="auto")
@@ -382,6 +387,7 @@ def main() -> None:
     settings = vars(arguments) | {
         "data": [Path(source).name for source in arguments.data],
         "contenders": CONTENDERS,
+        "epochs": arguments.epochs or EPOCHS,
     }
     written = write_result(
         NAME, arguments.results,
