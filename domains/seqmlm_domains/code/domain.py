@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import sysconfig
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from seqmlm.atomic_files import write_file
 from seqmlm.data.report import ReadReport
 from seqmlm.data.store import TokenStore
 from seqmlm.domain import Domain, Record, TokenBlock
 from seqmlm.encoding import NOT_MASKABLE, Encoding
-from seqmlm.errors import CheckpointError, ConfigError, DataError
+from seqmlm.errors import ConfigError, DataError
 from seqmlm.masking.policy import MaskingPolicy
+from seqmlm_domains.code.default_settings import (
+    identifiers_hidden,
+    identifiers_hidden_among_all,
+    run_on_standard_library,
+    small_model,
+)
+from seqmlm_domains.code.file_groups import FileGroups, files_of_passages
 from seqmlm_domains.code.languages import LANGUAGES, language_of
-from seqmlm_domains.code.near_copies import join, near_copy_groups, root
+from seqmlm_domains.code.learned_vocabulary import LearnedVocabulary
 from seqmlm_domains.code.parsed_files import ParsedFiles
-from seqmlm_domains.code.reader import CodeReader, CodeRecord, file_of
+from seqmlm_domains.code.reader import CodeReader, CodeRecord
 from seqmlm_domains.code.roles import Role
 from seqmlm_domains.code.source_file import with_plain_line_ends
 from seqmlm_domains.code.stored_tokens import (
@@ -48,23 +52,6 @@ from seqmlm_domains.code.vocabulary_training import PieceCounts, check_vocabular
 Maskable = Literal["identifiers", "everything"]
 Content = Literal["whole", "condensed"]
 SplitBy = Literal["file", "folder"]
-
-TOKENIZER_FILE: Final = "code_tokenizer.json"
-
-_LEARNED_SIZES: Final = ("vocabulary_size", "type_vocabulary_size")
-
-SAMPLE_PACKAGES: Final = (
-    *("asyncio", "collections", "concurrent", "email", "html", "http", "importlib", "json"),
-    *("logging", "multiprocessing", "unittest", "urllib", "xml"),
-)
-"""Of the standard library of Python, which every installation has: 2 MB."""
-
-_IDENTIFIERS: Final[dict[str, Any]] = {
-    "per": "unit",
-    "selector": {"name": "unit"},
-    "corruptor": {"name": "mixed", "mask": 1.0, "random": 0.0, "keep": 0.0},
-}
-"""Of a masking policy: whole identifiers, uniformly, behind mask tokens."""
 
 
 class CodeDomain(Domain):
@@ -139,7 +126,7 @@ class CodeDomain(Domain):
             "split_by": split_by,
             **reading,
         }
-        self._file_groups: tuple[str, npt.NDArray[np.int64]] | None = None
+        self._file_groups = FileGroups()
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -159,30 +146,12 @@ class CodeDomain(Domain):
     @classmethod
     def default_config(cls) -> dict[str, Any]:
         """Return settings for a model of 2 M parameters, which a CPU can train."""
-        return {
-            "model": {"layers": 4, "hidden_size": 128, "heads": 4},
-            "data": {"max_length": 256},
-            "objectives": [{"name": "mlm", "policy": {**_IDENTIFIERS, "rate": 0.2}}],
-            "optimizer": {"learning_rate": 2e-3},
-        }
+        return small_model()
 
     @classmethod
     def bundled_run(cls) -> dict[str, Any]:
         """Return a run on a few packages of the running Python's standard library."""
-        library = Path(sysconfig.get_path("stdlib"))
-        sample = [str(library / package) for package in SAMPLE_PACKAGES]
-        return {
-            "domain": {"vocabulary_size": 4_000},
-            "model": {"layers": 2, "hidden_size": 128, "heads": 4},
-            "data": {"sources": sample, "max_length": 128, "validation_fraction": 0.1},
-            "optimizer": {"learning_rate": 4e-3},
-            "training": {
-                "steps": 1000,
-                "tokens_per_batch": 4096,
-                "evaluate_every": 250,
-                "checkpoint_every": 500,
-            },
-        }
+        return run_on_standard_library()
 
     @property
     def evaluation_policy(self) -> MaskingPolicy:
@@ -190,17 +159,14 @@ class CodeDomain(Domain):
 
         15 % of them; with ``maskable = "everything"`` as many as 6 % of all tokens, about the same.
         """
-        if not self._is_everything_maskable:
-            settings = _IDENTIFIERS | {"rate": 0.15}
-        else:
-            types = [int(role) for role in Role if role != Role.OTHER]
-            settings = _IDENTIFIERS | {"rate": 0.06, "selector": {"name": "typed", "types": types}}
-        return MaskingPolicy.from_settings(settings, where="domain.evaluation_policy")
+        if self._is_everything_maskable:
+            return identifiers_hidden_among_all(rate=0.06)
+        return identifiers_hidden(rate=0.15)
 
     @property
     def declared_types(self) -> tuple[str, ...]:
         """Simple names without generics, such as ``List``; see :attr:`Domain.declared_types`."""
-        return self._types.names
+        return self._learned.types.names
 
     def read(self, sources: Sequence[str | Path], report: ReadReport) -> Iterator[Record]:
         """Yield the passages of source files; see :mod:`.reader`.
@@ -217,16 +183,14 @@ class CodeDomain(Domain):
     def fit_tokenizer(self, records: Iterable[Record]) -> None:
         """Learn the sub-words of all text, names and the rest, and the declared types."""
         pieces = PieceCounts()
-        types: Counter[str] = Counter()
+        type_counts: Counter[str] = Counter()
         for record in records:
             text = with_plain_line_ends(record.content)
             pieces.add(text)
-            count_types(types, self._parsed(record, text).declared_types)
+            count_types(type_counts, self._parsed(record, text).declared_types)
         content = train(pieces, vocabulary_size=self._options["vocabulary_size"])
-        self._use(
-            CodeTokenizer(content, domain=self.name),
-            TypeVocabulary.learn(types, size=self._options["type_vocabulary_size"]),
-        )
+        types = TypeVocabulary.learn(type_counts, size=self._options["type_vocabulary_size"])
+        self._use(LearnedVocabulary(CodeTokenizer(content, domain=self.name), types))
 
     def tokenize(self, records: Sequence[Record], report: ReadReport) -> TokenBlock:
         """Return ids with the marks of identifiers; about 6 MB of source a second on one core.
@@ -331,9 +295,7 @@ class CodeDomain(Domain):
 
     def documents(self, store: TokenStore) -> npt.NDArray[np.int64]:
         """Return the file of each passage."""
-        begins = [file_of(name) == name for name in store.names()]
-        begins[:1] = [True]
-        return np.cumsum(begins, dtype=np.int64) - 1
+        return files_of_passages(store)
 
     def segment_starts(self, tokens: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.bool_]:
         """Say where lines begin, behind their indentation; blank lines belong to the one before."""
@@ -341,15 +303,9 @@ class CodeDomain(Domain):
 
     def similarity_groups(self, store: TokenStore) -> npt.NDArray[np.int64]:
         """Keep the passages of a file, and near copies, together; of a folder too if asked."""
-        document = self.documents(store)
-        groups = self._near_copies(store, document).copy()
         if self._options["split_by"] == "folder":
-            first_file: dict[str, int] = {}
-            for file, name in zip(document.tolist(), store.names(), strict=True):
-                folder = name.partition("/")[0]
-                join(groups, first_file.setdefault(folder, file), file)
-            groups = np.array([root(groups, file) for file in range(len(groups))])
-        return groups[document]
+            return self._file_groups.folders(store)
+        return self._file_groups.near_copies(store)
 
     def close_neighbours(
         self,
@@ -358,19 +314,12 @@ class CodeDomain(Domain):
         references: npt.NDArray[np.int64],
     ) -> npt.NDArray[np.bool_]:
         """Say which passages have one of the same file, or of a near copy, among the others."""
-        document = self.documents(store)
-        groups = self._near_copies(store, document)[document]
+        groups = self._file_groups.near_copies(store)
         return np.isin(groups[queries], groups[references])
 
     def save_tokenizer(self, folder: Path) -> None:
         """Write the learned vocabularies of tokens and types to one JSON file."""
-        content = {
-            **{size: self._options[size] for size in _LEARNED_SIZES},
-            "declared_types": self._types.names,
-            "tokenizer": json.loads(self._tokenizer.content),
-        }
-        text = json.dumps(content, ensure_ascii=False) + "\n"
-        write_file(folder / TOKENIZER_FILE, text, error=CheckpointError)
+        self._learned.save(folder, options=self._options)
 
     def load_tokenizer(self, folder: Path) -> None:
         """Read what :meth:`save_tokenizer` wrote.
@@ -379,32 +328,19 @@ class CodeDomain(Domain):
             CheckpointError: the file is missing or damaged.
             ConfigError: a vocabulary was learned with another size.
         """
-        path = folder / TOKENIZER_FILE
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            sizes = {size: content[size] for size in _LEARNED_SIZES}
-            types = TypeVocabulary(content["declared_types"])
-            tokenizer = CodeTokenizer(
-                json.dumps(content["tokenizer"], ensure_ascii=False), domain=self.name
-            )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{path} cannot be read: {error}.") from error
-        for size, made_with in sizes.items():
-            if made_with != self._options[size]:
-                raise ConfigError(
-                    f"{path} was learned with {size} = {made_with}, but the configuration says "
-                    f"{self._options[size]}. Give the same, or prepare the data again."
-                )
-        self._use(tokenizer, types)
+        self._use(LearnedVocabulary.load(folder, options=self._options, domain=self.name))
 
     @property
     def _is_everything_maskable(self) -> bool:
         return bool(self._options["maskable"] == "everything")
 
-    def _use(self, tokenizer: CodeTokenizer, types: TypeVocabulary) -> None:
-        self._tokenizer = tokenizer
-        self._types = types
-        self.vocabulary = tokenizer.vocabulary
+    def _use(self, learned: LearnedVocabulary) -> None:
+        self._learned = learned
+        self.vocabulary = learned.tokenizer.vocabulary
+
+    @property
+    def _tokenizer(self) -> CodeTokenizer:
+        return self._learned.tokenizer
 
     def _parsed(self, record: Record, text: str) -> ParsedText:
         if isinstance(record, CodeRecord):
@@ -413,27 +349,13 @@ class CodeDomain(Domain):
         return parse_text(text, self._options["language"] if language is None else language.name)
 
     def _marks(self, tokens: Tokens, parsed: Sequence[ParsedText]) -> Marks:
-        types = [self._types.numbers_of(each.declared_types) for each in parsed]
+        types = [self._learned.types.numbers_of(each.declared_types) for each in parsed]
         return align(tokens, [each.identifiers for each in parsed], types)
 
     def _is_maskable(self, roles: npt.NDArray[np.int32]) -> BoolArray:
         """Whether tokens that are no special tokens may be masked, given their roles."""
         maskable: BoolArray = np.logical_or(self._is_everything_maskable, roles != Role.OTHER)
         return maskable
-
-    def _near_copies(
-        self, store: TokenStore, document: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.int64]:
-        """Group of every file; kept, for a split asks twice."""
-        if self._file_groups is None or self._file_groups[0] != store.fingerprint:
-            starts = store.offsets[np.flatnonzero(np.diff(document, prepend=-1))]
-            ends = [*starts[1:].tolist(), len(store.tokens)]
-            files = (
-                ids_of(store.tokens[start:end])
-                for start, end in zip(starts.tolist(), ends, strict=True)
-            )
-            self._file_groups = store.fingerprint, near_copy_groups(files)
-        return self._file_groups[1]
 
     def _encoding(
         self,

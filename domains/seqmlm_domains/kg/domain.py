@@ -19,7 +19,8 @@ from seqmlm.errors import CheckpointError, ConfigError, DataError, suggestion
 from seqmlm.masking.policy import MaskingPolicy
 from seqmlm.vocabulary import AllowedTokens, Vocabulary
 from seqmlm_domains.kg.entities import NO_TOKEN, Collisions
-from seqmlm_domains.kg.graph import GraphVocabulary, Texts, learn_vocabulary
+from seqmlm_domains.kg.graph import GraphVocabulary, Texts
+from seqmlm_domains.kg.graph_learning import learn_vocabulary
 from seqmlm_domains.kg.linearisation import Context, End, Linearisation, Part, Representation
 from seqmlm_domains.kg.options import check_options
 from seqmlm_domains.kg.reader import VALIDATION, read_graph

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final, Literal
@@ -11,7 +11,6 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from seqmlm.domain import Record
 from seqmlm.errors import DataError
 from seqmlm.vocabulary import SpecialTokens, Vocabulary
 from seqmlm_domains.kg.entities import NO_TOKEN, Collisions, EntityTable, entity_table
@@ -264,109 +263,6 @@ class GraphVocabulary:
         if number is None:
             return SPECIAL_TOKENS[SPECIAL.mask]
         return self.entities.identifiers[number]
-
-
-@dataclass
-class _Mentioned:
-    """What records say there is: identifiers of triples, and texts."""
-
-    trained: set[str] = field(default_factory=set)
-    held_out: set[str] = field(default_factory=set)
-    relations: set[str] = field(default_factory=set)
-    entity_texts: dict[str, NameAndDescription] = field(default_factory=dict)
-    relation_texts: dict[str, NameAndDescription] = field(default_factory=dict)
-
-    @classmethod
-    def in_records(cls, records: Iterable[Record]) -> _Mentioned:
-        """Collect it in one pass."""
-        found = cls()
-        texts = {"entity": found.entity_texts, "relation": found.relation_texts}
-        for record in records:
-            first, second, third = record.content.split("\t")
-            if record.name in texts:
-                texts[record.name][first] = NameAndDescription(second, third)
-            elif record.name == "validation":
-                found.held_out |= {first, third}
-            else:
-                found.trained |= {first, third}
-                found.relations.add(second)
-        return found
-
-
-def learn_vocabulary(
-    records: Iterable[Record],
-    *,
-    name: str,
-    representation: Representation,
-    end: End,
-    collisions: Collisions,
-    vocabulary_size: int,
-    lowercase: bool,
-    max_name_tokens: int,
-    max_description_tokens: int,
-) -> GraphVocabulary:
-    """Number what the records hold and learn the sub-words of its names.
-
-    Entities of the training triples come first, sorted, each with a token of its own unless
-    ``representation`` is ``tokens``; those of validation triples alone follow, without. An entity
-    that only a text mentions is none: it would be a candidate that no protocol knows.
-
-    Args:
-        records: triples and texts as :func:`~seqmlm_domains.kg.reader.read_graph` yields them.
-        name: of the domain.
-        representation: see :class:`GraphVocabulary`, as for ``end`` and ``collisions``.
-        end: of names.
-        collisions: what to do about equal names.
-        vocabulary_size: sub-words at most.
-        lowercase: whether case is dropped.
-        max_name_tokens: longer names are cut.
-        max_description_tokens: 0 keeps descriptions from shaping the sub-words: long texts that no
-            sequence has would cut names into more of them.
-    """
-    found = _Mentioned.in_records(records)
-    ordered = sorted(found.trained) + sorted(found.held_out - found.trained)
-    named = [found.entity_texts.get(key, NameAndDescription("")) for key in ordered]
-    relations = sorted(found.relations)
-    relation_texts = [found.relation_texts.get(key, NameAndDescription("")) for key in relations]
-    relation_texts = [
-        replace(text, name=text.name or spoken(key))
-        for key, text in zip(relations, relation_texts, strict=True)
-    ]
-    names = [text.name or spoken(key) for key, text in zip(ordered, named, strict=True)]
-    described = named[: len(found.trained)] if max_description_tokens else []
-    tokenizer = NameTokenizer.train(
-        [
-            *names[: len(found.trained)],
-            *(text.description for text in described if text.description),
-            *(text.name for text in relation_texts),
-        ],
-        vocabulary_size=vocabulary_size if representation != "id" else 0,  # no names, no words
-        lowercase=lowercase,
-    )
-    own = len(found.trained) if representation != "tokens" else 0
-    first_entity = len(SPECIAL_TOKENS) + 1 + len(relations)
-    id_tokens = np.full(len(ordered), NO_TOKEN, np.int32)
-    id_tokens[:own] = first_entity + np.arange(own, dtype=np.int32)
-    return GraphVocabulary(
-        name=name,
-        representation=representation,
-        end=end,
-        relations=tuple(relations),
-        relation_texts=tuple(relation_texts),
-        entities=entity_table(
-            ordered,
-            names,
-            [text.description for text in named],
-            id_tokens=id_tokens,
-            tokenizer=tokenizer,
-            first_subword=first_entity + own,
-            max_name_tokens=max_name_tokens,
-            collisions=collisions,
-        ),
-        tokenizer=tokenizer,
-        collisions=collisions,
-        max_name_tokens=max_name_tokens,
-    )
 
 
 def spoken(identifier: str) -> str:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from seqmlm.cli.options import AsJson, Backend, Data, Device, Run
-
-if TYPE_CHECKING:
-    from seqmlm_domains.protein.contacts.evaluation import ContactPrecision
 
 NAME = "contacts"
 EXAMPLES = """Examples:
@@ -47,66 +44,28 @@ def run(
     """
     import json
 
-    from seqmlm.atomic_files import new_directory
     from seqmlm.cli.reading import end_progress, print_report, show_progress
-    from seqmlm.data.report import ReadReport
-    from seqmlm.errors import ConfigError
-    from seqmlm.inference.records import encoded_records
-    from seqmlm_domains.protein.contacts.evaluation import (
-        check_known_contacts,
-        contact_precision,
-        read_known_contacts,
-    )
-    from seqmlm_domains.protein.contacts.output import write_contacts
-    from seqmlm_domains.protein.contacts.prediction import contact_measure, predict_contacts
+    from seqmlm_domains.protein.commands.contact_tables import print_precision
+    from seqmlm_domains.protein.contacts.contact_job import write_predicted_contacts
+    from seqmlm_domains.protein.contacts.evaluation import read_known_contacts
     from seqmlm_domains.protein.protein_model import load_protein_model
 
-    model = load_protein_model(run, device=device, backend=backend)
-    contacts = None if known is None else read_known_contacts(known)
-    report = ReadReport()
-    records = list(encoded_records(model.domain, data, report))
-    if contacts is not None:
-        lengths: dict[str, list[int]] = {}
-        for record, encoding in records:
-            lengths.setdefault(record.name, []).append(len(encoding) - 2)
-        check_known_contacts(contacts, lengths)
-    compared = []
-    with new_directory(output, error=ConfigError) as folder:
-        maps = (predict_contacts(model, record.name, encoding) for record, encoding in records)
-        written = write_contacts(
-            folder, maps, min_separation=min_separation, per_residue=per_residue
-        )
-        for number, found in enumerate(written, start=1):
-            if contacts is not None and found.name in contacts.pairs:
-                compared.append(found)
-            show_progress(f"{number:,} of {len(records):,} proteins")
+    written = write_predicted_contacts(
+        load_protein_model(run, device=device, backend=backend),
+        data,
+        output,
+        known=None if known is None else read_known_contacts(known),
+        min_separation=min_separation,
+        per_residue=per_residue,
+        on_progress=lambda done, proteins: show_progress(f"{done:,} of {proteins:,} proteins"),
+    )
     end_progress()
-    print_report(report)
-    precision = None if contacts is None else contact_precision(compared, contacts)
-    measure = contact_measure(model)
+    print_report(written.report)
     if as_json:
-        judged = None if precision is None else precision.to_json()
-        print(json.dumps({"proteins": len(records), "measure": measure, "known": judged}))
+        print(json.dumps(written.to_json()))
         return
-    if precision is not None:
-        _print_precision(precision)
-    print(f"{len(records):,} proteins; scores are of {measure}")
+    if written.precision is not None:
+        print_precision(written.precision)
+    print(f"{written.proteins:,} proteins; scores are of {written.measure}")
     for path in sorted(output.iterdir()):
         print(path)
-
-
-def _print_precision(precision: ContactPrecision) -> None:
-    from seqmlm.cli.analyse.results import print_rows
-    from seqmlm_domains.protein.contacts.evaluation import PAIRS_TAKEN, SEPARATIONS
-
-    rows = []
-    for separation, (low, high) in SEPARATIONS.items():
-        span = f"{separation}, {low} to {high - 1}" if high else f"{separation}, {low} and more"
-        cells = (precision.precision[f"{separation} {taken}"] for taken in PAIRS_TAKEN)
-        chance = precision.by_chance[separation]
-        rows.append((span, *(f"{cell.value:.3f}" for cell in cells), f"{chance:.3f}"))
-    print_rows(
-        f"precision of the best pairs, mean of {precision.proteins:,} proteins of length L",
-        ("separation", *PAIRS_TAKEN, "by chance"),
-        rows,
-    )

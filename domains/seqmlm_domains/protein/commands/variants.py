@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from seqmlm.cli.options import AsJson, Backend, Device, TokensPerBatch
-
-if TYPE_CHECKING:
-    from seqmlm_domains.protein.variants.comparison import VariantComparison
-    from seqmlm_domains.protein.variants.scorer import VariantScores
 
 NAME = "variants"
 EXAMPLES = """Examples:
@@ -87,38 +82,29 @@ def run(
     import json
 
     from seqmlm.cli.reading import end_progress, show_progress
-    from seqmlm.errors import ConfigError, RunFolderError
     from seqmlm_domains.protein.commands.variant_tables import print_comparison, print_summary
-    from seqmlm_domains.protein.variants.mutation_table import (
-        check_output,
-        read_mutations,
-        write_scores,
-    )
     from seqmlm_domains.protein.variants.passes import RandomMasks
     from seqmlm_domains.protein.variants.scorer import VariantScorer, mean_scores
-    from seqmlm_domains.protein.variants.wild_type import read_wild_type
+    from seqmlm_domains.protein.variants.variant_job import VariantJob
 
-    if homologs and measured is None:
-        raise ConfigError("--homologs is for the comparison: say --measured COLUMN too.")
-    if not 0 < max_identity <= 1:
-        raise ConfigError(f"--max-identity {max_identity}: it is a share in (0, 1].")
-    for run in runs:
-        if not run.is_dir():
-            raise RunFolderError(f"{run}: there is no such run or model folder.")
-    protein = read_wild_type(wild_type)
-    table = read_mutations(mutations, column=column, measured=measured)
-    path = runs[0] / "variants.csv" if output is None else output
-    check_output(path, table)
-    if path.exists() and path.samefile(mutations):
-        raise ConfigError(f"--output {path} is the file that is read: choose another name.")
+    job = VariantJob.read(
+        runs,
+        wild_type=wild_type,
+        mutations=mutations,
+        output=output,
+        column=column,
+        measured=measured,
+        homologs=homologs or [],
+        max_identity=max_identity,
+    )
     masks = RandomMasks(rate=mask_rate, draws=mask_draws)
     each = []
     for run in runs:
         scorer = VariantScorer.load(run, device=device, backend=backend, max_length=max_length)
         each.append(
             scorer.score(
-                protein.content,
-                table.variants,
+                job.wild_type.content,
+                job.table.variants,
                 method=method,  # type: ignore[arg-type]  # the scorer names what it knows
                 offset=offset,
                 masks=masks,
@@ -128,9 +114,9 @@ def run(
         )
         end_progress()
     scores = mean_scores(each)
-    write_scores(path, table, scores)
-    comparison = _compare(scores, table.measured, homologs or [], max_identity)
-    picture = _draw(scores, path, title=f"{protein.name}, {scores.method}")
+    job.write(scores)
+    comparison = job.compare(scores)
+    picture = job.draw(scores)
     if as_json:
         compared = None if comparison is None else comparison.to_json()
         print(json.dumps(scores.to_json() | {"comparison": compared}))
@@ -138,47 +124,6 @@ def run(
     if comparison is not None:
         print_comparison(comparison)
     print_summary(scores)
-    print(path)
+    print(job.output)
     if picture is not None:
         print(picture)
-
-
-def _compare(
-    scores: VariantScores,
-    measured: Sequence[float] | None,
-    homologs: Sequence[str],
-    max_identity: float,
-) -> VariantComparison | None:
-    """None where nothing was measured."""
-    from seqmlm_domains.protein.variants.comparison import compare
-    from seqmlm_domains.protein.variants.site_independent import fit_site_independent
-
-    if measured is None:
-        return None
-    family = None
-    if homologs:
-        family = fit_site_independent(scores.wild_type, homologs, max_identity=max_identity)
-    return compare(scores, measured, site_independent=family)
-
-
-def _draw(scores: VariantScores, path: Path, *, title: str) -> Path | None:
-    """Write the heat map beside the scores; None without matplotlib or single substitutions."""
-    import importlib.util
-    import logging
-
-    from seqmlm.atomic_files import write_file
-    from seqmlm.errors import RunFolderError
-
-    if not any(item.substitutions and len(item.substitutions) == 1 for item in scores.items):
-        return None
-    if importlib.util.find_spec("matplotlib") is None:
-        logging.getLogger("seqmlm").info(
-            "no heat map: matplotlib is not installed (pip install 'seqmlm[plot]')"
-        )
-        return None
-    from seqmlm.analysis.pictures.style import to_png
-    from seqmlm_domains.protein.variants.heat_map import draw_heat_map
-
-    picture = path.with_suffix(".png")
-    write_file(picture, to_png(draw_heat_map(scores, title=title)), error=RunFolderError)
-    return picture
