@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from seqmlm.cli.options import AsJson, Run
+
+if TYPE_CHECKING:
+    from seqmlm.finetuning.loop import FineTuningResult
 
 NAME = "finetune"
 SUMMARY = "Train a labelled task on a trained model."
@@ -67,12 +70,8 @@ def run(
     The output folder holds the model of the best epoch, predictions for every held-out line,
     measures with bootstrap intervals, and pictures. `seqmlm predict` uses it.
     """
-    import json
-    import logging
-
-    from rich.console import Console
-
-    from seqmlm.cli.finetuning_tables import print_evaluations
+    from seqmlm.cli.reading import progress_console
+    from seqmlm.cli.run_settings import config_to_resume, overrides
     from seqmlm.finetuning.loop import finetune
     from seqmlm.finetuning.settings import configure_finetuning
     from seqmlm.training.distributed import is_main_process
@@ -92,19 +91,21 @@ def run(
         data={name: file for name, file in files.items() if file is not None},
         columns=_roles(column or []),
         files=config or [],
-        overrides=[
-            *(f"{key}={value}" for key, value in shortcuts.items() if value is not None),
-            *(setting or []),
-        ],
-        resumed=_resumed(output, resume=resume),
+        overrides=overrides(shortcuts, setting),
+        resumed=config_to_resume(output, resume=resume),
     )
     folder = output or run.with_name(f"{run.name}-{settings.task.name}")
-    quiet = not logging.getLogger().isEnabledFor(logging.INFO)
-    result = finetune(
-        settings, folder, resume=resume, console=None if quiet else Console(stderr=True)
-    )
-    if not is_main_process():
-        return
+    result = finetune(settings, folder, resume=resume, console=progress_console())
+    if is_main_process():
+        _print_result(result, folder, as_json=as_json)
+
+
+def _print_result(result: FineTuningResult, folder: Path, *, as_json: bool) -> None:
+    import json
+    import logging
+
+    from seqmlm.cli.finetuning_tables import print_evaluations
+
     if as_json:
         evaluations = {name: found.to_json() for name, found in result.evaluations.items()}
         print(json.dumps({"best_epoch": result.best_epoch, **evaluations}))
@@ -131,17 +132,3 @@ def _roles(assignments: list[str]) -> dict[str, str]:
             )
         roles[role.strip()] = name
     return roles
-
-
-def _resumed(output: Path | None, *, resume: bool) -> Path | None:
-    """The configuration of the run to go on with, if there is one."""
-    if not resume:
-        return None
-    from seqmlm.errors import ConfigError
-    from seqmlm.training.run_folder import require_run
-
-    if output is None:
-        raise ConfigError("--resume needs --output: the folder of the run to go on with.")
-    require_run(output)
-    path = output / "config.toml"
-    return path if path.is_file() else None

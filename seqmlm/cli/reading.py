@@ -1,4 +1,4 @@
-"""What was read, and how far reading is, on standard error."""
+"""What was read, and how far the work is, on standard error."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from seqmlm.data.report import ReadReport
 
 
@@ -25,3 +27,10 @@ def show_progress(text: str) -> None:
 def end_progress() -> None:
     """Leave the line that :func:`show_progress` overwrote."""
     show_progress("\n")
+
+
+def progress_console() -> Console | None:
+    """Return where a progress bar goes; None if the user wants warnings alone."""
+    from rich.console import Console
+
+    return Console(stderr=True) if logging.getLogger().isEnabledFor(logging.INFO) else None

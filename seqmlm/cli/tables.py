@@ -32,6 +32,8 @@ def print_evaluation(report: EvaluationReport, *, by_token: bool) -> None:
         style = "bold" if name == "model" else None
         table.add_row(name, f"{loss:.3f}", f"{perplexity:.2f}", f"{accuracy:.3f}", style=style)
     console.print(table)
+    for name, scores in report.objectives.items():
+        console.print(f"{name} in its own form: {scores.describe()}", markup=False)
     console.print(report.verdict)
     console.print(report.provenance)
     if by_token:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from seqmlm.config import RunConfig
+    from seqmlm.training.result import TrainingResult
 
 NAME = "train"
 SUMMARY = "Train a model and evaluate it on held-out data."
@@ -74,72 +78,70 @@ def run(
     """
     import json
 
+    from seqmlm.cli.run_settings import config_to_resume, overrides
     from seqmlm.config import configure
     from seqmlm.errors import ConfigError
 
-    if resume and output is None:
-        raise ConfigError("--resume needs --output: the folder of the run to go on with.")
     if resume and init is not None:
         raise ConfigError("--resume goes on with the weights of the run: leave out --init.")
-    if resume and output is not None:
-        from seqmlm.training.run_folder import require_run
-
-        require_run(output)
-    path = None if init is None else json.dumps(str(init))
-    shortcuts = {"init": path, "steps": steps, "seed": seed, "device": device, "backend": backend}
-    resumed = output / "config.toml" if resume and output is not None else None
+    shortcuts = {
+        "training.init": None if init is None else json.dumps(str(init)),
+        "training.steps": steps,
+        "training.seed": seed,
+        "training.device": device,
+        "training.backend": backend,
+    }
     settings = configure(
         domain=domain,
         sources=data or [],
         files=config or [],
-        overrides=[
-            *(f"training.{key}={value}" for key, value in shortcuts.items() if value is not None),
-            *(setting or []),
-        ],
-        resumed=resumed if resumed is not None and resumed.is_file() else None,
+        overrides=overrides(shortcuts, setting),
+        resumed=config_to_resume(output, resume=resume),
     )
-    folder = output or Path("runs") / settings.domain.name.rpartition(":")[2].lower()
     if dry_run:
         from seqmlm.training.rehearsal import rehearse
 
         for line in rehearse(settings):
             print(line)
         return
+    folder = output or Path("runs") / settings.domain.name.rpartition(":")[2].lower()
     _train(settings, folder, resume=resume, allow_drift=allow_drift or [], as_json=as_json)
 
 
-def _train(settings, folder: Path, *, resume: bool, allow_drift: list[str], as_json: bool) -> None:  # type: ignore[no-untyped-def]
+def _train(
+    settings: RunConfig, folder: Path, *, resume: bool, allow_drift: list[str], as_json: bool
+) -> None:
     import json
     import logging
 
-    from rich.console import Console
-
-    from seqmlm.cli.tables import print_evaluation
+    from seqmlm.cli.reading import progress_console
     from seqmlm.training.distributed import is_main_process
     from seqmlm.training.loop import train
 
-    quiet = not logging.getLogger().isEnabledFor(logging.INFO)
     result = train(
-        settings,
-        folder,
-        resume=resume,
-        allow_drift=allow_drift,
-        console=None if quiet else Console(stderr=True),
+        settings, folder, resume=resume, allow_drift=allow_drift, console=progress_console()
     )
     if not is_main_process():
         return
     if as_json:
         print(json.dumps(result.evaluation))
-    elif result.report is not None:
-        print_evaluation(result.report, by_token=False)
-    for name, scores in () if as_json else result.objectives.items():
-        print(f"{name} on held-out records: {scores.describe()}")
-    if result.measures and not as_json:
-        values = ", ".join(f"{name} {value:.3f}" for name, value in result.measures.items())
-        print(f"{settings.domain.name} on held-out records: {values}")
+    else:
+        _print_evaluation(result, domain=settings.domain.name)
     for path in result.plots:
         logging.getLogger("seqmlm").info("picture: %s", path)
     command = "embed" if result.report is None else "evaluate"
     logging.getLogger("seqmlm").info(
         "model: %s  (next: seqmlm %s %s)", result.folder / "model", command, result.folder
     )
+
+
+def _print_evaluation(result: TrainingResult, *, domain: str) -> None:
+    from seqmlm.cli.tables import print_evaluation
+
+    if result.report is not None:
+        print_evaluation(result.report, by_token=False)
+    for name, scores in result.objectives.items():
+        print(f"{name} on held-out records: {scores.describe()}")
+    if result.measures:
+        values = ", ".join(f"{name} {value:.3f}" for name, value in result.measures.items())
+        print(f"{domain} on held-out records: {values}")

@@ -227,6 +227,42 @@ def evaluation_samples(
     return [_causal_sample(encoding, direction, context, allowed) for encoding in encodings]
 
 
+def continuation_samples(
+    domain: Domain,
+    store: TokenStore,
+    records: npt.NDArray[np.int64],
+    objective: Objective,
+    *,
+    max_length: int,
+) -> list[EvaluationSample]:
+    """Choose what a causal objective predicts of each record, in its own rows and always the same.
+
+    Without the special token at which reading ends, which bars do not predict.
+
+    Args:
+        domain: assembles encodings.
+        store: the corpus.
+        records: int64, held out.
+        objective: has a direction, and makes one row of the true sequence; whatever it draws,
+            such as where a response begins, does not depend on the seed of the run.
+        max_length: tokens per row, special tokens included.
+    """
+    low, high = domain.vocabulary.ranges[domain.name]
+    allowed = AllowedTokens.of(range(low, high), len(domain.vocabulary))
+    back = np.int32(1 if objective.causal_direction == "left_to_right" else -1)
+    streams = Streams.of(EVALUATION_SEED, Purpose.EVALUATION, epoch=0, samples=records)
+    samples = []
+    for record, generator in zip(records.tolist(), streams.generators(), strict=True):
+        encoding = domain.assemble(store[record], max_length=max_length)
+        (row,) = objective.rows(encoding, generator)
+        own = row.targets[objective.name]
+        keep = (own.labels >= low) & (own.labels < high)
+        targets = Targets(own.positions[keep], own.labels[keep], allowed)
+        row = replace(row, targets={EVALUATION: targets})
+        samples.append(EvaluationSample(encoding, targets.positions + back, row))
+    return samples
+
+
 def _masked_samples(
     domain: Domain, batch: EncodingBatch, records: npt.NDArray[np.int64]
 ) -> list[EvaluationSample]:

@@ -1,9 +1,9 @@
-"""Objectives that predict no tokens, on held-out records: losses, and answers beside a bar."""
+"""Objectives in their own form on held-out records: losses, and answers, beside their bars."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from seqmlm.data.samples import SampleBuilder
+from seqmlm.evaluation.masked import MaskedScores
 from seqmlm.model.model import Model
 from seqmlm.objectives.rows import Objective
 
@@ -26,12 +27,23 @@ class ObjectiveScores:
             sums of two parts gives those of the whole.
         scores: float32 ``[m]``, logits of yes; none for an objective without decisions.
         labels: bool ``[m]``, the truth.
+        bars: of a causal loss: name of a predictor that only counts -> mean nats.
     """
 
     terms: Mapping[str, float]
     sums: Tensor
     scores: Tensor
     labels: Tensor
+    bars: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of_tokens(
+        cls, objective: Objective, scores: MaskedScores, bars: Mapping[str, float]
+    ) -> ObjectiveScores:
+        """Put the loss of predicted tokens beside bars on the same tokens."""
+        nats_and_targets = scores.table[:, [1, 0]].sum(dim=0, keepdim=True)
+        no_labels = torch.empty(0, dtype=torch.bool)
+        return cls({objective.name: 1.0}, nats_and_targets, torch.empty(0), no_labels, bars)
 
     @property
     def losses(self) -> dict[str, float]:
@@ -70,6 +82,9 @@ class ObjectiveScores:
     def describe(self) -> str:
         """Return losses and answers as one line for people."""
         losses = ", ".join(f"{term} {loss:.3f} nats" for term, loss in self.losses.items())
+        if self.bars:
+            name, bar = min(self.bars.items(), key=lambda item: item[1])
+            losses += f" (best bar: {name}, {bar:.3f})"
         if not len(self.labels):
             return losses
         return (
@@ -80,6 +95,8 @@ class ObjectiveScores:
     def to_json(self) -> dict[str, Any]:
         """Return the same as plain JSON values; the AUC is null where one answer is never true."""
         content: dict[str, Any] = {"loss": self.loss, "losses": self.losses}
+        if self.bars:
+            content["bars"] = dict(self.bars)
         if len(self.labels):
             content |= {
                 "decisions": len(self.labels),
@@ -121,7 +138,8 @@ def evaluate_objective(
 
     Args:
         model: with the objective's module; its mode is left as it was.
-        objective: one of the builder's, which makes the rows.
+        objective: one of the builder's, which makes the rows. Beside it the builder has the
+            objective in whose rows it hides tokens, if any.
         builder: of held-out samples. It draws as in a first epoch of its seed, always the same.
         records: int64, held out.
         tokens_per_batch: about so many tokens at once; the result does not depend on it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ from seqmlm.domain import Domain
 from seqmlm.encoding import IntArray
 from seqmlm.evaluation.bars import BarResult, fit_bars
 from seqmlm.evaluation.causal_bars import fit_causal_bars
+from seqmlm.evaluation.decisions import ObjectiveScores
 from seqmlm.evaluation.masked import MaskedScores
 from seqmlm.objectives.rows import Direction
 from seqmlm.randomness import Purpose, stream
@@ -101,6 +102,7 @@ class EvaluationReport:
         direction: each token was predicted from those before it in this direction; None if
             tokens were hidden behind mask tokens.
         compared_with: the data in which neighbours were looked for.
+        objectives: those of the run that were measured again in their own form, by name.
     """
 
     scores: MaskedScores
@@ -112,6 +114,7 @@ class EvaluationReport:
     num_too_close: int
     direction: Direction | None = None
     compared_with: str = TRAINING_DATA
+    objectives: Mapping[str, ObjectiveScores] = field(default_factory=dict)
 
     @property
     def targets(self) -> str:
@@ -192,6 +195,7 @@ class EvaluationReport:
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON values; an unknown standard error is null."""
         margin, error = self.margin
+        own = {name: scores.to_json() for name, scores in self.objectives.items()}
         return {
             "sequences": self.sequences,
             "targets": self.scores.targets,
@@ -206,4 +210,5 @@ class EvaluationReport:
                 for name, loss, perplexity, accuracy in self.rows()
             ],
             "by_token": self.scores.by_token(self.tokens),
+            **({"objectives": own} if own else {}),
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,22 @@ import numpy.typing as npt
 
 from seqmlm.config import RunConfig, configure, read_config_file, validate
 from seqmlm.data.prepare import open_store
-from seqmlm.data.samples import evaluation_context, evaluation_samples
+from seqmlm.data.samples import TrainingSequences, evaluation_context, evaluation_samples
 from seqmlm.data.splits import Split
 from seqmlm.data.store import TokenStore
 from seqmlm.errors import ConfigError, DataError, RunFolderError
 from seqmlm.evaluation.masked import evaluate_masked
+from seqmlm.evaluation.own_losses import evaluate_token_objectives
 from seqmlm.evaluation.report import (
     TRAINING_DATA,
     EvaluationReport,
+    FittedBars,
     fit_training_bars,
     score_bars,
 )
 from seqmlm.model.model import Model
 from seqmlm.model.model_folder import find_model_folder, read_model_config
+from seqmlm.objectives.rows import Direction
 from seqmlm.objectives.trained import causal_direction
 from seqmlm.training.building import build_objectives
 from seqmlm.training.distributed import choose_device
@@ -105,54 +109,97 @@ def evaluate_run(
     """
     is_run = _is_evaluable_run(folder, data)
     model = Model.load(folder, device=choose_device(device), backend=backend)
-    config = (
-        validate(read_config_file(folder / "config.toml")) if is_run else _halves_of(data, model)
+    trained_on = (
+        _TrainingData.of_run(folder, model) if is_run else _TrainingData.half_of(data, model)
     )
-    training = open_store(model.domain, config.data.sources)
-    split = split_of_run(config, model.domain, training)
-    if is_run:
-        require_same_data(folder, training, split)
-    other_data = data if is_run else ()
     asked = (
-        _Questions.from_other_data(model, other_data, training, split)
-        if other_data
-        else _Questions.held_out(model, training, split)
+        _Questions.from_other_data(model, data, trained_on)
+        if is_run and data
+        else _Questions.held_out(model, trained_on)
     )
     if not len(asked.records):
         raise ConfigError(f"{folder} held nothing out; say what to evaluate with --data.")
-    objectives = build_objectives(config, model.domain)
+    return _report(model, trained_on, asked, tokens_per_batch=tokens_per_batch)
+
+
+def _report(
+    model: Model, trained_on: _TrainingData, asked: _Questions, *, tokens_per_batch: int
+) -> EvaluationReport:
+    """Predict hidden tokens of the records by the model and by the bars."""
+    objectives = build_objectives(trained_on.config, model.domain)
     direction = causal_direction(objectives)
     samples = evaluation_samples(
         model.domain,
         asked.store,
         asked.records,
-        max_length=config.data.max_length,
+        max_length=trained_on.config.data.max_length,
         direction=direction,
         context=evaluation_context(objectives),
     )
     scores = evaluate_masked(model, samples, tokens_per_batch=tokens_per_batch)
     if scores is None or not scores.targets:
         raise DataError("None of the records holds a token that can be predicted.")
-    bars = fit_training_bars(
-        model.domain,
-        training,
-        split.train,
-        sampling=config.data.sampling,
-        groups=split.groups,
-        max_length=config.data.max_length,
-        direction=direction,
-    )
+    fit_bars = cache(partial(trained_on.fit_bars, model))
     return EvaluationReport(
         scores=scores,
-        bars=score_bars(bars, samples),
+        bars=score_bars(fit_bars(direction), samples),
         tokens=model.vocabulary.tokens,
         leakage=asked.leakage,
         neighbours=asked.neighbours,
         num_too_close=asked.num_too_close,
-        compared_with=TRAINING_DATA if is_run else "half that the bars were fitted on",
+        compared_with=trained_on.called,
         sequence_targets=[len(sample.positions) for sample in samples],
         direction=direction,
+        objectives=evaluate_token_objectives(
+            model,
+            objectives,
+            asked.store,
+            asked.records,
+            training=TrainingSequences(trained_on.store, trained_on.split.train),
+            bars=fit_bars,
+            max_length=trained_on.config.data.max_length,
+            tokens_per_batch=tokens_per_batch,
+        ),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _TrainingData:
+    """What the bars are fitted on, and how a report calls it."""
+
+    config: RunConfig
+    store: TokenStore
+    split: Split
+    called: str
+
+    @classmethod
+    def of_run(cls, folder: Path, model: Model) -> _TrainingData:
+        """The records that a run trained on; they must be those that are there now."""
+        config = validate(read_config_file(folder / "config.toml"))
+        store = open_store(model.domain, config.data.sources)
+        split = split_of_run(config, model.domain, store)
+        require_same_data(folder, store, split)
+        return cls(config, store, split, TRAINING_DATA)
+
+    @classmethod
+    def half_of(cls, data: Sequence[str], model: Model) -> _TrainingData:
+        """One half of some data, of which the other is held out."""
+        config = _halves_of(data, model)
+        store = open_store(model.domain, config.data.sources)
+        split = split_of_run(config, model.domain, store)
+        return cls(config, store, split, "half that the bars were fitted on")
+
+    def fit_bars(self, model: Model, direction: Direction | None) -> FittedBars:
+        """Fit the bars that the model is compared with."""
+        return fit_training_bars(
+            model.domain,
+            self.store,
+            self.split.train,
+            sampling=self.config.data.sampling,
+            groups=self.split.groups,
+            max_length=self.config.data.max_length,
+            direction=direction,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,20 +213,22 @@ class _Questions:
     num_too_close: int
 
     @classmethod
-    def held_out(cls, model: Model, training: TokenStore, split: Split) -> _Questions:
+    def held_out(cls, model: Model, trained_on: _TrainingData) -> _Questions:
         """The records that a split keeps from training."""
-        neighbours = model.domain.neighbours
-        return cls(training, split.validation, split.leakage, neighbours, split.num_too_close)
+        split, neighbours = trained_on.split, model.domain.neighbours
+        return cls(
+            trained_on.store, split.validation, split.leakage, neighbours, split.num_too_close
+        )
 
     @classmethod
     def from_other_data(
-        cls, model: Model, data: Sequence[str], training: TokenStore, split: Split
+        cls, model: Model, data: Sequence[str], trained_on: _TrainingData
     ) -> _Questions:
         """All records of other data."""
         store = open_store(model.domain, data)
         records = np.flatnonzero(store.lengths > 0)
-        trained_on = training.content_hashes[split.train]
-        leakage = float(np.isin(store.content_hashes[records], trained_on).mean())
+        known = trained_on.store.content_hashes[trained_on.split.train]
+        leakage = float(np.isin(store.content_hashes[records], known).mean())
         return cls(store, records, leakage, "an identical copy", 0)
 
 

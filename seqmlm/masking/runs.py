@@ -55,9 +55,7 @@ class RunSelector(BatchSelector):
         streams: Streams,
     ) -> Selection:
         """See :meth:`BatchSelector.select_in_batch`; a budget is met on average."""
-        totals = np.bincount(batch.encoding_of_unit, weights=costs, minlength=len(batch))
-        rounding = streams.uniform(np.ones(len(batch), np.int64))
-        numbers = number_of_units(totals, batch.num_units, budgets, rounding)
+        numbers = number_of_units(batch.encoding_of_unit, costs, budgets, streams)
         runs = [
             run_of_unit
             for units, number, generator in zip(
@@ -122,11 +120,7 @@ class SpanSelector(RunSelector):
             raise ConfigError(
                 f"span selector: stop_probability = {stop_probability} not in (0, 1]."
             )
-        if not isinstance(max_units, int) or not 1 <= max_units <= LONGEST_SPAN:
-            raise ConfigError(
-                f"span selector: max_units = {max_units!r}; it is a whole number from 1 to "
-                f"{LONGEST_SPAN:,}."
-            )
+        _check_longest("span selector: max_units", max_units, least=1)
         lengths = np.arange(1, max_units + 1)
         super().__init__(stop_probability * (1 - stop_probability) ** (lengths - 1))
 
@@ -171,13 +165,16 @@ class BlockSelector(RunSelector):
     def __init__(self, single: float = 0.6, longest: int = 6) -> None:
         if not 0 <= single <= 1:
             raise ConfigError(f"block selector: single = {single} not in [0, 1].")
-        if not isinstance(longest, int) or not 2 <= longest <= LONGEST_SPAN:
-            raise ConfigError(
-                f"block selector: longest = {longest!r}; it is a whole number from 2 to "
-                f"{LONGEST_SPAN:,}."
-            )
+        _check_longest("block selector: longest", longest, least=2)
         longer = longest - 1
         super().__init__([single, *[(1 - single) / longer] * longer])
+
+
+def _check_longest(argument: str, given: object, *, least: int) -> None:
+    if not isinstance(given, int) or not least <= given <= LONGEST_SPAN:
+        raise ConfigError(
+            f"{argument} = {given!r}; it is a whole number from {least} to {LONGEST_SPAN:,}."
+        )
 
 
 def _cut(run_of_unit: npt.NDArray[np.int64], batch: EncodingBatch) -> npt.NDArray[np.int64]:

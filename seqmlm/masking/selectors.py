@@ -23,11 +23,13 @@ class Selection:
             treat them alike. No group of a batch has positions in two sequences, and the groups of
             an earlier sequence have smaller numbers.
         units: int32 ``[m]``, the unit of each; a policy fills it in for its corruptor.
+        batch: the sequences chosen from; filled in likewise.
     """
 
     positions: IntArray
     groups: IntArray
     units: IntArray | None = None
+    batch: EncodingBatch | None = None
 
 
 class Selector(Protocol):
@@ -170,19 +172,27 @@ def _random_keys(
 
 
 def number_of_units(
-    costs: npt.ArrayLike, units: npt.ArrayLike, budgets: npt.ArrayLike, uniform: npt.ArrayLike
+    sequences: npt.NDArray[np.int64],
+    costs: npt.NDArray[np.int64],
+    budgets: npt.NDArray[np.int64],
+    streams: Streams,
 ) -> npt.NDArray[np.int64]:
-    """Return how many of some units to choose uniformly, for an expected cost of the budget.
+    """Return how many units to choose uniformly, for an expected cost of the budget.
 
     Args:
-        costs: int, of all of them together; broadcast with the others.
-        units: int, how many they are; the result where they cost less than the budget.
-        budgets: int.
-        uniform: from [0, 1), to round up or down.
+        sequences: int64 ``[candidates]``, the sequence of each unit that may be chosen.
+        costs: int64 ``[candidates]``.
+        budgets: int64 ``[sequences]``.
+        streams: of the sequences; they say whether to round up or down.
+
+    Returns:
+        int64 ``[sequences]``; all candidates of a sequence if they cost less than its budget.
     """
-    costs, units, budgets = np.asarray(costs), np.asarray(units), np.asarray(budgets)
-    rounded = (budgets * units / np.maximum(costs, 1) + uniform).astype(np.int64)
-    return np.where(costs <= budgets, units, rounded)
+    totals = np.bincount(sequences, weights=costs, minlength=len(streams))
+    available = np.bincount(sequences, minlength=len(streams))
+    rounding = streams.uniform(np.ones(len(streams), np.int64))
+    rounded = (budgets * available / np.maximum(totals, 1) + rounding).astype(np.int64)
+    return np.where(totals <= budgets, available, rounded)
 
 
 def uniform_units(
@@ -202,10 +212,7 @@ def uniform_units(
         streams: the only source of randomness.
     """
     sequences = batch.encoding_of_unit[candidates]
-    totals = np.bincount(sequences, weights=costs[candidates], minlength=len(batch))
-    available = np.bincount(sequences, minlength=len(batch))
-    rounding = streams.uniform(np.ones(len(batch), np.int64))
-    numbers = number_of_units(totals, available, budgets, rounding)
+    numbers = number_of_units(sequences, costs[candidates], budgets, streams)
     chosen = candidates[draw(sequences, numbers, streams)]
     group_of_unit = np.full(len(costs), -1)
     group_of_unit[chosen] = chosen

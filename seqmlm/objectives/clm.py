@@ -43,6 +43,7 @@ class CausalLanguageModelling(Objective):
 
     name = "clm"
     mask_token_rate = 0.0
+    is_commonly_evaluated = True
 
     def __init__(self, domain: Domain, direction: Direction = "left_to_right") -> None:
         if direction not in get_args(Direction):

@@ -28,6 +28,7 @@ class MaskedLanguageModelling(PolicyObjective):
     """
 
     name = "mlm"
+    is_commonly_evaluated = True
 
     def rows_of_batch(self, batch: EncodingBatch, streams: Streams) -> Row:
         """Return the corrupted sequences with their hidden tokens as targets."""

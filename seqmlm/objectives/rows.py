@@ -249,6 +249,10 @@ class Objective(ABC):
         """
         return True
 
+    is_commonly_evaluated: bool = False
+    """Whether the evaluation of predicted tokens, which is the same for all runs, stands for its
+    held-out loss too, if no other objective of the run predicts tokens."""
+
     @property
     def terms(self) -> Mapping[str, float]:
         """Weights of the means that its loss adds up, by the key of their targets.

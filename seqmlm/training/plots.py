@@ -72,6 +72,8 @@ def _loss_figure(
         axes = figure.add_subplot()
         _draw_training(axes, train)
         _draw_validation(axes, validation, bars)
+        if predicts_tokens:
+            _draw_own_losses(axes, validation)
         _finish(axes, loss_label)
         return figure
     figure = Figure(figsize=(8, 7.5), dpi=120)
@@ -87,6 +89,7 @@ def _loss_figure(
             markersize=2,
             label=f"training: {term}",
         )
+    _draw_own_losses(below, validation)
     _draw_validation(below if predicts_tokens else above, validation, bars)
     _finish(above, loss_label)
     _finish(below, "mean loss, nats per target")
@@ -116,6 +119,27 @@ def _draw_validation(
     )
     for style, (name, value) in zip(("-", "--", ":", "-."), bars.items(), strict=False):
         axes.axhline(value, color="#555555", linestyle=style, linewidth=1, label=f"bar: {name}")
+
+
+def _draw_own_losses(axes: Axes, validation: list[dict[str, Any]]) -> None:
+    """Held-out means of the objectives that are measured in their own form."""
+    losses = [
+        {
+            term: mean
+            for objective in line.get("objectives", {}).values()
+            for term, mean in objective["losses"].items()
+        }
+        for line in validation
+    ]
+    for term in dict.fromkeys(term for line in losses for term in line):
+        axes.plot(
+            _column(validation, "step"),
+            [line.get(term, math.nan) for line in losses],
+            linewidth=1,
+            marker="x",
+            markersize=4,
+            label=f"validation: {term}",
+        )
 
 
 def _finish(axes: Axes, label: str) -> None:

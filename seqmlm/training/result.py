@@ -20,7 +20,8 @@ class TrainingResult:
         report: the final evaluation of predicted tokens; None without validation, on ranks other
             than the first, and if no objective of the run predicts tokens.
         plots: PNG files written.
-        objectives: the final evaluation of objectives that predict no tokens, by name.
+        objectives: the final evaluation of the objectives that are measured in their own form,
+            by name: those that predict no tokens, and the parts of a mixture.
         measures: the domain's own, of the final evaluation, by name.
     """
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
 
-from seqmlm.data.samples import EVALUATION_SEED, SampleBuilder
+from seqmlm.data.samples import EvaluationSample, continuation_samples
 from seqmlm.evaluation.bars import BarResult
 from seqmlm.evaluation.decisions import ObjectiveScores, evaluate_objective
 from seqmlm.evaluation.masked import MaskedScores, evaluate_masked
-from seqmlm.evaluation.report import EvaluationReport, fit_training_bars, score_bars
-from seqmlm.objectives.rows import Objective
+from seqmlm.evaluation.own_losses import measured_in_own_form, own_builder
+from seqmlm.evaluation.report import (
+    EvaluationReport,
+    FittedBars,
+    fit_training_bars,
+    score_bars,
+)
+from seqmlm.objectives.rows import Direction, Objective
 from seqmlm.training.workload import Workload
 
 logger = logging.getLogger("seqmlm")
@@ -27,7 +33,8 @@ class Validation:
 
     Args:
         tokens: predicted tokens; None if no objective of the run predicts any.
-        objectives: the objectives that predict none, by name.
+        objectives: the objectives that are measured in their own form, by name: those that
+            predict no tokens, and the parts of a mixture.
         loss: that of the tokens; without them the weighted sum of the objectives' losses, nats.
         measures: the domain's own, by name; only on the main process.
     """
@@ -58,15 +65,17 @@ class HeldOut:
         self._measures_tokens = bool(work.samples) and any(
             objective.predicts_tokens for objective in objectives
         )
-        self._judged = {
-            objective.name: objective for objective in objectives if not objective.predicts_tokens
-        }
+        self._judged = {each.name: each for each in measured_in_own_form(objectives)}
+        self._fitted_bars = cache(self._fit_bars)
+        self._continuation = cache(self._choose_continuation)
 
     def measure(self, should_stop: Callable[[], bool]) -> Validation | None:
         """Measure the model; None without anything to measure, or if stopped."""
         tokens = None
-        if self._measures_tokens and (tokens := self._measure_tokens(should_stop)) is None:
-            return None
+        if self._measures_tokens:
+            tokens = self._measure_tokens(self._work.samples, should_stop)
+            if tokens is None:
+                return None
         found: dict[str, ObjectiveScores] = {}
         if len(self._work.split.validation):
             for name, objective in self._judged.items():
@@ -111,17 +120,19 @@ class HeldOut:
             direction=work.direction,
         )
 
-    def _measure_tokens(self, should_stop: Callable[[], bool]) -> MaskedScores | None:
+    def _measure_tokens(
+        self, samples: Sequence[EvaluationSample], should_stop: Callable[[], bool]
+    ) -> MaskedScores | None:
         work, group = self._work, self._work.processes
         scores = evaluate_masked(
             work.model,
-            work.samples[group.rank :: group.world_size],
+            samples[group.rank :: group.world_size],
             tokens_per_batch=work.config.training.tokens_per_batch,
             should_stop=should_stop,
         )
         if group.any(int(scores is None)) or scores is None:
             return None
-        sequence_nats = torch.zeros(len(work.samples), dtype=torch.float64)
+        sequence_nats = torch.zeros(len(samples), dtype=torch.float64)
         sequence_nats[group.rank :: group.world_size] = scores.sequence_nats
         return MaskedScores(
             group.sum(scores.table.to(group.device)).cpu(),
@@ -132,17 +143,21 @@ class HeldOut:
         self, objective: Objective, should_stop: Callable[[], bool]
     ) -> ObjectiveScores | None:
         work, group = self._work, self._work.processes
+        if objective.predicts_tokens and objective.causal_direction is not None:
+            samples, bars = self._continuation(objective.name)
+            tokens = self._measure_tokens(samples, should_stop)
+            return None if tokens is None else ObjectiveScores.of_tokens(objective, tokens, bars)
         records = work.split.validation
         scores = evaluate_objective(
             work.model,
             objective,
-            SampleBuilder(
-                work.domain,
+            own_builder(
+                objective,
+                work.stepper.objectives,
+                work.model,
                 work.store,
-                [objective],
-                work.config.data.max_length,
-                EVALUATION_SEED,
-                records=records,
+                records,
+                max_length=work.config.data.max_length,
             ),
             records[group.rank :: group.world_size],
             tokens_per_batch=work.config.training.tokens_per_batch,
@@ -167,14 +182,31 @@ class HeldOut:
     @cached_property
     def _bars(self) -> dict[str, BarResult]:
         """The bars on the held-out tokens."""
+        return score_bars(self._fitted_bars(self._work.direction), self._work.samples)
+
+    def _choose_continuation(self, name: str) -> tuple[list[EvaluationSample], Mapping[str, float]]:
+        """What a causal objective predicts, and the bars on it; these on the main process only."""
+        work, objective = self._work, self._judged[name]
+        samples = continuation_samples(
+            work.domain,
+            work.store,
+            work.split.validation,
+            objective,
+            max_length=work.config.data.max_length,
+        )
+        if not work.processes.is_main or not any(len(sample.positions) for sample in samples):
+            return samples, {}
+        scored = score_bars(self._fitted_bars(objective.causal_direction), samples)
+        return samples, {name: bar.loss for name, bar in scored.items()}
+
+    def _fit_bars(self, direction: Direction | None) -> FittedBars:
         work = self._work
-        bars = fit_training_bars(
+        return fit_training_bars(
             work.domain,
             work.store,
             work.split.train,
             sampling=work.config.data.sampling,
             groups=work.split.groups,
             max_length=work.config.data.max_length,
-            direction=work.direction,
+            direction=direction,
         )
-        return score_bars(bars, work.samples)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
@@ -209,20 +209,10 @@ def prepare_workload(
     for objective in objectives:
         objective.fit(TrainingSequences(store, split.train))
         objective.check(builder.corpus)
-    direction = causal_direction(objectives)
-    lengths = store.lengths[split.train] + domain.special_tokens_per_sequence
     torch.manual_seed(training.seed)
     model = build_model(config, domain, objectives)
     started = warm_start(model, training.init) if training.init and not has_checkpoint else None
     model = model.to(processes.device)
-    samples = evaluation_samples(
-        domain,
-        store,
-        split.validation,
-        max_length=data.max_length,
-        direction=direction,
-        context=evaluation_context(objectives),
-    )
     if training.compile:
         model.encoder.compile(dynamic=True)
     return Workload(
@@ -230,23 +220,49 @@ def prepare_workload(
         domain=domain,
         store=store,
         split=split,
-        order=EpochOrder(
-            records=split.train,
-            lengths=np.minimum(lengths, data.max_length),
-            groups=split.groups[split.train],
-            sampling=data.sampling,
-            tokens_per_batch=training.tokens_per_batch,
-            seed=training.seed,
-        ),
+        order=_order_of_epochs(config, domain, store, split),
         builder=builder,
-        # Held-out records may be so short that no token of any is hidden: nothing to evaluate.
-        samples=samples if any(len(sample.positions) for sample in samples) else [],
-        direction=direction,
+        samples=_held_out_samples(config, domain, store, split, objectives),
+        direction=causal_direction(objectives),
         model=model,
         stepper=_build_stepper(config, model, objectives, schedule, processes),
         processes=processes,
         warm_start=started,
     )
+
+
+def _order_of_epochs(
+    config: RunConfig, domain: Domain, store: TokenStore, split: Split
+) -> EpochOrder:
+    data, training = config.data, config.training
+    lengths = store.lengths[split.train] + domain.special_tokens_per_sequence
+    return EpochOrder(
+        records=split.train,
+        lengths=np.minimum(lengths, data.max_length),
+        groups=split.groups[split.train],
+        sampling=data.sampling,
+        tokens_per_batch=training.tokens_per_batch,
+        seed=training.seed,
+    )
+
+
+def _held_out_samples(
+    config: RunConfig,
+    domain: Domain,
+    store: TokenStore,
+    split: Split,
+    objectives: Sequence[Objective],
+) -> list[EvaluationSample]:
+    """What is evaluated; nothing if records are so short that no token of any is hidden."""
+    samples = evaluation_samples(
+        domain,
+        store,
+        split.validation,
+        max_length=config.data.max_length,
+        direction=causal_direction(objectives),
+        context=evaluation_context(objectives),
+    )
+    return samples if any(len(sample.positions) for sample in samples) else []
 
 
 def split_of_run(config: RunConfig, domain: Domain, store: TokenStore) -> Split:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from seqmlm.cli import main
 from seqmlm.config import configure
 from seqmlm.data.packing import pack
 from seqmlm.domain import Record
-from seqmlm.model.configuration import EncoderConfig
 from seqmlm.model.model import Model
 from seqmlm.model.model_folder import OBJECTIVES_FILE
 from seqmlm.objectives.rows import Row
@@ -119,19 +119,13 @@ def cuglm_rows(domain: CodeDomain, text: str) -> tuple[list[Row], Row]:
     return rows, rows[-1]
 
 
-def test_causal_rows_see_no_future_in_a_batch_with_masked_rows() -> None:
+def test_causal_rows_see_no_future_in_a_batch_with_masked_rows(
+    build_model: Callable[..., Model],
+) -> None:
     """The published CugLM mask leaks: changing token 9 of 12 changes the outputs before it."""
     domain = CodeDomain(vocabulary_size=700, maskable="everything")
     domain.fit_tokenizer([Record("a.py", SOURCE, "test", 1)])
-    torch.manual_seed(0)
-    config = EncoderConfig(
-        vocabulary_size=len(domain.vocabulary),
-        mask_token=domain.vocabulary.special.mask,
-        layers=3,
-        hidden_size=32,
-        heads=2,
-    )
-    model = Model(domain, config)
+    model = build_model(domain, layers=3, hidden_size=32)
     rows, causal = cuglm_rows(domain, SOURCE)
     first = sum(len(row.ids) for row in rows[:-1])
     low, _ = domain.vocabulary.ranges["code"]
@@ -145,18 +139,10 @@ def test_causal_rows_see_no_future_in_a_batch_with_masked_rows() -> None:
             assert not torch.equal(after[first + changed :], before[first + changed :])
 
 
-def test_masked_rows_see_both_sides() -> None:
+def test_masked_rows_see_both_sides(build_model: Callable[..., Model]) -> None:
     domain = CodeDomain(vocabulary_size=700)
     domain.fit_tokenizer([Record("a.py", SOURCE, "test", 1)])
-    torch.manual_seed(0)
-    config = EncoderConfig(
-        vocabulary_size=len(domain.vocabulary),
-        mask_token=domain.vocabulary.special.mask,
-        layers=1,
-        hidden_size=16,
-        heads=2,
-    )
-    model = Model(domain, config)
+    model = build_model(domain, layers=1)
     left, right = (domain.parse(f"<|mask|> = {name}") for name in ("start", "value"))
     with model.inference():
         states = [model(pack([Row.of(encoding)]))[1] for encoding in (left, right)]

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from seqmlm.domain import Record
-from seqmlm.model.configuration import EncoderConfig
 from seqmlm.model.model import Model
 from seqmlm_domains.kg.domain import SAMPLES, KnowledgeGraphDomain
 from seqmlm_domains.kg.link_scores import LinkScorer
@@ -85,23 +84,13 @@ def build_domain() -> BuildDomain:
 
 
 @pytest.fixture
-def build_scorer(build_domain: BuildDomain) -> BuildScorer:
+def build_scorer(build_domain: BuildDomain, build_model: Callable[..., Model]) -> BuildScorer:
     """A scorer of a model that nobody trained; options of the domain may be given."""
 
     def build(normalise: Normalise = "mean", **options: Any) -> LinkScorer:
-        domain = build_domain(**options)
-        torch.manual_seed(0)
-        config = EncoderConfig(
-            vocabulary_size=len(domain.vocabulary),
-            mask_token=domain.vocabulary.special.mask,
-            layers=1,
-            hidden_size=16,
-            heads=2,
-            segments=3,
-        )
-        model = Model(domain, config)
+        model = build_model(build_domain(**options), layers=1, segments=3)
         for parameter in model.parameters():  # far from even, which untrained weights are
             torch.nn.init.normal_(parameter, std=0.5)
-        return LinkScorer.of(model.eval(), normalise=normalise)
+        return LinkScorer.of(model, normalise=normalise)
 
     return build

@@ -15,7 +15,9 @@ import torch
 
 from seqmlm.config import RunConfig, validate
 from seqmlm.data.packing import PackedBatch
+from seqmlm.data.samples import EVALUATION, continuation_samples, evaluation_samples
 from seqmlm.errors import ConfigError
+from seqmlm.evaluation.own_losses import measured_in_own_form
 from seqmlm.evaluation.run import evaluate_run
 from seqmlm.registry import DOMAINS
 from seqmlm.training.distributed import processes
@@ -205,6 +207,92 @@ def test_the_mixture_of_unilm_trains_from_its_configuration(
     train(config, tmp_path / "run")
     losses = [line["loss"] for line in lines_of(tmp_path / "run", "train")]
     assert np.isfinite(losses).all()
+
+
+def test_every_part_of_a_mixture_is_measured_under_its_own_name(
+    configure: Configure, tmp_path: Path
+) -> None:
+    """Causal parts beside counts on the same tokens; the same numbers from the finished run."""
+    reverse = {"name": "clm", "label": "reverse", "direction": "right_to_left"}
+    parts = [{"name": "mlm"}, {"name": "prefix_lm"}, {"name": "pmlm"}, {"name": "clm"}, reverse]
+    folder = tmp_path / "run"
+    result = train(configure(parts, training={"evaluate_every": 4}), folder)
+    assert result.report is not None
+    assert result.report.direction is None, "the loss of the run is still that of hidden tokens"
+    names = ["mlm", "prefix_lm", "pmlm", "clm", "reverse"]
+    lines = [line["objectives"] for line in lines_of(folder, "validation")]
+    assert [list(line) for line in lines] == [names, names]
+    recorded = json.loads((folder / "evaluation.json").read_text())["objectives"]
+    assert lines[-1] == recorded
+    for name in names:
+        assert recorded[name]["losses"] == {name: recorded[name]["loss"]}
+        is_causal = name in ("prefix_lm", "clm", "reverse")
+        assert list(recorded[name].get("bars", {})) == (["unigram", "bigram"] if is_causal else [])
+    again = evaluate_run(folder, data=[], device="cpu", backend="auto", tokens_per_batch=77)
+    found = again.to_json()["objectives"]
+    assert list(found) == names
+    for name in names:
+        assert found[name]["loss"] == pytest.approx(recorded[name]["loss"], rel=1e-5)
+        assert found[name].get("bars") == recorded[name].get("bars")
+
+
+def test_the_causal_part_of_a_mixture_is_measured_on_the_tokens_of_a_causal_run(
+    configure: Configure,
+) -> None:
+    config = configure([{"name": "clm"}], training={"seed": 7})
+    with processes("cpu") as group:
+        work = prepare_workload(config, group)
+    (objective,) = work.stepper.objectives
+    own = continuation_samples(
+        work.domain, work.store, work.split.validation, objective, max_length=20
+    )
+    common = evaluation_samples(
+        work.domain, work.store, work.split.validation, max_length=20, direction="left_to_right"
+    )
+    assert len(own) == len(common) > 5
+    for found, expected in zip(own, common, strict=True):
+        np.testing.assert_array_equal(found.positions, expected.positions)
+        np.testing.assert_array_equal(
+            found.row.targets[EVALUATION].positions, expected.row.targets[EVALUATION].positions
+        )
+        np.testing.assert_array_equal(found.row.ids, expected.row.ids)
+
+
+def test_where_a_held_out_response_begins_is_the_same_for_every_seed(configure: Configure) -> None:
+    starts = []
+    for seed in (0, 5):
+        config = configure([{"name": "prefix_lm"}], training={"seed": seed})
+        with processes("cpu") as group:
+            work = prepare_workload(config, group)
+        records = np.arange(20)
+        samples = continuation_samples(
+            work.domain, work.store, records, work.stepper.objectives[0], max_length=40
+        )
+        starts.append([int(sample.positions[0]) for sample in samples])
+    assert starts[0] == starts[1]
+    assert len(set(starts[0])) > 3, "drawn anew for every record"
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["mlm"], []),
+        (["clm"], []),
+        (["pmlm"], ["pmlm"]),
+        (["prefix_lm"], ["prefix_lm"]),
+        (["clm", "mlm"], ["clm", "mlm"]),
+        (["rtd"], ["rtd"]),
+        (["mlm", "rtd"], ["rtd"]),
+    ],
+    ids=" ".join,
+)
+def test_objectives_that_the_common_evaluation_covers_are_not_measured_twice(
+    configure: Configure, names: list[str], expected: list[str]
+) -> None:
+    config = configure([{"name": name} for name in names])
+    with processes("cpu") as group:
+        objectives = prepare_workload(config, group).stepper.objectives
+    assert [each.name for each in measured_in_own_form(objectives)] == expected
 
 
 def test_two_objectives_of_one_name_need_labels(configure: Configure) -> None:
