@@ -1,12 +1,23 @@
 """What 1,000 clients at once get of the HTTP service: goodput, refusals, nothing that hangs.
 
-Two phases against one service, in a process of its own on loopback. Capacity: as many clients as
-the queue has places, each asking again as soon as it is answered. Overload: 1,000 clients, of which
-each one that is refused comes again after the seconds that ``Retry-After`` says. Every request is
-a place in a file of its own, so that nothing is answered from what was kept of another.
+Rounds of phases against one service, in a process of its own on loopback. Each client has one
+connection, opened before the phase, and asks again as soon as it is answered.
 
-The clients share the processors with the service, and the time until a client has read its answer
-counts. Deadlines are set high, so that every answer counted is the model's.
+- capacity: 16 clients, twice the largest batch: the model never waits and nobody is refused.
+- overload: 1,000 clients, which come within the first second; one that is refused comes again after
+  the seconds that ``Retry-After`` says, and up to twice as long.
+- impatient: the same, but one that is refused comes again after one to two seconds whatever it was
+  told.
+- burst: 1,000 requests written in the same instant, one of each client.
+
+Goodput is the number of the model's answers per second that arrive while the phase lasts, without
+its first two seconds; its share of capacity is taken of the sums over the rounds. A latency is the
+time from the moment at which a client has written a request to that at which it has read the whole
+answer. The clients are one event loop of this process and share the processors with the service,
+so its own delays are in there: the time from the first byte that the service reads to its answer is
+told beside it, from the service's histogram. Every request is a place in a file of its own, so that
+nothing is answered from what was kept of another. Deadlines are set high, so that every answer
+counted is the model's.
 """
 
 from __future__ import annotations
@@ -24,14 +35,16 @@ import sys
 import sysconfig
 import time
 import tokenize
+import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from benchmarks.code_http_clients import Answers, Behaviour, be_client
 from benchmarks.record import (
     RESULTS,
     describe_machine,
@@ -41,38 +54,11 @@ from benchmarks.record import (
 )
 
 CLIENTS = 1_000
+FEW_CLIENTS = 16
 QUEUE_CAPACITY = 64
 DEADLINE_MS = 30_000
 PREFIX_CHARACTERS, SUFFIX_CHARACTERS = 3_000, 1_000
-LONGEST_WAIT_S = 60.0
-
-
-@dataclass(slots=True)
-class Answers:
-    """What one phase has seen.
-
-    Args:
-        statuses: of HTTP, counted.
-        served_s: seconds until each answer of the model.
-        refused_s: seconds until each refusal.
-        lexical: answers without the model.
-        hung: requests without an answer after a minute.
-        broken: requests whose connection ended before the answer.
-        wall_s: length of the phase, seconds.
-    """
-
-    statuses: Counter[int] = field(default_factory=Counter)
-    served_s: list[float] = field(default_factory=list)
-    refused_s: list[float] = field(default_factory=list)
-    lexical: int = 0
-    hung: int = 0
-    broken: int = 0
-    wall_s: float = 0.0
-
-    @property
-    def goodput_per_s(self) -> float:
-        """Answers of the model per second."""
-        return len(self.served_s) / self.wall_s
+ARRIVAL_S, WARM_UP_S = 1.0, 2.0
 
 
 def request_bodies(number: int, *, seed: int) -> list[bytes]:
@@ -111,64 +97,48 @@ def name_starts(text: str) -> list[int]:
     ]
 
 
-async def exchange(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes
-) -> tuple[int, float, bytes]:
-    """Send one request on a connection that stays; status, Retry-After (s) and content."""
-    writer.write(
-        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        b"Content-Length: %d\r\n\r\n" % len(body) + body
+async def phase(
+    port: int, process: int, bodies: Sequence[bytes], behaviour: Behaviour, *, seed: int,
+    seen: Answers,
+) -> None:  # fmt: skip
+    """Let clients ask for some seconds, and wait for what they have asked."""
+    start = asyncio.Barrier(behaviour.clients + 1)
+    clients = [
+        asyncio.create_task(
+            be_client(port, bodies, behaviour, seed=seed + number, seen=seen, start=start)
+        )
+        for number in range(behaviour.clients)
+    ]
+    await start.wait()
+    service_cpu_s, client_cpu_s = processor_s(process), time.process_time()
+    await asyncio.gather(*clients)
+    seen.service_cpu_s += processor_s(process) - service_cpu_s
+    seen.client_cpu_s += time.process_time() - client_cpu_s
+    seen.counted_s += max(behaviour.seconds - behaviour.warm_up_s, 0.0)
+
+
+def processor_s(process: int) -> float:
+    """Return the processor time that a process has used, seconds."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def refused_by_service(port: int) -> Counter[float]:
+    """Return how many refusals the service has answered within how many seconds, cumulative."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        text = answer.read().decode()
+    found = re.findall(
+        r'^seqmlm_http_answer_seconds_bucket\{le="([^"]+)",status="429"\} (\S+)', text, re.M
     )
-    head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    length = int(re.findall(rb"content-length: (\d+)", head)[0])
-    wait = re.findall(rb"retry-after: (\d+)", head)
-    content = await reader.readexactly(length)
-    return int(head.split(maxsplit=2)[1]), float(wait[0]) if wait else 0.0, content
+    return Counter({float(bound): int(float(count)) for bound, count in found})
 
 
-async def be_client(
-    port: int, bodies: Sequence[bytes], *, seed: int, until: float, seen: Answers
-) -> None:
-    """Ask again and again until a moment, as a client that keeps to ``Retry-After``."""
-    chance = random.Random(seed)
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        while time.perf_counter() < until:
-            if reader.at_eof():  # closed while nothing was asked, as HTTP allows
-                writer.close()
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            began_at = time.perf_counter()
-            async with asyncio.timeout(LONGEST_WAIT_S):
-                status, wait_s, content = await exchange(reader, writer, chance.choice(bodies))
-            elapsed_s = time.perf_counter() - began_at
-            seen.statuses[status] += 1
-            if status == 200:
-                if b'"used_model":true' in content:
-                    seen.served_s.append(elapsed_s)
-                else:
-                    seen.lexical += 1
-            elif status == 429:
-                seen.refused_s.append(elapsed_s)
-                # Clients that come back at the same moment would be refused at the same moment.
-                await asyncio.sleep(wait_s * chance.uniform(1, 2))
-    except TimeoutError:
-        seen.hung += 1
-    except (OSError, EOFError):
-        seen.broken += 1
-    finally:
-        writer.close()
-
-
-async def phase(port: int, bodies: Sequence[bytes], *, clients: int, seconds: float) -> Answers:
-    """Let many clients ask for some seconds, and wait for what they have asked."""
-    seen = Answers()
-    began_at = time.perf_counter()
-    until = began_at + seconds
-    await asyncio.gather(
-        *(be_client(port, bodies, seed=seed, until=until, seen=seen) for seed in range(clients))
-    )
-    seen.wall_s = time.perf_counter() - began_at
-    return seen
+def bound_ms(counts: Mapping[float, float], percent: float) -> float:
+    """Return the bound of a histogram that so many percent did not exceed, ms; NaN of none."""
+    total = max(counts.values(), default=0.0)
+    if not total:
+        return float("nan")
+    return 1000 * min(at for at, count in counts.items() if count >= total * percent / 100)
 
 
 @contextmanager
@@ -218,8 +188,71 @@ def summarise(seen: Answers) -> dict[str, Any]:
         "broken": seen.broken,
         "served_ms": {f"p{at}": percentile_ms(seen.served_s, at) for at in (50, 95, 99)},
         "refused_ms": {f"p{at}": percentile_ms(seen.refused_s, at) for at in (50, 95, 99)},
-        "wall_s": seen.wall_s,
+        "service_cpu_s": seen.service_cpu_s,
+        "client_cpu_s": seen.client_cpu_s,
     }
+
+
+def measure(run: Path, *, clients: int, seconds: float, rounds: int) -> dict[str, Any]:
+    """Run all phases, interleaved, and return what is told of them and of the memory."""
+    bodies = request_bodies(2_000, seed=0)
+    many = Behaviour(clients=clients, arrival_s=ARRIVAL_S, seconds=seconds, warm_up_s=WARM_UP_S)
+    behaviours = {
+        "capacity": replace(many, clients=FEW_CLIENTS),
+        "overload": many,
+        "impatient": replace(many, keeps_to_retry_after=False),
+        "burst": replace(many, arrival_s=0.0, seconds=0.0),
+    }
+    seen = {name: Answers() for name in behaviours}
+    inside: dict[str, Counter[float]] = {name: Counter() for name in behaviours}
+    with service(run) as (port, process):
+        warm_up = replace(behaviours["capacity"], seconds=3.0)
+        asyncio.run(phase(port, process, bodies, warm_up, seed=0, seen=Answers()))
+        idle_mib = peak_memory_mib(process)
+        for turn in range(rounds):
+            for name, behaviour in behaviours.items():
+                before = refused_by_service(port)
+                asyncio.run(
+                    phase(port, process, bodies, behaviour, seed=turn * clients, seen=seen[name])
+                )
+                inside[name].update(refused_by_service(port))
+                inside[name].subtract(before)
+        peak_mib = peak_memory_mib(process)
+    told = {name: summarise(answers) for name, answers in seen.items()}
+    for name, row in told.items():
+        row["refused_in_service_ms_at_most"] = {
+            f"p{at}": bound_ms(inside[name], at) for at in (50, 95, 99)
+        }
+    return {**told, "idle_mib": idle_mib, "peak_mib": peak_mib}
+
+
+def print_measured(told: dict[str, Any], *, title: str) -> None:
+    """Print one line per phase."""
+    names = [name for name, row in told.items() if isinstance(row, dict)]
+    print_table(
+        title,
+        (
+            "phase", "answers/s", "of capacity", "served", "refused", "hung", "broken",
+            "served p99 ms", "refused p50 ms", "refused p99 ms", "in the service, p99 <= ms",
+        ),
+        [
+            (
+                name,
+                f"{told[name]['goodput_per_s']:.1f}",
+                f"{told[name]['goodput_per_s'] / told['capacity']['goodput_per_s']:.1%}",
+                str(told[name]["statuses"].get(200, 0)),
+                str(told[name]["statuses"].get(429, 0)),
+                str(told[name]["hung"]),
+                str(told[name]["broken"]),
+                f"{told[name]['served_ms']['p99']:.0f}",
+                f"{told[name]['refused_ms']['p50']:.1f}",
+                f"{told[name]['refused_ms']['p99']:.1f}",
+                f"{told[name]['refused_in_service_ms_at_most']['p99']:.0f}",
+            )
+            for name in names
+        ],
+    )  # fmt: skip
+    print(f"memory {told['idle_mib']:.0f} -> {told['peak_mib']:.0f} MiB")
 
 
 def main() -> None:
@@ -228,46 +261,21 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="a run of domain code")
     parser.add_argument("--clients", type=int, default=CLIENTS)
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each phase")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     machine = describe_machine()
-    bodies = request_bodies(2_000, seed=0)
-    with service(arguments.run) as (port, process):
-        asyncio.run(phase(port, bodies, clients=4, seconds=2))  # warm-up
-        idle_mib = peak_memory_mib(process)
-        phases = {
-            name: asyncio.run(phase(port, bodies, clients=clients, seconds=arguments.seconds))
-            for name, clients in (("capacity", QUEUE_CAPACITY), ("overload", arguments.clients))
-        }
-        peak_mib = peak_memory_mib(process)
-    told = {name: summarise(seen) for name, seen in phases.items()}
-    ratio = told["overload"]["goodput_per_s"] / told["capacity"]["goodput_per_s"]
-    print_table(
-        f"{arguments.clients} clients, queue of {QUEUE_CAPACITY}",
-        ("phase", "answers/s", "refused", "hung", "broken", "served p99 ms", "refused p99 ms"),
-        [
-            (
-                name,
-                f"{row['goodput_per_s']:.1f}",
-                str(row["statuses"].get(429, 0)),
-                str(row["hung"]),
-                str(row["broken"]),
-                f"{row['served_ms']['p99']:.0f}",
-                f"{row['refused_ms']['p99']:.1f}",
-            )
-            for name, row in told.items()
-        ],
-    )
-    print(f"goodput / capacity: {ratio:.1%}; memory {idle_mib:.0f} -> {peak_mib:.0f} MiB")
+    asked = {"clients": arguments.clients, "seconds": arguments.seconds, "rounds": arguments.rounds}
+    told = measure(arguments.run, **asked)
+    print_measured(told, title=f"{arguments.clients} clients, queue of {QUEUE_CAPACITY}")
     write_result(
         "code_http_load",
         arguments.results,
         machine=machine,
-        settings={"clients": arguments.clients, "seconds": arguments.seconds,
-                  "queue_capacity": QUEUE_CAPACITY, "deadline_ms": DEADLINE_MS},
+        settings={**asked, "queue_capacity": QUEUE_CAPACITY, "deadline_ms": DEADLINE_MS},
         rounds=[],
-        summary={**told, "goodput_ratio": ratio, "idle_mib": idle_mib, "peak_mib": peak_mib},
-    )  # fmt: skip
+        summary=told,
+    )
 
 
 if __name__ == "__main__":

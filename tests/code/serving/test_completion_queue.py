@@ -3,13 +3,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 
 import pytest
 import pytest_asyncio
 
 from seqmlm.errors import ConfigError, DataError
 from seqmlm_domains.code.completion.completion import CompletionResult
+from seqmlm_domains.code.serving import completion_queue
 from seqmlm_domains.code.serving.completion_queue import (
     CompletionQueue,
     InferenceStopped,
@@ -65,6 +68,15 @@ async def ask_and_hold(
     return task
 
 
+async def held_queue(
+    make_queue: MakeQueue, *, capacity: int = 16, max_batch: int = 8
+) -> tuple[CompletionQueue, ScriptedCompleter, asyncio.Task[CompletionResult]]:
+    """A queue, its completer, and the request whose forward pass the completer holds."""
+    completer = ScriptedCompleter(is_held=True)
+    queue = make_queue(completer, capacity=capacity, max_batch=max_batch)
+    return queue, completer, await ask_and_hold(queue, completer)
+
+
 async def let_tasks_start(*tasks: asyncio.Task[CompletionResult]) -> None:
     await asyncio.wait(tasks, timeout=0)
 
@@ -72,9 +84,7 @@ async def let_tasks_start(*tasks: asyncio.Task[CompletionResult]) -> None:
 async def test_what_waits_goes_through_one_forward_pass_oldest_first(
     make_queue: MakeQueue,
 ) -> None:
-    completer = ScriptedCompleter(is_held=True)
-    queue = make_queue(completer, max_batch=3)
-    first = await ask_and_hold(queue, completer)
+    queue, completer, first = await held_queue(make_queue, max_batch=3)
     others = [ask(queue, name) for name in "abcd"]
     await let_tasks_start(*others)
     completer.let_go()
@@ -85,9 +95,7 @@ async def test_what_waits_goes_through_one_forward_pass_oldest_first(
 
 
 async def test_a_cancelled_await_costs_no_forward_pass(make_queue: MakeQueue) -> None:
-    completer = ScriptedCompleter(is_held=True)
-    queue = make_queue(completer)
-    first = await ask_and_hold(queue, completer)
+    queue, completer, first = await held_queue(make_queue)
     cancelled, kept = ask(queue, "cancelled"), ask(queue, "kept")
     await let_tasks_start(cancelled, kept)
     cancelled.cancel()
@@ -104,9 +112,7 @@ async def test_a_cancelled_await_costs_no_forward_pass(make_queue: MakeQueue) ->
 async def test_cancelling_one_of_a_running_batch_leaves_the_others_answered(
     make_queue: MakeQueue,
 ) -> None:
-    completer = ScriptedCompleter(is_held=True)
-    queue = make_queue(completer)
-    running = await ask_and_hold(queue, completer)
+    queue, completer, running = await held_queue(make_queue)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -119,9 +125,7 @@ async def test_cancelling_one_of_a_running_batch_leaves_the_others_answered(
 
 
 async def test_a_storm_of_cancellations_costs_no_forward_pass(make_queue: MakeQueue) -> None:
-    completer = ScriptedCompleter(is_held=True)
-    queue = make_queue(completer, capacity=1_001)
-    first = await ask_and_hold(queue, completer)
+    queue, completer, first = await held_queue(make_queue, capacity=1_001)
     storm = [ask(queue, str(number)) for number in range(1_000)]
     await let_tasks_start(*storm)
     for task in storm[:-1]:
@@ -139,9 +143,7 @@ async def test_a_storm_of_cancellations_costs_no_forward_pass(make_queue: MakeQu
 
 
 async def test_the_newest_request_of_a_document_wins(make_queue: MakeQueue) -> None:
-    completer = ScriptedCompleter(is_held=True)
-    queue = make_queue(completer)
-    first = await ask_and_hold(queue, completer)
+    queue, completer, first = await held_queue(make_queue)
     older = ask(queue, "older", document="a.py")
     other = ask(queue, "other", document="b.py")
     newer = ask(queue, "newer", document="a.py")
@@ -166,9 +168,7 @@ async def test_requests_without_a_document_do_not_replace_one_another(
 async def test_a_newer_request_takes_the_place_of_the_older_in_a_full_queue(
     make_queue: MakeQueue,
 ) -> None:
-    completer = ScriptedCompleter(is_held=True)
-    queue = make_queue(completer, capacity=2)
-    first = await ask_and_hold(queue, completer)
+    queue, completer, first = await held_queue(make_queue, capacity=2)
     older = ask(queue, "older", document="a.py")
     await let_tasks_start(older)
     newer = ask(queue, "newer", document="a.py")
@@ -183,9 +183,7 @@ async def test_a_newer_request_takes_the_place_of_the_older_in_a_full_queue(
 async def test_past_the_deadline_the_answer_is_lexical_while_the_forward_pass_still_runs(
     make_queue: MakeQueue,
 ) -> None:
-    completer = ScriptedCompleter(is_held=True)
-    queue = make_queue(completer)
-    first = await ask_and_hold(queue, completer)
+    queue, completer, first = await held_queue(make_queue)
     late = await ask(queue, "late", deadline_s=0)
     assert late == named("late", used_model=False)
     assert queue.batch_running_s > 0
@@ -215,9 +213,7 @@ async def test_a_failure_that_comes_after_the_deadline_is_not_logged_as_unheard(
 async def test_a_full_queue_refuses_at_once_and_tells_when_to_come_again(
     make_queue: MakeQueue,
 ) -> None:
-    completer = ScriptedCompleter(is_held=True)
-    queue = make_queue(completer, capacity=2)
-    first = await ask_and_hold(queue, completer)
+    queue, completer, first = await held_queue(make_queue, capacity=2)
     second = ask(queue, "second")
     await let_tasks_start(second)
     with pytest.raises(QueueFull, match="try again in") as refusal:
@@ -246,12 +242,42 @@ async def test_a_place_can_be_asked_for_before_there_is_a_request(make_queue: Ma
         queue.require_place()
 
 
+async def test_each_that_is_refused_is_told_a_turn_of_its_own(
+    make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [time.monotonic()]
+    monkeypatch.setattr(completion_queue, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    first, second = ScriptedCompleter(is_held=True), ScriptedCompleter(is_held=True)
+    queue = make_queue(first, capacity=1)
+    running = await ask_and_hold(queue, first)
+    now_s[0] += 2.0
+    first.let_go()
+    await running
+    queue.replace(second)
+    running = await ask_and_hold(queue, second)
+
+    def told_s() -> float:
+        with pytest.raises(QueueFull) as refused:
+            queue.require_place()
+        return refused.value.retry_after_s
+
+    together = [told_s() for _ in range(3)]
+    now_s[0] += 3.0
+    later = told_s()
+    many = [told_s() for _ in range(100)]
+    second.let_go()
+    await running
+
+    # A request takes two seconds, and one is under way.
+    assert together == pytest.approx([2.0, 4.0, 6.0])
+    assert later == pytest.approx(5.0)
+    assert many[-1] == pytest.approx(30.0)
+
+
 async def test_a_request_that_comes_while_the_queue_drains_replaces_none(
     make_queue: MakeQueue,
 ) -> None:
-    completer = ScriptedCompleter(is_held=True)
-    queue = make_queue(completer)
-    running = await ask_and_hold(queue, completer)
+    queue, completer, running = await held_queue(make_queue)
     waiting = ask(queue, "waiting", document="a.py")
     await let_tasks_start(waiting)
     assert not await queue.drain(timeout_s=0)
@@ -331,9 +357,7 @@ async def test_a_new_completer_answers_from_the_next_batch_on(make_queue: MakeQu
 async def test_draining_answers_what_was_accepted_and_refuses_what_comes(
     make_queue: MakeQueue,
 ) -> None:
-    completer = ScriptedCompleter(is_held=True)
-    queue = make_queue(completer)
-    running = await ask_and_hold(queue, completer)
+    queue, completer, running = await held_queue(make_queue)
     waiting = ask(queue, "waiting")
     await let_tasks_start(waiting)
     draining = asyncio.create_task(queue.drain(timeout_s=NEVER_S))
@@ -348,9 +372,7 @@ async def test_draining_answers_what_was_accepted_and_refuses_what_comes(
 
 
 async def test_draining_does_not_wait_for_ever(make_queue: MakeQueue) -> None:
-    completer = ScriptedCompleter(is_held=True)
-    queue = make_queue(completer)
-    running = await ask_and_hold(queue, completer)
+    queue, completer, running = await held_queue(make_queue)
 
     assert not await queue.drain(timeout_s=0)
     completer.let_go()
@@ -358,9 +380,7 @@ async def test_draining_does_not_wait_for_ever(make_queue: MakeQueue) -> None:
 
 
 async def test_closing_fails_what_waits(make_queue: MakeQueue) -> None:
-    completer = ScriptedCompleter(is_held=True)
-    queue = make_queue(completer)
-    running = await ask_and_hold(queue, completer)
+    queue, completer, running = await held_queue(make_queue)
     waiting = ask(queue, "waiting")
     await let_tasks_start(waiting)
     closing = asyncio.create_task(asyncio.to_thread(queue.close))
@@ -387,9 +407,7 @@ async def test_a_stream_gives_the_lexical_answer_first_and_then_that_of_the_mode
 async def test_a_stream_past_its_deadline_ends_with_the_lexical_answer(
     make_queue: MakeQueue,
 ) -> None:
-    completer = ScriptedCompleter(is_held=True)
-    queue = make_queue(completer)
-    first = await ask_and_hold(queue, completer)
+    queue, completer, first = await held_queue(make_queue)
     answers = [answer async for answer in queue.stream(request("a"), deadline_s=0)]
     completer.let_go()
     await first
@@ -401,9 +419,7 @@ async def test_a_stream_past_its_deadline_ends_with_the_lexical_answer(
 async def test_a_stream_that_is_closed_gives_its_place_back_and_costs_no_forward_pass(
     make_queue: MakeQueue,
 ) -> None:
-    completer = ScriptedCompleter(is_held=True)
-    queue = make_queue(completer, capacity=2)
-    first = await ask_and_hold(queue, completer)
+    queue, completer, first = await held_queue(make_queue, capacity=2)
     stream = queue.stream(request("left"), deadline_s=NEVER_S)
     await anext(stream)
     with pytest.raises(QueueFull):

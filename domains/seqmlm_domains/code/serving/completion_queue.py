@@ -16,6 +16,7 @@ from seqmlm_domains.code.serving.queue_statistics import Outcome, QueueStatistic
 
 _LAST_BATCH_S: Final = 5.0
 _SMOOTHING: Final = 0.1
+_LONGEST_RETRY_S: Final = 30.0
 
 if TYPE_CHECKING:
     from seqmlm_domains.code.completion.completer import Completer
@@ -30,7 +31,8 @@ class QueueFull(QueueRefusal):
     """As many requests as the queue may hold are unanswered.
 
     Args:
-        retry_after_s: estimate of when those of now will be answered, seconds.
+        retry_after_s: estimate of when those of now, and those refused before, will be answered,
+            seconds.
     """
 
     def __init__(self, *, retry_after_s: float) -> None:
@@ -97,6 +99,7 @@ class CompletionQueue:
         self._accepts, self._is_closed, self._has_ended = True, False, False
         self._batch_began_at: float | None = None
         self._request_s = 0.0  # moving average of the time that a batch takes per request
+        self._last_turn_at = 0.0  # when the request refused last may come again
         self._idle = asyncio.Event()
         self._idle.set()
         self._lexical = ThreadPoolExecutor(1, thread_name_prefix="seqmlm-lexical")
@@ -146,14 +149,17 @@ class CompletionQueue:
         if result is not None:
             yield result
 
-    def require_place(self) -> None:
+    def require_place(self, *, on_their_way: int = 0) -> None:
         """Raise now what :meth:`complete` would raise: cheaper than reading a request first.
+
+        Args:
+            on_their_way: requests that have been let through, those in the queue included.
 
         Raises:
             QueueFull, QueueClosed, InferenceStopped: as of :meth:`complete`.
         """
         with self._state:
-            self._require_place(freed=0)
+            self._require_place(taken=max(on_their_way, len(self._unanswered)))
 
     def replace(self, completer: Completer) -> None:
         """Answer with another completer from the next batch on; the running batch ends on its own.
@@ -243,7 +249,7 @@ class CompletionQueue:
     def _accept(self, accepted: _Accepted) -> None:
         with self._state:
             older = self._waiting_of(accepted.document)
-            self._require_place(freed=len(older))
+            self._require_place(taken=len(self._unanswered) - len(older))
             for superseded in older:
                 del self._waiting[superseded]
                 self._unanswered.discard(superseded)
@@ -254,14 +260,25 @@ class CompletionQueue:
             self._state.notify_all()
         _fail(older, Superseded(f"A newer request of {accepted.document} came."))
 
-    def _require_place(self, *, freed: int) -> None:
+    def _require_place(self, *, taken: int) -> None:
         if not self._accepts:
             raise QueueClosed("The completion queue accepts no more requests.")
         if not self.is_alive:
             raise InferenceStopped("The inference thread has ended.")
-        if len(self._unanswered) - freed >= self._capacity:
+        if taken >= self._capacity:
             self._statistics.rejected += 1
-            raise QueueFull(retry_after_s=len(self._unanswered) * self._request_s)
+            raise QueueFull(retry_after_s=self._next_turn_s(taken))
+
+    def _next_turn_s(self, taken: int) -> float:
+        """Seconds until the turn of a request that is refused now.
+
+        Each gets a turn of its own, behind those that were refused before: told the same moment,
+        they would come back together and be refused together.
+        """
+        now = time.monotonic()
+        turn_at = max(self._last_turn_at + self._request_s, now + taken * self._request_s)
+        self._last_turn_at = min(turn_at, now + _LONGEST_RETRY_S)
+        return self._last_turn_at - now
 
     def _waiting_of(self, document: str | None) -> list[_Accepted]:
         if document is None:
@@ -349,7 +366,9 @@ class CompletionQueue:
             self._statistics.batched += size
             if self._batch_began_at is not None:
                 request_s = (time.monotonic() - self._batch_began_at) / size
-                self._request_s += _SMOOTHING * (request_s - self._request_s)
+                is_first = self._statistics.batches == 1
+                weight = 1.0 if is_first else _SMOOTHING
+                self._request_s += weight * (request_s - self._request_s)
 
 
 def _fail(requests: Sequence[_Accepted], error: Exception) -> None:

@@ -276,6 +276,11 @@ def test_a_body_that_never_ends_is_answered_with_408(impatient_server: Served) -
             b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", id="negative"
         ),
         pytest.param(b"GET / HTTP/1.0\r\n\r\n", id="http-1.0-without-host"),
+        pytest.param(
+            b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            id="two-lengths",
+        ),
     ],
 )
 def test_what_is_no_http_is_refused_and_the_next_is_answered(
@@ -308,6 +313,19 @@ def test_a_client_that_asks_too_often_is_told_when_to_come_again() -> None:
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
     assert 999 <= int(answers[-1].headers["retry-after"]) <= 1_001
     assert health.status_code == 200, "only work is counted"
+
+
+def test_a_client_is_not_another_one_by_saying_so() -> None:
+    limits = ServerSettings(client_burst=1, client_requests_per_s=0.001)
+    with served(settings=limits) as server, server.client() as client:
+        statuses = [
+            client.post(
+                "/v1/completions", json=body(), headers={"x-forwarded-for": f"10.0.0.{number}"}
+            ).status_code
+            for number in range(2)
+        ]
+
+    assert statuses == [200, 429]
 
 
 def test_an_error_of_ours_is_500_without_a_word_of_the_source(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
@@ -58,6 +62,81 @@ def test_what_does_not_fit_into_the_queue_is_refused_at_once_and_the_rest_answer
     assert streams.status_code == 429, "a stream is refused before it begins"
     assert statuses == [200] * 4
     assert after.status_code == 200
+
+
+def head_of(content: bytes) -> bytes:
+    return (
+        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(content)
+    )
+
+
+def read_answer(connection: socket.socket) -> bytes:
+    """One answer on a connection that stays open."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += connection.recv(1)
+    length = int(received.lower().rpartition(b"content-length: ")[2].split()[0])
+    while length > 0:
+        piece = connection.recv(length)
+        length -= len(piece)
+        received += piece
+    return received
+
+
+def test_all_that_come_together_are_answered_and_only_the_refused_with_429() -> None:
+    completer = ScriptedCompleter(is_held=True)
+    content = json.dumps(body()).encode()
+    with served(completer, settings=SMALL) as server, ExitStack() as stack:
+        connections = [stack.enter_context(server.connect()) for _ in range(40)]
+        for connection in connections:
+            connection.sendall(head_of(content) + content)
+        until(lambda: server.service.queue.statistics().rejected == 36)
+        completer.let_go()
+        statuses = Counter(read_answer(connection)[9:12] for connection in connections)
+        accepted = server.service.queue.statistics().accepted
+
+    assert statuses == {b"200": 4, b"429": 36}
+    assert accepted == 4
+
+
+def test_a_full_queue_refuses_before_the_body_comes_and_the_connection_goes_on() -> None:
+    completer = ScriptedCompleter(is_held=True)
+    content = json.dumps(body()).encode()
+    with served(completer, settings=SMALL) as server, ThreadPoolExecutor(4) as pool:
+        accepted = [pool.submit(post, server, str(number)) for number in range(4)]
+        until(lambda: unanswered(server) == 4)
+        with server.connect() as connection:
+            connection.sendall(head_of(content))
+            refused = read_answer(connection)
+            completer.let_go()
+            statuses = [answer.result(PATIENCE_S)[0] for answer in accepted]
+            connection.sendall(content + head_of(content) + content)
+            answered = read_answer(connection)
+
+    assert refused.startswith(b"HTTP/1.1 429 ")
+    assert statuses == [200] * 4
+    assert answered.startswith(b"HTTP/1.1 200 ")
+
+
+def test_bodies_that_are_still_to_come_take_no_place() -> None:
+    with served(settings=SMALL) as server, ExitStack() as stack:
+        for _ in range(8):
+            connection = stack.enter_context(server.connect())
+            connection.sendall(head_of(b"{}"))
+        status, _ = post(server, "after them")
+
+    assert status == 200
+
+
+def test_requests_sent_in_one_piece_are_answered_in_their_order() -> None:
+    first, second = (json.dumps(body(prefix)).encode() for prefix in ("first", "second"))
+    with served() as server, server.connect() as connection:
+        connection.sendall(head_of(first) + first + head_of(second) + second)
+        answers = [read_answer(connection) for _ in range(2)]
+
+    assert [b"first" in answer for answer in answers] == [True, False]
+    assert b"second" in answers[1]
 
 
 def test_a_client_that_leaves_costs_no_forward_pass() -> None:
@@ -199,6 +278,7 @@ def test_metrics_count_what_happened() -> None:
     assert f'{answers}"200"}} 2.0' in lines
     assert f'{answers}"422"}} 1.0' in lines
     assert 'seqmlm_completions_total{outcome="by_model"} 2.0' in lines
+    assert 'seqmlm_http_answer_seconds_count{status="200"} 2.0' in lines
     assert "seqmlm_completions_unanswered 0.0" in lines
     assert "seqmlm_completion_seconds_count 2.0" in lines
     assert 'seqmlm_completion_seconds_bucket{le="+Inf"} 2.0' in lines

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seqmlm_domains.code.completion.completer import Completer
+from seqmlm_domains.code.completion.completer import PARTS, Completer
 from seqmlm_domains.code.serving.settings import ServerSettings
 from tests.code.serving.http.browser import Browser, missing_programs, open_browser
 from tests.code.serving.http.served import Served, served
@@ -114,6 +114,12 @@ def test_characters_outside_the_basic_plane_do_not_shift_the_insertion(browser: 
 
 @pytest.mark.parametrize("language", ["java", "typescript", "tsx", "javascript"])
 def test_every_language_has_a_sample_that_is_completed(browser: Browser, language: str) -> None:
+    choose(browser, language)
+
+    assert browser.wait_until(f"{NAMES}.length > 0 && {NAMES}")
+
+
+def choose(browser: Browser, language: str) -> None:
     browser.run(
         """const select = document.getElementById('language');
            document.getElementById('candidates').replaceChildren();
@@ -122,7 +128,28 @@ def test_every_language_has_a_sample_that_is_completed(browser: Browser, languag
         language,
     )
 
-    assert browser.wait_until(f"{NAMES}.length > 0 && {NAMES}")
+
+def test_another_language_completes_what_one_has_typed_and_keeps_it(browser: Browser) -> None:
+    browser.type_keys(EDITOR, "quan")
+    typed = text_of(browser)
+    assert "known_quantity = self.quan" in typed
+    choose(browser, "typescript")
+    browser.wait_until(f"{NAMES}.length > 0")
+    assert text_of(browser) == typed
+    choose(browser, "python")
+    browser.wait_until(f"{NAMES}.includes('quantities')")
+    assert text_of(browser) == typed
+
+
+def test_every_part_that_speaks_has_a_colour_of_its_own(browser: Browser) -> None:
+    colours: dict[str, str] = browser.run(
+        """return Object.fromEntries(
+             [...document.querySelectorAll('#legend .entry')].map((entry) =>
+               [entry.textContent, entry.querySelector('.dot').style.background]))"""
+    )
+    assert set(colours) == set(PARTS)
+    assert len(set(colours.values())) == len(PARTS)
+    assert colours["syntax"] == "var(--part-3)"
 
 
 def test_the_page_asks_no_other_machine_and_has_no_errors(browser: Browser) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+import seqmlm
 from tests.code.serving.http.served import PATIENCE_S, ServiceProcess, body, service_process
 
 PREFIX = "def total_price(products):\n    total_amount = 0\n    return tot"
@@ -152,19 +153,37 @@ def test_the_service_is_alive_and_ready(client: httpx.Client) -> None:
     assert client.get("/readyz").json() == {"status": "ready"}
 
 
+def test_what_clients_of_tabby_ask_first_is_answered(client: httpx.Client) -> None:
+    health = client.get("/v1/health").json()
+
+    assert set(health) == {"model", "device", "arch", "cpu_count", "version"}
+    assert health["device"] in ("cpu", "cuda")
+    assert health["version"] == {"git_describe": f"v{seqmlm.__version__}"}
+
+
 def test_the_interface_is_described_and_no_page_loads_from_another_machine(
     client: httpx.Client,
 ) -> None:
     described = client.get("/openapi.json").json()
     pages = [client.get(path) for path in ("/", "/docs", "/page/page.css", "/page/docs.js")]
 
-    assert {"/v1/completions", "/v1/admin/reload", "/healthz", "/readyz", "/metrics"} == set(
-        described["paths"]
-    )
+    assert set(described["paths"]) == {
+        *("/v1/completions", "/v1/health", "/v1/admin/reload"),
+        *("/healthz", "/readyz", "/metrics"),
+    }
     for page in pages:
         assert page.status_code == 200
         assert not re.search(r"(src|href|url|import|fetch)\W+(https?:)?//", page.text)
         assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+def test_every_refusal_is_described(client: httpx.Client) -> None:
+    described = client.get("/openapi.json").json()["paths"]["/v1/completions"]["post"]["responses"]
+
+    assert set(described) == {
+        "200", "400", "401", "403", "408", "413", "415", "421", "422", "429", "503",
+    }  # fmt: skip
+    assert described["429"]["headers"]["Retry-After"]["schema"] == {"type": "integer"}
 
 
 def test_the_bundle_is_small_and_comes_with_its_licences(client: httpx.Client) -> None:

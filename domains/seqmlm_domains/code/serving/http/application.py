@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Any, Final
 
@@ -10,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from seqmlm import __version__
 from seqmlm.errors import ConfigError, DataError, UnknownNameError
 from seqmlm_domains.code.completion.completion import CompletionRequest, CompletionResult
 from seqmlm_domains.code.serving.completion_queue import QueueRefusal
@@ -18,14 +21,20 @@ from seqmlm_domains.code.serving.http.messages import (
     CompletionAnswer,
     CompletionBody,
     Health,
+    ModelHealth,
     ProblemAnswer,
+    Version,
     new_identifier,
 )
 from seqmlm_domains.code.serving.http.page_files import PAGE_FILES, page_response
 from seqmlm_domains.code.serving.http.service import CompletionService, NotReloaded
 
 _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": ProblemAnswer} for status in (401, 408, 413, 415, 422, 429, 503)
+    status: {"model": ProblemAnswer}
+    for status in (400, 401, 403, 408, 413, 415, 421, 422, 429, 503)
+}
+_PROBLEMS[429]["headers"] = {
+    "Retry-After": {"description": "seconds until to ask again", "schema": {"type": "integer"}}
 }
 
 
@@ -48,6 +57,7 @@ def create_application(service: CompletionService) -> FastAPI:
     application.state.service = service
     application.post(COMPLETIONS_PATH, response_model=CompletionAnswer)(complete)
     application.post("/v1/admin/reload", response_model=Health)(reload)
+    application.get("/v1/health", response_model=ModelHealth)(tell_model)
     application.get("/healthz", response_model=Health)(tell_health)
     application.get("/readyz", response_model=Health)(tell_readiness)
     application.get("/metrics")(tell_metrics)
@@ -84,6 +94,17 @@ async def reload(service: Service) -> Health:
 async def tell_health() -> Health:
     """Tell that the process answers."""
     return Health(status="alive")
+
+
+async def tell_model(service: Service) -> ModelHealth:
+    """Tell what answers, as Tabby does; its clients ask before they complete."""
+    return ModelHealth(
+        model="seqmlm",
+        device=service.device,
+        arch=platform.machine(),
+        cpu_count=os.cpu_count() or 1,
+        version=Version(git_describe=f"v{__version__}"),
+    )
 
 
 async def tell_readiness(service: Service) -> Response:

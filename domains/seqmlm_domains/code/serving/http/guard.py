@@ -7,7 +7,8 @@ import hmac
 import logging
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from seqmlm_domains.code.serving.completion_queue import (
     QueueFull,
     QueueRefusal,
 )
+from seqmlm_domains.code.serving.http.connection import BEGAN_AT
 from seqmlm_domains.code.serving.http.metrics import ServiceMetrics
 from seqmlm_domains.code.serving.http.token_bucket import TokenBuckets
 
@@ -100,19 +102,20 @@ class GuardRules:
 
     def refusal(self, scope: Scope) -> Refusal | None:
         """Return what is wrong with the head of a request; None if nothing is."""
-        headers = _headers(scope)
+        headers = dict(scope["headers"])
+        hosts = sum(name == b"host" for name, _ in scope["headers"])
         return (
-            self._wrong_host(headers)
+            self._wrong_host(headers, is_doubtful=hosts > 1)
             or _foreign_origin(headers)
             or self._wrong_token(scope["path"], headers)
             or self._wrong_body(scope["method"], headers)
         )
 
-    def _wrong_host(self, headers: Mapping[bytes, bytes]) -> Refusal | None:
+    def _wrong_host(self, headers: Mapping[bytes, bytes], *, is_doubtful: bool) -> Refusal | None:
         """A page of another name that resolves to this machine must not read our answers."""
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        if not host:
-            message = "A Host header is due."
+        if not host or is_doubtful:
+            message = "One Host header is due."
             return Refusal(status=400, code="no_host", message=message, headers=_CLOSE)
         if _without_port(host) in self.hosts:
             return None
@@ -175,13 +178,14 @@ class Guard:
     ) -> None:
         self._application, self._rules = application, rules
         self._buckets, self._queue, self._metrics = buckets, queue, metrics
+        self._completing = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI has it."""
         if scope["type"] != "http":
             await self._application(scope, receive, send)
             return
-        began_at = time.monotonic()
+        began_at = scope.get("state", {}).get(BEGAN_AT) or time.monotonic()
         status = 0
 
         async def send_noting_status(message: Message) -> None:
@@ -192,8 +196,10 @@ class Guard:
 
         body = b""
         try:
-            body = await self._admit(scope, receive)
-            await self._answer(scope, body, receive, send_noting_status)
+            self._check_head(scope)
+            body = await self._read_in_time(receive)
+            with self._place(scope, send_noting_status) as send_answer:
+                await self._answer(scope, body, receive, send_answer)
         except _Refused as refused:
             await refused.refusal.response()(scope, receive, send_noting_status)
         except _ClientLeft:
@@ -204,8 +210,8 @@ class Guard:
         finally:
             self._note(scope, status=status, size=len(body), since=began_at)
 
-    async def _admit(self, scope: Scope, receive: Receive) -> bytes:
-        """The body of a request that is let through."""
+    def _check_head(self, scope: Scope) -> None:
+        """Refuse what need not be read: what is not allowed, and what has no place."""
         refusal = self._rules.refusal(scope)
         if refusal is not None:
             raise _Refused(refusal)
@@ -214,19 +220,53 @@ class Guard:
             wait_s = self._buckets.take(client, now_s=time.monotonic())
             if wait_s:
                 raise _Refused(too_many(retry_after_s=wait_s))
+        if scope["path"] == COMPLETIONS_PATH:
+            self._require_place()
+
+    def _require_place(self) -> None:
+        try:
+            self._queue.require_place(on_their_way=self._completing)
+        except QueueRefusal as error:
+            raise _Refused(refusal_of_queue(error)) from None
+
+    @contextmanager
+    def _place(self, scope: Scope, send: Send) -> Iterator[Send]:
+        """A place for a completion whose body is read; gives how to send its answer.
+
+        Of very many that come together, all find room in the queue until the first gets there:
+        those let through are counted here. Bodies that are still to come take no place from others.
+        The place is free before the end of the answer is sent: who has read it may ask again.
+        """
+        if scope["path"] != COMPLETIONS_PATH:
+            yield send
+            return
+        self._require_place()
+        self._completing += 1
+        is_taken = True
+
+        def leave() -> None:
+            nonlocal is_taken
+            self._completing -= is_taken
+            is_taken = False
+
+        async def send_and_leave(message: Message) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                leave()
+            await send(message)
+
+        try:
+            yield send_and_leave
+        finally:
+            leave()
+
+    async def _read_in_time(self, receive: Receive) -> bytes:
         try:
             async with asyncio.timeout(self._rules.body_timeout_s):
-                body = await self._read(receive)
+                return await self._read(receive)
         except TimeoutError:
             message = "The body took too long."
             refusal = Refusal(status=408, code="too_slow", message=message, headers=_CLOSE)
             raise _Refused(refusal) from None
-        if scope["path"] == COMPLETIONS_PATH:
-            try:
-                self._queue.require_place()
-            except QueueRefusal as error:
-                raise _Refused(refusal_of_queue(error)) from None
-        return body
 
     async def _read(self, receive: Receive) -> bytes:
         body = bytearray()
@@ -262,15 +302,11 @@ class Guard:
         """Count and log an answer; the path is that of a route, for others may hold anything."""
         route = getattr(scope.get("route"), "path", "-")
         elapsed_s = time.monotonic() - since
-        self._metrics.count(method=scope["method"], route=route, status=status)
+        self._metrics.count(method=scope["method"], route=route, status=status, elapsed_s=elapsed_s)
         outcome = status or "left"
         logger.info(
             "%s %s %s %.1f ms %d bytes", scope["method"], route, outcome, 1000 * elapsed_s, size
         )
-
-
-def _headers(scope: Scope) -> dict[bytes, bytes]:
-    return dict(scope["headers"])
 
 
 def _without_port(host: str) -> str:

@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -33,17 +39,26 @@ class ServiceMetrics:
             ("method", "route", "status"),
             registry=self._registry,
         )
+        self._seconds = Histogram(
+            "seqmlm_http_answer_seconds",
+            "From the first byte read of a request to the last of its answer.",
+            ("status",),
+            buckets=LATENCY_BOUNDS_S,
+            registry=self._registry,
+        )
 
-    def count(self, *, method: str, route: str, status: int) -> None:
+    def count(self, *, method: str, route: str, status: int, elapsed_s: float) -> None:
         """Count one answer.
 
         Args:
             method: of HTTP; those that no route has are counted together.
             route: path of the route, not of the request.
             status: of HTTP.
+            elapsed_s: since the first byte of the request was read.
         """
         known = method if method in METHODS else "other"
         self._answers.labels(known, route, str(status)).inc()
+        self._seconds.labels(str(status)).observe(elapsed_s)
 
     def text(self) -> bytes:
         """Return the measures in Prometheus's text format."""

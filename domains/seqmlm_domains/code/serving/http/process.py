@@ -32,7 +32,6 @@ logger = logging.getLogger(__name__)
 
 _WILDCARDS: Final = {"0.0.0.0", "::", "[::]", ""}
 _BACKLOG: Final = 2_048
-_MOST_HEADER_BYTES: Final = 32 * 1_024
 # Each write to a socket gives the interpreter lock away, and while the inference thread runs Python
 # it comes back after Python's default of 5 ms only: 15 ms for a refusal of three writes.
 _SWITCH_INTERVAL_S: Final = 0.0005
@@ -159,11 +158,12 @@ def make_server(application: Guard, settings: ServerSettings) -> uvicorn.Server:
         log_config=None,
         log_level="warning",
         access_log=False,
+        # An X-Forwarded-For that anyone may send must not choose the bucket of a client.
+        proxy_headers=False,
         server_header=False,
         backlog=_BACKLOG,
         timeout_keep_alive=max(1, round(settings.read_timeout_s)),
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
-        h11_max_incomplete_event_size=_MOST_HEADER_BYTES,
     )
     return uvicorn.Server(config)
 

@@ -1,0 +1,161 @@
+"""Clients of the HTTP completion service that do as little as there can be beside asking."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+LONGEST_WAIT_S = 60.0
+
+
+@dataclass(slots=True)
+class Answers:
+    """What the rounds of one phase have seen.
+
+    Args:
+        statuses: of HTTP, counted.
+        served_s: seconds until each answer of the model.
+        refused_s: seconds until each refusal.
+        good: answers of the model that came while goodput was counted.
+        counted_s: for how long goodput was counted, seconds.
+        lexical: answers without the model.
+        hung: requests without an answer after a minute.
+        broken: requests whose connection ended before the answer.
+        service_cpu_s: processor time of the service, seconds.
+        client_cpu_s: of all clients.
+    """
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    served_s: list[float] = field(default_factory=list)
+    refused_s: list[float] = field(default_factory=list)
+    good: int = 0
+    counted_s: float = 0.0
+    lexical: int = 0
+    hung: int = 0
+    broken: int = 0
+    service_cpu_s: float = 0.0
+    client_cpu_s: float = 0.0
+
+    @property
+    def goodput_per_s(self) -> float:
+        """Answers of the model per second; NaN where it was not counted."""
+        return self.good / self.counted_s if self.counted_s else float("nan")
+
+
+class _Connection(asyncio.Protocol):
+    """One request at a time, with as little work as there can be."""
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.transport: asyncio.Transport | None = None
+        self.answer: asyncio.Future[tuple[float, bytes]] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        head, end, content = self.received.partition(b"\r\n\r\n")
+        if not end or len(content) < int(header(head, b"content-length")):
+            return
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_result((time.perf_counter(), self.received))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_exception(EOFError())
+
+    async def ask(self, body: bytes) -> tuple[float, bytes]:
+        """Return the seconds until the answer, and the answer."""
+        assert self.transport is not None
+        self.received, self.answer = b"", asyncio.get_running_loop().create_future()
+        began_at = time.perf_counter()
+        self.transport.write(
+            b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        )
+        async with asyncio.timeout(LONGEST_WAIT_S):
+            ended_at, answer = await self.answer
+        return ended_at - began_at, answer
+
+
+def header(head: bytes, name: bytes) -> bytes:
+    """Return the value of a header; 0 if it is not there."""
+    found = re.search(rb"(?i)\r\n%s: *([^\r]+)" % name, head)
+    return found.group(1) if found else b"0"
+
+
+async def connect(port: int) -> _Connection:
+    """Return a connection that is open."""
+    made = await asyncio.get_running_loop().create_connection(_Connection, "127.0.0.1", port)
+    return made[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """What the clients of a phase do.
+
+    Args:
+        clients: their number.
+        arrival_s: within how many seconds they come.
+        seconds: for how long they ask; 0: once.
+        warm_up_s: seconds of these whose answers are no goodput.
+        keeps_to_retry_after: whether one that is refused comes when it was told, or sooner.
+    """
+
+    clients: int
+    arrival_s: float
+    seconds: float
+    warm_up_s: float
+    keeps_to_retry_after: bool = True
+
+
+async def be_client(
+    port: int, bodies: Sequence[bytes], behaviour: Behaviour, *, seed: int, seen: Answers,
+    start: asyncio.Barrier,
+) -> None:  # fmt: skip
+    """Ask again and again until the phase ends."""
+    chance = random.Random(seed)
+    connection = await connect(port)
+    await start.wait()  # until all are connected
+    began_at = time.perf_counter()
+    until = began_at + behaviour.seconds
+    if behaviour.arrival_s:
+        await asyncio.sleep(chance.uniform(0, behaviour.arrival_s))
+    while True:
+        if connection.transport is None:  # closed while nothing was asked, as HTTP allows
+            connection = await connect(port)
+        try:
+            elapsed_s, answer = await connection.ask(chance.choice(bodies))
+        except TimeoutError:
+            seen.hung += 1
+            break
+        except (OSError, EOFError):
+            seen.broken += 1
+            break
+        status = int(answer[9:12])
+        seen.statuses[status] += 1
+        now = time.perf_counter()
+        if status == 429:
+            seen.refused_s.append(elapsed_s)
+            told_s = int(header(answer, b"retry-after")) if behaviour.keeps_to_retry_after else 1
+            wait_s = told_s * chance.uniform(1, 2)
+        elif b'"used_model":true' in answer:
+            wait_s = 0
+            seen.served_s.append(elapsed_s)
+            seen.good += began_at + behaviour.warm_up_s <= now < until
+        else:
+            wait_s = 0
+            seen.lexical += 1
+        if now + wait_s >= until:
+            break
+        await asyncio.sleep(wait_s)
+    if connection.transport is not None:
+        connection.transport.close()
