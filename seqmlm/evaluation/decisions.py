@@ -140,7 +140,8 @@ def evaluate_objective(
         model: with the objective's module; its mode is left as it was.
         objective: one of the builder's, which makes the rows. Beside it the builder has the
             objective in whose rows it hides tokens, if any.
-        builder: of held-out samples. It draws as in a first epoch of its seed, always the same.
+        builder: of held-out samples. It draws as in a first epoch of its seed, always the same, and
+            what a run changes over its steps, such as a rate, is as at the last of them.
         records: int64, held out.
         tokens_per_batch: about so many tokens at once; the result does not depend on it.
         should_stop: asked after each batch; a stopped evaluation returns None.
@@ -151,7 +152,7 @@ def evaluate_objective(
     parts = np.split(records, np.flatnonzero(np.diff(ends // tokens_per_batch)) + 1)
     with model.inference():
         for part in parts:
-            batch = objective.complete(model, builder.batch(0, part).to(model.device))
+            batch = objective.complete(model, builder.batch(0, part, progress=1.0).to(model.device))
             hidden = model(batch)
             loss = objective.loss(model, hidden, batch)
             found = torch.stack([loss.total.reshape(-1), loss.count.reshape(-1)], dim=1)

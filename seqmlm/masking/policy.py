@@ -237,7 +237,7 @@ class MaskingPolicy:
             selection = self.selector.select_in_batch(batch, costs, budgets, streams)
         else:
             selection = select_one_by_one(self.selector, batch, costs, budgets, streams)
-        return replace(selection, units=batch.unit_ids[selection.positions])
+        return replace(selection, units=batch.unit_ids[selection.positions], batch=batch)
 
     def _predicted(
         self, batch: EncodingBatch, selection: Selection, streams: Streams

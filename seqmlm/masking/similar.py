@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -14,9 +15,11 @@ from seqmlm.encoding import IntArray
 from seqmlm.errors import ConfigError
 from seqmlm.masking.corruptors import Corruption, random_ids
 from seqmlm.masking.neighbours import distributional_neighbours
+from seqmlm.masking.same_type import SameTypeUnits, same_type_units
 from seqmlm.masking.selectors import Selection
 from seqmlm.masking.unit_table import (
     SimilarUnits,
+    Unit,
     UnitTable,
     coverage_level,
     groups_of_file,
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from seqmlm.domain import Domain
 
 FROM_DOMAIN = "domain"
+FROM_TYPE = "type"
 FROM_CORPUS = "corpus"
 TableFormat = Literal["pairs", "groups"]
 
@@ -44,9 +48,11 @@ class SimilarCorruptor:
     how many it did.
 
     Args:
-        table: ``domain`` (the table that the domain brings, such as BLOSUM62), ``corpus`` (units
-            that stand in similar surroundings in the training data, see
-            :func:`~seqmlm.masking.neighbours.distributional_neighbours`), or the path of a file.
+        table: ``domain`` (the table that the domain brings, such as BLOSUM62), ``type`` (units
+            that are of the same type in the training data, all equally likely, see
+            :mod:`~seqmlm.masking.same_type`), ``corpus`` (units that stand in similar surroundings
+            there, see :func:`~seqmlm.masking.neighbours.distributional_neighbours`), or the path of
+            a file.
         table_format: of that file: ``pairs`` are lines ``unit TAB candidate [TAB weight]``,
             ``groups`` lines ``label TAB word word ...`` whose words may all stand for one another,
             such as the sets of synonyms of WordNet. Words are written as the domain reads them.
@@ -81,11 +87,21 @@ class SimilarCorruptor:
         self._similar_below, self._random_below = similar, similar + random
         self._source, self._path, self._format = table, Path(table), table_format
         self._table: UnitTable | None = None
+        self._same_type: SameTypeUnits | None = None
 
     def fit(
         self, domain: Domain, sequences: Iterable[npt.NDArray[np.unsignedinteger[Any]]]
     ) -> None:
         """See :class:`~seqmlm.masking.fitting.Fitted`."""
+        if self._source == FROM_TYPE:
+            self._same_type = same_type_units(domain, sequences)
+            sizes = list(map(len, self._same_type.members.values()))
+            _logger.info(
+                "similar units: %s of %s types and lengths, %s of them alone in theirs: these get "
+                "random tokens instead",
+                *(f"{count:,}" for count in (sum(sizes), len(sizes), sizes.count(1))),
+            )
+            return
         self._table = UnitTable.of(self._similar_units(domain, sequences))
         covered, total = self._table.coverage(domain, sequences)
         _logger.log(
@@ -129,7 +145,8 @@ class SimilarCorruptor:
         Raises:
             ConfigError: :meth:`fit` was not called, or the selection does not say its units.
         """
-        if self._table is None or selection.units is None:
+        is_fitted = self._table is not None or self._same_type is not None
+        if not is_fitted or selection.units is None:
             raise ConfigError(
                 "similar corruptor: call Objective.fit with the training data first, and select "
                 "through a masking policy."
@@ -139,16 +156,30 @@ class SimilarCorruptor:
         fates, draws = uniform.T.tolist()
         new: list[int] = []
         without_candidate = 0
-        for unit in units_of(ids[positions], selection.units):
+        types = self._types(selection)
+        for unit, unit_type in zip(units_of(ids[positions], selection.units), types, strict=False):
             first = len(new)  # the numbers of its first token decide on the unit
-            candidates = self._table.candidates.get(unit)
             if fates[first] >= self._random_below:
                 new += unit
-            elif fates[first] < self._similar_below and candidates is not None:
-                new += candidates.draw(draws[first])
-            else:
-                without_candidate += len(unit) if fates[first] < self._similar_below else 0
-                new += random[first : first + len(unit)]
+                continue
+            candidate = None
+            if fates[first] < self._similar_below:
+                candidate = self._candidate(unit, unit_type, draws[first])
+                without_candidate += len(unit) if candidate is None else 0
+            new += random[first : first + len(unit)] if candidate is None else candidate
         corrupted = ids.copy()
         corrupted[positions] = new
         return Corruption(corrupted, selection, without_candidate)
+
+    def _types(self, selection: Selection) -> Iterable[Hashable]:
+        """The type of each selected unit; None for all where types do not decide."""
+        if self._same_type is None or selection.units is None or selection.batch is None:
+            return repeat(None)
+        selected = selection.units[np.flatnonzero(np.diff(selection.units, prepend=-1))]
+        return self._same_type.types_of(selection.batch, selected)
+
+    def _candidate(self, unit: Unit, unit_type: Hashable, uniform: float) -> Unit | None:
+        if self._same_type is not None:
+            return self._same_type.draw(unit, unit_type, uniform)
+        candidates = None if self._table is None else self._table.candidates.get(unit)
+        return None if candidates is None else candidates.draw(uniform)

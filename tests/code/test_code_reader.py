@@ -17,7 +17,7 @@ from seqmlm.errors import ConfigError
 from seqmlm_domains.code.parsed_files import ParsedFiles
 from seqmlm_domains.code.parser_process import ParserProcess, ParsingFailed
 from seqmlm_domains.code.reader import CodeReader, CodeRecord, file_of, passage_bounds
-from seqmlm_domains.code.syntax import ParsedText, find_identifiers
+from seqmlm_domains.code.syntax import ParsedText, find_identifiers, parse_text
 from tests.code.sources import WriteTree
 
 
@@ -211,6 +211,60 @@ def test_passages_end_behind_blank_lines_where_one_is_near() -> None:
 def test_standard_input_is_of_the_language_of_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"class A {}\r\n")))
     assert read("-", language="java")[0] == {"<stdin>": "class A {}\n"}
+
+
+COMMENTED = f'''\
+"""What the module does, in more words than forty characters hold."""
+
+# A comment that goes away.
+first: int = 1  # so does this
+
+
+def add(second):
+    """Too short to go."""
+    return first + second.amount  # {"x" * 200}
+'''
+WITHOUT_COMMENTS = '''\
+""""""
+first: int = 1
+def add(second):
+    """Too short to go."""
+    return first + second.amount
+'''
+
+
+def test_condensed_is_the_same_from_a_file_a_folder_and_standard_input(
+    write_tree: WriteTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_tree({"a.py": COMMENTED})
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(COMMENTED.encode())))
+    for source in (root / "a.py", root, "-"):
+        (record,) = reader(content="condensed").read([source], ReadReport())
+        assert isinstance(record, CodeRecord)
+        assert record.content == WITHOUT_COMMENTS
+        expected = parse_text(WITHOUT_COMMENTS, "python")
+        assert record.identifiers.tolist() == expected.identifiers.tolist()
+        assert record.declared_types.names == expected.declared_types.names == ("int",)
+
+
+def test_a_file_is_whole_or_condensed_with_the_names_that_stand_there(
+    write_tree: WriteTree,
+) -> None:
+    root = write_tree({"a.py": COMMENTED})
+    names = []
+    for content, expected in (("whole", COMMENTED), ("condensed", WITHOUT_COMMENTS)):
+        (record,) = reader(content=content).read([root], ReadReport())
+        assert isinstance(record, CodeRecord)
+        assert record.content == expected
+        names.append([record.content[a:b] for a, b, _ in record.identifiers.tolist()])
+    assert names[0] == names[1] == ["first", "int", "add", "second", "first", "second", "amount"]
+
+
+def test_what_is_too_large_is_judged_before_it_is_condensed(write_tree: WriteTree) -> None:
+    root = write_tree({"a.py": "x = 1  # " + "y" * 600 + "\n"})
+    contents, report = read(root, content="condensed")
+    assert not contents
+    assert report.dropped == {"minified or data: a line of more than 500 characters": 1}
 
 
 @pytest.mark.parametrize(

@@ -84,3 +84,16 @@ def test_no_legend_lies_on_the_axes(drawn: Any, kind: str) -> None:
         legend = panel.get_legend()
         assert legend is not None
         assert legend.get_window_extent().y0 >= panel.get_window_extent().y1
+
+
+def test_the_parts_of_a_mixture_are_drawn_with_the_means_that_they_train_on(drawn: Any) -> None:
+    train = [{"loss": 5.0, "losses": {"mlm": 3.0, "clm": 2.0}, "learning_rate": 0.1}] * 2
+    own = {"mlm": {"losses": {"mlm": 3.1}}, "clm": {"losses": {"clm": 2.2}}}
+    validation = [{"loss": 3.0, "accuracy": 0.1, "objectives": own}] * 2
+    above, below = drawn(train, validation, "weighted sum")
+    assert labels(above) == ["training (as corrupted)"]
+    assert labels(below)[:4] == [
+        "training: mlm", "training: clm", "validation: mlm", "validation: clm",
+    ]  # fmt: skip
+    assert labels(below)[4] == VALIDATION
+    assert list(below.lines[3].get_ydata()) == [2.2, 2.2]

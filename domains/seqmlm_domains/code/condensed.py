@@ -9,33 +9,40 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from seqmlm_domains.code.languages.lexicon import Kind
+from seqmlm_domains.code.languages.lexicon import QUOTE, Kind
 from seqmlm_domains.code.source_tokens import SourceTokens
 
 LONGEST_LITERAL: Final = 40
 """Characters between quotation marks; longer literals are emptied."""
 
-_QUOTED = re.compile(r"(\w*(\"\"\"|'''|[\"'`]))(.*?)(\2)?", re.DOTALL)
+# A literal between two expressions in it is a piece too: what ends the one, as in `!r}`, and what
+# begins the other, belong to those.
+_OPENING = re.compile(rf"\w*{QUOTE}|[!:][^}}]*\}}|\}}")
+_CLOSING = re.compile(rf"(?:{QUOTE}|\$?\{{)\Z")
 
 
 def condensed(tokens: SourceTokens, first: int, last: int) -> str:
     """Return the code of the pieces in ``[first, last)``, condensed.
 
-    White space around what is left out becomes that of its last line.
+    White space around what is left out becomes that of its last line; a comment without any
+    around it becomes a blank.
     """
     parts: list[str] = []
     space = ""
+    is_behind_comment = False
     kinds = tokens.word_kinds[tokens.numbers[first:last]].tolist()
     for piece, kind in enumerate(kinds, start=first):
         start, end = tokens.span(piece)
         if kind == Kind.COMMENT:
+            is_behind_comment = True
             continue
         if kind == Kind.SPACE:
             space += tokens.text[start:end]
             continue
         text = tokens.text[start:end]
+        space = space or " " * is_behind_comment
         parts += [_last_line(space), _emptied(text) if kind == Kind.STRING else text]
-        space = ""
+        space, is_behind_comment = "", False
     return "".join([*parts, _last_line(space)])
 
 
@@ -45,11 +52,9 @@ def _last_line(space: str) -> str:
 
 
 def _emptied(literal: str) -> str:
-    if len(literal) <= LONGEST_LITERAL + 2:
+    opening, closing = _OPENING.match(literal), _CLOSING.search(literal)
+    start = opening.end() if opening else 0
+    end = closing.start() if closing else len(literal)
+    if not opening or end - start <= LONGEST_LITERAL:  # a regular expression stays whole
         return literal
-    found = _QUOTED.fullmatch(literal)
-    if found is None:  # a part of a literal, between two expressions in it
-        return literal[0] + literal[-1]
-    if len(found[3]) <= LONGEST_LITERAL:
-        return literal
-    return found[1] + (found[4] or literal[-1])
+    return literal[:start] + literal[end:]

@@ -155,6 +155,7 @@ class CodeReader:
                 refused.set_exception(error)
                 yield _Opened(file, "", refused)
                 continue
+            text = self._content(text, file.language)
             yield _Opened(file, text, executor.submit(parse, text, file.language))
 
     def _records_of_file(self, opened: _Opened, report: ReadReport) -> Iterator[Record]:
@@ -200,6 +201,7 @@ class CodeReader:
             yield CodeRecord(name + suffix, text[start:end], source, number, own, types)
 
     def _content(self, text: str, language: str) -> str:
+        """What of a text is parsed and becomes records."""
         if self.content == "whole":
             return text
         tokens = SourceTokens.of(text, language)
