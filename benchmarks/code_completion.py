@@ -81,7 +81,7 @@ def main() -> None:
     if given.run is not None:
         fitted = Completer.load(given.run)
         project = Project(tables, fitted.project.mixtures, fitted.project.report)
-        completer = Completer(fitted.model, project)
+        completer = Completer(fitted.model, project, trained_length=fitted.trained_length)
     ranks: dict[str, dict[str, npt.NDArray[np.int64]]] = {}
     cpu_ms: dict[str, dict[str, float]] = {}
     for sides, label in SIDES.items():

@@ -24,10 +24,12 @@ from benchmarks.record import (
     print_table,
     write_result,
 )
+from seqmlm.data.report import ReadReport
 from seqmlm_domains.code.completion.completer import Completer
 from seqmlm_domains.code.completion.completion import CompletionRequest, CompletionResult
 from seqmlm_domains.code.completion.hidden_names import HiddenName, draw_hidden_names
 from seqmlm_domains.code.completion.project_fitting import read_files
+from seqmlm_domains.code.domain import CodeDomain
 
 NAME = "code_latency"
 LARGEST_FILE = 200_000
@@ -92,7 +94,7 @@ def _hidden_names(count: int) -> list[HiddenName]:
         for path in sorted(library.rglob("*.py"))
         if "site-packages" not in path.parts and path.stat().st_size <= LARGEST_FILE
     ]
-    files = read_files(paths)
+    files = read_files(paths, CodeDomain(), ReadReport())
     return draw_hidden_names(files, count, generator=np.random.default_rng(0))
 
 

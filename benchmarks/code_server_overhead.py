@@ -29,10 +29,12 @@ from benchmarks.record import (
     print_table,
     write_result,
 )
+from seqmlm.data.report import ReadReport
 from seqmlm_domains.code.completion.completer import Completer
 from seqmlm_domains.code.completion.completion import CompletionRequest
 from seqmlm_domains.code.completion.hidden_names import HiddenName, draw_hidden_names
 from seqmlm_domains.code.completion.project_fitting import read_files
+from seqmlm_domains.code.domain import CodeDomain
 from seqmlm_domains.code.serving.positions import units_from_column
 
 NAME = "code_server_overhead"
@@ -54,7 +56,7 @@ def main() -> None:
     library = Path(sysconfig.get_path("stdlib"))
     files = [
         tokens
-        for tokens in read_files(sorted(map(str, library.glob("*.py"))))
+        for tokens in read_files(sorted(library.glob("*.py")), CodeDomain(), ReadReport())
         if len(tokens.text.encode()) <= LARGEST_FILE
     ]
     hidden = draw_hidden_names(files, given.positions, generator=np.random.default_rng(0))
@@ -84,6 +86,13 @@ async def _measure(run: Path, hidden: list[HiddenName]) -> tuple[dict[str, list[
     """Milliseconds of each request, and the server's peak memory in MiB."""
     completer = Completer.load(run)
     client = LanguageClient(NAME, "1")
+    is_loaded = asyncio.Event()
+
+    def hear(told: types.LogMessageParams) -> None:
+        if "ready" in told.message:
+            is_loaded.set()
+
+    client.feature(types.WINDOW_LOG_MESSAGE)(hear)
     await client.start_io(
         *(sys.executable, "-m", "seqmlm", "code", "serve", str(run), "--lsp"),
         *("--set", f"deadline_ms={NEVER_MS}"),
@@ -92,6 +101,7 @@ async def _measure(run: Path, hidden: list[HiddenName]) -> tuple[dict[str, list[
         types.InitializeParams(capabilities=types.ClientCapabilities(), root_uri=None)
     )
     client.initialized(types.InitializedParams())
+    await is_loaded.wait()
     times: dict[str, list[float]] = {
         kind: [] for kind in ("key and completion", "completer alone", "difference", "resolve")
     }

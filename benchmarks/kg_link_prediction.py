@@ -31,7 +31,7 @@ from seqmlm.training.loop import train
 from seqmlm_domains.kg.calibration import Calibration
 from seqmlm_domains.kg.linearisation import End, Representation
 from seqmlm_domains.kg.link_scores import LinkScorer, ranks_by_scorer
-from seqmlm_domains.kg.metrics import RankMetrics, joined
+from seqmlm_domains.kg.metrics import RankMetrics, RankTypes, joined
 from seqmlm_domains.kg.predictor import LinkPredictor
 from seqmlm_domains.kg.predictor_folder import triples_of_run
 from seqmlm_domains.kg.scorer import Normalise
@@ -79,7 +79,9 @@ def train_and_rank(
         **asdict(report.both.realistic),
         "head_mrr": report.head.realistic.mrr,
         "tail_mrr": report.tail.realistic.mrr,
-        "unseen_mrr": report.unseen.realistic.mrr if report.unseen.realistic.count else None,
+        "unseen_mrr": mrr_if_any(report.unseen),
+        "unseen_answers_mrr": mrr_if_any(report.unseen_answers),
+        "unseen_queries_mrr": mrr_if_any(report.unseen_queries),
         "copy_the_reverse_mrr": report.copy_the_reverse,
         "tie_rate": report.both.tie_rate,
         "own_weight": predictor.own_weight,
@@ -91,13 +93,18 @@ def train_and_rank(
     }
 
 
+def mrr_if_any(ranks: RankTypes) -> float | None:
+    """Return the realistic MRR, None where there is no rank."""
+    return ranks.realistic.mrr if ranks.realistic.count else None
+
+
 def score_in_every_way(run: Path, data: Path) -> list[dict[str, Any]]:
     """Rank validation and test triples by one model with every end and normalisation."""
     model = Model.load(run)
     known = triples_of_run(run, model.domain)
     found = []
     for end, normalise in itertools.product(get_args(End), get_args(Normalise)):
-        scorer = LinkScorer.of(model, normalise=normalise, end=end)
+        scorer = LinkScorer.of(model, normalise=normalise, end=end, max_length=known.max_length)
         (ranks,) = ranks_by_scorer(scorer, known.validation, known_triples=known.all)
         both = joined(ranks)
         predictor = LinkPredictor(

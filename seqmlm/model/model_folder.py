@@ -6,14 +6,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
 from seqmlm.errors import CheckpointError
 from seqmlm.model.configuration import EncoderConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT_VERSION = 1
 
@@ -94,6 +95,9 @@ def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file is missing, damaged, or not the one with this checksum.
     """
+    # Imports torch, which whoever only looks for a model need not wait for.
+    from safetensors.torch import load_file
+
     try:
         if file_sha256(path) != sha256:
             raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one.")

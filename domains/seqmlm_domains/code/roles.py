@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum, unique
+from typing import Final
 
 
 @unique
@@ -35,3 +36,7 @@ class Role(IntEnum):
     """The name of a keyword argument, object key or attribute of an element."""
     OTHER = 10
     """No identifier: keywords, signs, literals, comments."""
+
+
+MEMBER_ROLES: Final = (Role.ATTRIBUTE, Role.KEYWORD)
+"""Of names that are looked up in an object, and not in the scopes around."""

@@ -8,7 +8,7 @@ const element = (name, className, text) => {
 };
 
 // The same part has the same colour everywhere, whatever parts a model has.
-const known = ["model", "ngram", "file", "project"];
+const known = ["model", "ngram", "file", "syntax"];
 export function hue(part) {
   if (!known.includes(part)) known.push(part);
   return `var(--part-${known.indexOf(part) % 6})`;

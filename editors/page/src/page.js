@@ -3,6 +3,7 @@ import {
   autocompletion,
   closeBrackets,
   closeBracketsKeymap,
+  closeCompletion,
   completionKeymap,
 } from "@codemirror/autocomplete";
 import { defaultKeymap, history, historyKeymap, indentWithTab } from "@codemirror/commands";
@@ -143,19 +144,27 @@ function showSample() {
   view.dispatch({
     changes: { from: 0, to: view.state.doc.length, insert: before + after },
     selection: { anchor: before.length },
-    effects: grammar.reconfigure(grammars[language]()),
   });
   view.focus();
 }
 
-byId("language").addEventListener("change", (event) => {
-  language = event.target.value;
-  showSample();
-});
-byId("token").addEventListener("change", () => {
+function askAgain() {
+  latest?.controller.abort();
   latest = null;
   completionsAt(view.state, view.state.selection.main.head);
+}
+
+// What the user has typed or pasted stays; a sample that was left as it is makes place for another.
+byId("language").addEventListener("change", (event) => {
+  const text = view.state.doc.toString();
+  const isSample = text === SAMPLES[language].replace("|", "");
+  language = event.target.value;
+  view.dispatch({ effects: grammar.reconfigure(grammars[language]()) });
+  closeCompletion(view);
+  if (isSample || !text.trim()) showSample();
+  else askAgain();
 });
+byId("token").addEventListener("change", askAgain);
 const root = document.documentElement;
 root.dataset.theme = localStorage.getItem("theme") ?? "auto";
 byId("theme").addEventListener("click", () => {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from seqmlm_domains.code.completion.completion import CompletionRequest
 from seqmlm_domains.code.completion.cursor import Cursor
 from seqmlm_domains.code.completion.mixture import TERMS, Mixture
 from seqmlm_domains.code.completion.name_scorer import NameTokens
-from seqmlm_domains.code.completion.project import Project, count_names
+from seqmlm_domains.code.completion.project import Project, count_names, read_trained_length
 from seqmlm_domains.code.domain import CodeDomain
 from seqmlm_domains.code.roles import Role
 from seqmlm_domains.code.source_tokens import SourceTokens
@@ -125,6 +126,42 @@ def test_a_name_is_not_proposed_because_it_is_being_typed(completer: Completer) 
     ]
 
 
+@pytest.mark.parametrize(
+    ("marked", "names"),
+    [
+        pytest.param("myVariable = 1\nprint(MYV|)", {"myVariable"}, id="upper case"),
+        pytest.param("class ConfigError: pass\nraise confige|", {"ConfigError"}, id="lower case"),
+        pytest.param("Valid = 1\nprint(Va|)", {"Valid"}, id="as it is, where there is one"),
+        pytest.param("Valid = 1\nprint(VA|)", {"Valid", "value", "values"}, id="project and file"),
+    ],
+)
+def test_letter_case_counts_only_where_a_name_begins_exactly_so(
+    completer: Completer, marked: str, names: set[str]
+) -> None:
+    (found,) = completer.complete_batch([request(marked)])
+    assert {item.text for item in found.completions} == names
+    source, offset = marked.replace("|", ""), marked.index("|")
+    for item in found.completions:
+        assert item.text.lower().startswith(source[item.start : item.end].lower())
+        assert item.end == offset
+
+
+@pytest.mark.parametrize("literal", ['f"hi {valu|', 'f"hi {valu|"', 'f"hi {valu|}"'])
+def test_names_are_completed_in_the_hole_of_a_literal_closed_or_not(
+    completer: Completer, literal: str
+) -> None:
+    (found,) = completer.complete_batch([request(f"return {literal}")])
+    assert {item.text for item in found.completions} == {"value", "values"}
+
+
+def test_of_a_long_text_the_places_are_those_of_the_whole(completer: Completer) -> None:
+    source = "far = 1\n" + "near = value\n" * 60_000 + "print(ne)\n" + "far = 1\n" * 40_000
+    offset = source.index("ne)") + 2
+    (item,) = completer.complete(source, offset, "python")
+    assert (item.text, item.start, item.end) == ("near", offset - 2, offset)
+    assert completer.complete(source.replace("ne)", "fa)"), offset, "python", limit=1)
+
+
 def test_what_stands_behind_the_cursor_counts(completer: Completer) -> None:
     found = completer.complete("def f(): return zz\nzzz = 1\n", 18, "python")
     assert [item.text for item in found] == ["zzz"]
@@ -150,6 +187,9 @@ def test_hostile_sources_are_answered(completer: Completer, source: str) -> None
     ("changes", "message"),
     [
         ({"language": "cobol"}, "language = 'cobol': it is one of python, java"),
+        ({"language": "Python"}, "Did you mean 'python'"),
+        ({"limit": 0}, "limit = 0: it is at least 1"),
+        ({"limit": -1}, "limit = -1"),
         ({"offset": 9}, "offset = 9: the source has 4 characters"),
         ({"offset": -1}, "offset = -1"),
     ],
@@ -159,6 +199,85 @@ def test_a_request_that_cannot_be_meant_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         completer.complete_batch([replace(request("x = |"), **changes)])  # type: ignore[arg-type]
+
+
+def test_roles_are_given_as_such_or_by_name(completer: Completer) -> None:
+    by_name = completer.complete("x.", 2, "python", roles=["attribute", "Call"])
+    assert by_name
+    assert by_name == completer.complete("x.", 2, "python", roles=[Role.ATTRIBUTE, Role.CALL])
+    with pytest.raises(ConfigError, match=r"role 'atribute': it is one of .* Did you mean 'attr"):
+        completer.complete("x.", 2, "python", roles=["atribute"])
+    with pytest.raises(ConfigError, match="role 'OTHER'"):
+        completer.complete("x.", 2, "python", roles=[Role.OTHER])
+
+
+def test_learned_positions_are_used_as_far_as_they_were_trained(code_run: Path) -> None:
+    model = Model.load(code_run)
+    trained_length = read_trained_length(code_run)
+    assert trained_length == read_trained_length(code_run / "model") == 48
+    rotary = Completer(model, trained_length=trained_length)
+    assert rotary._scorer._context_tokens == name_scorer.MOST_CONTEXT
+    config = replace(model.encoder.config, positions="learned", rotary_base=None, max_positions=200)
+    model.encoder.config = config
+    for known, expected in ((trained_length, 48), (None, 200)):
+        completer = Completer(model, trained_length=known)
+        assert completer._scorer._context_tokens == expected
+
+
+def test_a_run_that_was_never_fitted_is_used_with_a_warning(
+    code_run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Completer.load(code_run)
+    assert "was never fitted to a project" in caplog.text
+    assert "seqmlm code fit" in caplog.text
+
+
+@pytest.mark.parametrize("step", ["new_directory", "write_file", "remove_directory"])
+def test_a_project_that_is_saved_anew_is_the_old_or_the_new_one_whenever_it_ends(
+    code_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    shutil.copytree(code_run / "model", tmp_path / "model")
+    projects = [
+        Project(count_names([SourceTokens.of(text, "python")]), {"python": Mixture.unfitted()}, {})
+        for text in ("old = 1", "new = 1")
+    ]
+    assert not Project.load(tmp_path).is_fitted
+    projects[0].save(tmp_path)
+
+    def killed(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"seqmlm_domains.code.completion.project.{step}", killed)
+        with pytest.raises(KeyboardInterrupt):
+            projects[1].save(tmp_path)
+    expected = "new" if step == "remove_directory" else "old"
+    found = Project.load(tmp_path)
+    assert found.is_fitted
+    assert found.table("python").names == (expected,)
+    folder = projects[1].save(tmp_path)
+    assert Project.load(tmp_path).table("python").names == ("new",)
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_the_command_completes_names_of_given_roles(
+    code_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "a.py"
+    file.write_text("total.amount = limit(x)\n")
+    command = ["complete", str(code_run), "--file", str(file), "--line", "2", "--column", "1"]
+    names = {}
+    for roles in (["attribute"], ["attribute", "call"]):
+        options = [part for role in roles for part in ("--role", role)]
+        monkeypatch.setattr(sys, "argv", ["seqmlm", "code", *command, *options, "--json"])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert not end.value.code
+        names[len(roles)] = {item["text"] for item in json.loads(capsys.readouterr().out)}
+    assert names == {1: {"amount"}, 2: {"amount", "limit"}}
 
 
 def test_fitting_writes_what_completion_reads(
@@ -171,13 +290,21 @@ def test_fitting_writes_what_completion_reads(
     folder.mkdir()
     Model.load(code_run).save(folder / "model")
     repository = code_run.parent / "repository"
+    others = tmp_path / "others"
+    others.mkdir()
+    (others / "binary.py").write_bytes(b"x = 1\0")
+    (others / "A.java").write_text("class A { int x; }\n")
     arguments = ["fit", str(folder), "--data", str(repository), "--positions", "100", "--json"]
+    arguments += ["--data", str(others)]
     arguments += ["--held-out", str(repository / "module[01].py")]
     monkeypatch.setattr(sys, "argv", ["seqmlm", "code", *arguments])
     with pytest.raises(SystemExit) as end:
         main()
     assert not end.value.code
-    report = json.loads(capsys.readouterr().out)
+    output = capsys.readouterr()
+    assert "dropped: binary: a NUL byte: 1" in output.err
+    assert "java: the held-out files hold too few names" in output.err
+    report = json.loads(output.out)
     assert set(report["python"]) == {"left", "both"}
     project = Project.load(folder)
     assert set(project.table("python").names) >= {"total0", "values", "amount"}

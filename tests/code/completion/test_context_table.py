@@ -123,6 +123,14 @@ def test_names_are_found_by_how_they_begin(words: list[str], prefix: str) -> Non
     assert found == sorted({word for word in words if word.startswith(prefix)})
 
 
+@given(st.lists(st.text("aAbB", min_size=1, max_size=3), max_size=20), st.text("aB", max_size=2))
+def test_names_are_found_by_how_they_begin_in_any_case(words: list[str], prefix: str) -> None:
+    table = ContextTable.of([tokens(" ".join(words[:10]))])
+    names = KnownNames.of(tokens(" ".join(words[10:])), table)
+    found = sorted(names[number] for number in names.beginning_in_any_case(prefix).tolist())
+    assert found == sorted({word for word in words if word.lower().startswith(prefix.lower())})
+
+
 def test_the_roles_of_names_are_counted() -> None:
     table = ContextTable.of([tokens("def f(a):\n    return a.f\n"), tokens("f = 'f'")])
     roles = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from seqmlm_domains.code.completion.cursor import Cursor
+from seqmlm_domains.code.completion.cursor import MOST_BEFORE, MOST_BEHIND, Cursor, part_around
 from seqmlm_domains.code.source_tokens import SourceTokens
 
 
@@ -25,6 +25,12 @@ def cursor(marked: str, language: str = "python") -> Cursor | None:
         pytest.param("for i i| y", "i", id="before a word"),
         pytest.param("print(i|f)", "i", id="a keyword so far"),
         pytest.param('f"a {na|} b"', "na", id="in an interpolated expression"),
+        pytest.param('return f"a {na|', "na", id="in an open literal"),
+        pytest.param('return f"a {na|"', "na", id="in an open hole of a closed literal"),
+        pytest.param('return f"a {|}"', "", id="in an empty hole"),
+        pytest.param('return f"a {|', "", id="in a hole that begins"),
+        pytest.param('return f"{b!r} {self.na|"', "na", id="in a second, open hole"),
+        pytest.param('x = f"""\n{a} {na|\n {b}\n"""', "na", id="in a hole open to the line's end"),
         pytest.param('x = "a" + |', "", id="behind a literal"),
         pytest.param("# a\n|", "", id="below a comment"),
         pytest.param("größe = grö|", "grö", id="letters beyond ASCII"),
@@ -46,6 +52,9 @@ def test_a_name_can_stand_here(marked: str, prefix: str) -> None:
         pytest.param("x = 'a wo|rd'", "python", id="string"),
         pytest.param("x = 'a wo|", "python", id="open string"),
         pytest.param('"""a\nwo|', "python", id="open text of several lines"),
+        pytest.param('x = "a {na|', "python", id="braces in a literal without holes"),
+        pytest.param('x = f"a {{na|', "python", id="doubled braces"),
+        pytest.param('x = f"a {b} c|"', "python", id="behind a hole"),
         pytest.param("x = 12|", "python", id="number"),
         pytest.param("x = 0x|ff", "python", id="inside a number"),
         pytest.param("/* a| */", "java", id="block comment"),
@@ -77,3 +86,34 @@ def test_comments_and_white_space_are_no_context() -> None:
 def test_an_offset_outside_the_text_is_refused() -> None:
     with pytest.raises(ValueError, match="offset 3 is outside a text of 2 characters"):
         Cursor.at(SourceTokens.of("ab", "python"), 3)
+
+
+@pytest.mark.parametrize("marked", ["x = `a ${na|", "x = `a ${na|`;", "x = `a ${na|\nf() { g }\n"])
+def test_an_open_hole_of_a_template_is_code(marked: str) -> None:
+    found = cursor(marked, "typescript")
+    assert found is not None
+    assert found.prefix == "na"
+
+
+def test_a_text_of_common_size_is_looked_at_as_a_whole() -> None:
+    text = "x = 1\n" * 10_000
+    assert part_around(text, 600) == (text, 600)
+
+
+@pytest.mark.parametrize(
+    ("line", "begins"), [("def f(): # %d\n  x\n", "def f"), ("  x = %d\n", "  x")]
+)
+def test_of_a_long_text_whole_lines_around_the_cursor_are_looked_at(line: str, begins: str) -> None:
+    text = "".join(line % number for number in range(60_000))
+    offset = len(text) // 2
+    part, place = part_around(text, offset)
+    assert MOST_BEFORE - 100 < place <= MOST_BEFORE
+    assert MOST_BEHIND <= len(part) - place < MOST_BEHIND + 100
+    assert part[:place] == text[offset - place : offset]
+    assert text[offset : offset + len(part) - place] == part[place:]
+    assert part.startswith(begins)
+
+
+def test_of_a_line_without_end_so_much_is_looked_at() -> None:
+    part, place = part_around("x" * 2_000_000, 1_000_000)
+    assert (place, len(part)) == (MOST_BEFORE, MOST_BEFORE + 2 * MOST_BEHIND)

@@ -35,6 +35,16 @@ def look(marked: str, language: str = "python") -> tuple[Role | None, set[str], 
         pytest.param("f(a, [b, |", "python", Role.READ, id="open brackets"),
         pytest.param("a = va|lue", "python", Role.READ, id="inside a word"),
         pytest.param("class A { void f() { x.|; } }", "java", Role.ATTRIBUTE, id="java"),
+        pytest.param(
+            "class A { void f(P p) { p.| } }", "java", Role.ATTRIBUTE, id="java, a statement begins"
+        ),
+        pytest.param(
+            "class A { void f(P p) { p.|\n int y; } }",
+            "java",
+            Role.ATTRIBUTE,
+            id="java, a type behind",
+        ),
+        pytest.param("class A { java.| x; }", "java", Role.TYPE, id="java, a qualified type"),
         pytest.param("const x: |", "typescript", Role.TYPE, id="typescript"),
         pytest.param("const x = <A b={y.|} />", "tsx", Role.ATTRIBUTE, id="tsx"),
     ],
@@ -70,6 +80,40 @@ def test_the_role_is_that_of_a_name_at_the_cursor(marked: str, language: str, ro
 )
 def test_names_of_the_scopes_around_are_bound(marked: str, language: str, bound: set[str]) -> None:
     assert look(marked, language)[1] == bound
+
+
+@pytest.mark.parametrize(
+    ("marked", "language", "members"),
+    [
+        pytest.param(
+            "class A:\n x = 1\n def f(self):\n  self.y = z = 1\n  def g(): pass\ndef h(): |",
+            "python",
+            {"x", "f"},
+            id="python",
+        ),
+        pytest.param(
+            "class A { int x; B f(int y) { int z; } enum E { P } } |",
+            "java",
+            {"x", "f", "P"},
+            id="java",
+        ),
+        pytest.param(
+            "interface A { a: b; c(d: e): f }\nclass G { private h = 1; i(j) { let k; } } |",
+            "typescript",
+            {"a", "c", "h", "i"},
+            id="typescript",
+        ),
+    ],
+)
+def test_what_the_body_of_a_class_binds_declares_a_member(
+    marked: str, language: str, members: set[str]
+) -> None:
+    tokens = SourceTokens.of(marked.replace("|", "", 1), language)
+    cursor = Cursor.at(tokens, marked.index("|"))
+    assert cursor is not None
+    found = CursorSyntax.at(cursor)
+    words = found.words[found.declares_member].tolist()
+    assert {tokens.words[number] for number in words} == members
 
 
 def test_what_is_typed_is_none_of_the_names_around() -> None:

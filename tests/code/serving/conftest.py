@@ -10,8 +10,8 @@ import pytest_asyncio
 
 from seqmlm_domains.code.completion.completer import Completer
 from seqmlm_domains.code.serving.channels import SocketChannel
-from seqmlm_domains.code.serving.completion_queue import CompletionQueue
 from seqmlm_domains.code.serving.language_service import LanguageService
+from seqmlm_domains.code.serving.served_model import ServedModel
 from seqmlm_domains.code.serving.settings import ServerSettings
 from tests.code.serving.connection import Connect
 from tests.code.serving.raw_client import RawClient
@@ -24,7 +24,7 @@ NEVER_MS = 60_000
 async def connect() -> AsyncIterator[Connect]:
     """Serve clients over sockets within the process; ends all of it after the test."""
     completers: list[Completer] = []
-    queues: list[CompletionQueue] = []
+    models: list[ServedModel] = []
     serving: list[asyncio.Task[int]] = []
     clients: list[RawClient] = []
 
@@ -33,19 +33,25 @@ async def connect() -> AsyncIterator[Connect]:
         *,
         settings: ServerSettings | None = None,
         capacity: int = 64,
-        load: Callable[[], Completer] | None = None,
+        reload: Callable[[], Completer] | None = None,
     ) -> RawClient:
-        queue = CompletionQueue(completer, capacity=capacity, max_batch=8)
-        service = LanguageService(
-            queue,
-            settings=settings or ServerSettings(deadline_ms=NEVER_MS),
-            load=load or (lambda: completer),
-        )
+        settings = settings or ServerSettings(deadline_ms=NEVER_MS)
+        first = [completer]
+
+        def read() -> Completer:
+            if first or reload is None:
+                first.clear()
+                return completer
+            return reload()
+
+        model = ServedModel(read, settings.model_copy(update={"queue_capacity": capacity}))
+        service = LanguageService(model, settings=settings)
+        await service.load_model()
         ours, theirs = socket.socketpair()
         channel = SocketChannel(*await asyncio.open_connection(sock=theirs))
         serving.append(asyncio.create_task(service.serve_client(channel)))
         completers.append(completer)
-        queues.append(queue)
+        models.append(model)
         clients.append(RawClient(*await asyncio.open_connection(sock=ours)))
         clients[-1].server = serving[-1]
         return clients[-1]
@@ -59,5 +65,5 @@ async def connect() -> AsyncIterator[Connect]:
     await asyncio.gather(*serving, return_exceptions=True)
     for client in clients:
         await client.leave()
-    for queue in queues:
-        queue.close()
+    for model in models:
+        model.close()

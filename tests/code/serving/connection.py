@@ -19,5 +19,5 @@ class Connect(Protocol):
         *,
         settings: ServerSettings | None = None,
         capacity: int = 64,
-        load: Callable[[], Completer] | None = None,
+        reload: Callable[[], Completer] | None = None,
     ) -> Awaitable[RawClient]: ...

@@ -29,6 +29,7 @@ class RawClient:
         self.faults: list[dict[str, Any]] = []
         self.notifications: list[dict[str, Any]] = []
         self.server: asyncio.Task[int] | None = None
+        self._has_heard = asyncio.Event()
         self._listening = asyncio.ensure_future(self._listen())
 
     def send_bytes(self, data: bytes) -> None:
@@ -89,6 +90,11 @@ class RawClient:
         result = await self.ask("textDocument/completion", at(line, character, uri=uri))
         return [item["label"] for item in result["items"]]
 
+    async def heard(self) -> None:
+        """Wait for the next message of any kind."""
+        self._has_heard.clear()
+        await self._has_heard.wait()
+
     async def listen_to_the_end(self) -> None:
         """Wait until the server closes the connection."""
         await asyncio.wait_for(self._listening, 30)
@@ -106,6 +112,7 @@ class RawClient:
                 pass
             body = await self._reader.readexactly(int(header.split(b":")[1]))
             self._hear(json.loads(body))
+            self._has_heard.set()
 
     def _hear(self, message: dict[str, Any]) -> None:
         assert message["jsonrpc"] == "2.0"

@@ -37,7 +37,7 @@ class TcpServer:
 
 @contextmanager
 def tcp_server(run: Path, *, log: Path) -> Iterator[TcpServer]:
-    """Run a server until the block ends; it must then end itself in order."""
+    """Run a server, with its model loaded, until the block ends; it must then end in order."""
     process = subprocess.Popen(
         command(run, "--tcp", "127.0.0.1:0", *PATIENT),
         stdin=subprocess.DEVNULL,
@@ -46,17 +46,21 @@ def tcp_server(run: Path, *, log: Path) -> Iterator[TcpServer]:
     )
     assert process.stderr is not None
     with process, log.open("wb") as log_file:
+        port, is_loaded = None, False
         for line in process.stderr:
             log_file.write(line)
             if found := re.search(rb"listening on 127\.0\.0\.1:(\d+)", line):
+                port = int(found[1])
+            is_loaded |= b"model loaded" in line
+            if port is not None and is_loaded:
                 break
-        else:
-            raise AssertionError("the server ended before it listened")
+        assert port is not None, "the server ended before it listened"
+        assert is_loaded, "the server ended before its model was loaded"
         # A log that no one reads would stop the server once the pipe is full.
         reading = threading.Thread(target=shutil.copyfileobj, args=(process.stderr, log_file))
         reading.start()
         try:
-            yield TcpServer(int(found[1]), log)
+            yield TcpServer(port, log)
         finally:
             process.terminate()
             process.wait(PATIENCE_S)

@@ -41,6 +41,8 @@ async def client(code_run: Path) -> AsyncIterator[LanguageClient]:
             initialization_options={"limit": 200},
         )
     )
+    while not any("ready" in message.message for message in client.log_messages):
+        await client.wait_for_notification(types.WINDOW_LOG_MESSAGE)
     yield client
     await client.shutdown_session()
     await client.stop()  # type: ignore[no-untyped-call]

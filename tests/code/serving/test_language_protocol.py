@@ -25,6 +25,8 @@ async def client(connect: Connect) -> AsyncIterator[RawClient]:
     client = await connect(ScriptedCompleter())
     await client.initialize()
     client.open("name")
+    assert await client.names(0, 4) == ["name"]
+    client.notifications.clear()  # that the model is ready
     yield client
     assert await client.names(0, 4) == ["name"], "the server goes on"
 

@@ -16,6 +16,7 @@ from seqmlm_domains.code.completion.completion import (
     CompletionRequest,
     CompletionResult,
 )
+from seqmlm_domains.code.roles import Role
 from seqmlm_domains.code.serving.settings import ServerSettings
 from tests.code.serving.connection import Connect
 from tests.code.serving.raw_client import URI, RawClient, at
@@ -30,9 +31,10 @@ REQUEST_CANCELLED, REQUEST_FAILED = -32800, -32803
 class RankedCompleter(ScriptedCompleter):
     """Answers with names and probabilities that a test gives, for the prefix ``pre``."""
 
-    def __init__(self, ranked: dict[str, float]) -> None:
+    def __init__(self, ranked: dict[str, float], *, roles: Sequence[Role | None] = ()) -> None:
         super().__init__()
         self._ranked = ranked
+        self._roles = roles or [None] * len(ranked)
 
     def complete_batch(self, requests: Sequence[CompletionRequest]) -> list[CompletionResult]:
         return [
@@ -45,8 +47,11 @@ class RankedCompleter(ScriptedCompleter):
                         score=math.log(probability),
                         source="model",
                         parts={"model": -0.25, "file": -1.5},
+                        role=role,
                     )
-                    for name, probability in self._ranked.items()
+                    for (name, probability), role in zip(
+                        self._ranked.items(), self._roles, strict=True
+                    )
                 ),
                 used_model=True,
             )
@@ -156,6 +161,17 @@ async def test_an_item_replaces_the_typed_word_and_sorts_by_rank(connect: Connec
     assert "documentation" not in first
 
 
+async def test_the_sign_of_an_item_tells_what_the_name_mostly_is(connect: Connect) -> None:
+    roles = [Role.FUNCTION, Role.CLASS, Role.IMPORT, Role.ATTRIBUTE, Role.PARAMETER, None]
+    ranked = {f"predict{number}": 0.1 for number in range(len(roles))}
+    client = await opened(await connect(RankedCompleter(ranked, roles=roles)), "pre")
+    items = (await client.ask(COMPLETION, at(0, 3)))["items"]
+    function, class_, module, field, variable = 3, 7, 9, 5, 6  # as LSP numbers them
+    assert [item["kind"] for item in items] == [
+        *(function, class_, module, field, variable, variable)
+    ]
+
+
 @pytest.mark.parametrize(("encoding", "character"), [("utf-8", 16), ("utf-32", 13)])
 async def test_a_client_may_count_in_bytes_or_in_characters(
     connect: Connect, encoding: str, character: int
@@ -235,14 +251,15 @@ async def test_an_editor_changes_settings_of_its_own_connection(connect: Connect
     assert await client.names(0, 0) == []
     client.notify("workspace/didChangeConfiguration", settings={"seqmlm": {"deadline": 3}})
     assert await client.names(0, 0) == []
-    (warning,) = client.notifications
+    ready, warning = client.notifications
+    assert ready["method"] == "window/logMessage"
     assert warning["method"] == "window/showMessage"
     assert "deadline" in warning["params"]["message"]
 
 
 async def test_a_model_is_reloaded_on_command(connect: Connect) -> None:
     newer = ScriptedCompleter(label="newer ")
-    client = await opened(await connect(ScriptedCompleter(), load=lambda: newer), "abcd")
+    client = await opened(await connect(ScriptedCompleter(), reload=lambda: newer), "abcd")
     assert await client.ask("workspace/executeCommand", {"command": "seqmlm.reloadModel"}) is None
     assert await client.names(0, 0) == ["newer abcd"]
 
@@ -251,7 +268,7 @@ async def test_a_model_that_cannot_be_reloaded_stays(connect: Connect) -> None:
     def fail() -> ScriptedCompleter:
         raise CheckpointError("model.safetensors: damaged.")
 
-    client = await opened(await connect(ScriptedCompleter(), load=fail), "abcd")
+    client = await opened(await connect(ScriptedCompleter(), reload=fail), "abcd")
     asked = client.begin("workspace/executeCommand", {"command": "seqmlm.reloadModel"})
     error = (await client.answer(asked))["error"]
     assert error["code"] == REQUEST_FAILED

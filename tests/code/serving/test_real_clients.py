@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.slow
 
 EDITORS = Path(__file__).parent / "editors"
 VSCODE_PROTOCOL = Path(__file__).parent / "vscode_protocol"
+README = Path(__file__).parents[3] / "README.md"
 EGLOT = Path("/usr/share/emacs/site-lisp/elpa-src")
 TYPED, COMPLETED = "print(resu", "print(result"
 SECRET = "hunter2_token"
@@ -58,6 +60,18 @@ def program(name: str) -> str:
     return found
 
 
+def setup_of_the_readme(language: str, path: Path, *, command: list[str]) -> Path:
+    """Write the set-up that the README shows, with another command to start the server."""
+    (shown,) = re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
+    words = ["seqmlm", "code", "serve", "/path/to/runs/code", "--lsp"]
+    for before, quote, between in (("{ ", "'", ", "), ("(", '"', " ")):
+        start, separator = before + quote, quote + between + quote
+        shown = shown.replace(start + separator.join(words), start + separator.join(command))
+    assert command[0] in shown
+    path.write_text(shown)
+    return path
+
+
 def run(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         arguments,
@@ -78,7 +92,9 @@ def test_neovim_completes_a_file(code_run: Path, file: Path, tmp_path: Path) -> 
             *(program("nvim"), "--headless", "-u", "NONE", "-i", "NONE", "-n"),
             *("-c", f"luafile {EDITORS / 'complete.lua'}"),
         ],
-        SERVER=json.dumps(command(code_run, *PATIENT)),
+        SETUP=str(
+            setup_of_the_readme("lua", tmp_path / "init.lua", command=command(code_run, *PATIENT))
+        ),
         FILE=str(file),
         ANSWER=str(answer),
     )
@@ -94,11 +110,16 @@ def test_emacs_completes_a_file(server: TcpServer, file: Path, tmp_path: Path) -
         pytest.skip("elpa-eglot is not installed: the language server is not tried with Emacs")
     run(
         [emacs, "-Q", "--batch", "-l", str(EDITORS / "complete.el")],
+        SETUP=str(setup_of_the_readme("elisp", tmp_path / "init.el", command=["server", "--lsp"])),
         PORT=str(server.port),
         FILE=str(file),
         ANSWER=str(answer),
     )
-    assert json.loads(answer.read_text()) == {"line": COMPLETED, "change": 2}
+    assert json.loads(answer.read_text()) == {
+        "command": ["server", "--lsp"],
+        "line": COMPLETED,
+        "change": 2,
+    }
 
 
 @pytest.fixture

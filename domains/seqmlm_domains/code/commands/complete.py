@@ -2,42 +2,58 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from seqmlm.cli.options import AsJson, Backend, Device
+
+if TYPE_CHECKING:
+    from seqmlm_domains.code.completion.completion import Completion
 
 NAME = "complete"
 EXAMPLES = """Examples:
 
 seqmlm code complete runs/code --file module.py --line 12 --column 9
 
-seqmlm code complete runs/code --file module.py --offset 250 --limit 5 --json"""
+seqmlm code complete runs/code --file module.py --offset 250 --limit 5 --json
+
+seqmlm code complete runs/code --file Module.java --line 12 --column 9 --role attribute"""
 
 
 def run(
     run: Annotated[Path, typer.Argument(help="A run of domain code.", show_default=False)],
     file: Annotated[Path, typer.Option(help="Source file; its suffix tells the language.")],
     offset: Annotated[
-        int | None, typer.Option(min=0, help="Of the cursor, in characters from the start.")
+        int | None,
+        typer.Option(min=0, help="Of the cursor, in characters from the start."),
     ] = None,
     line: Annotated[int | None, typer.Option(min=1, help="Of the cursor, from 1.")] = None,
     column: Annotated[
         int | None, typer.Option(min=1, help="Of the cursor, in characters from 1; with --line.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Names to print.")] = 10,
+    role: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only names that do this somewhere, such as attribute, call or type; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     device: Device = "auto",
     backend: Backend = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Complete the name at a place of a file: --offset, or --line and --column.
 
+    Characters are those of the file as UTF-8: a line end of CR LF counts as two, an emoji as one, a
+    byte-order mark at the start as none.
+
     Scores are natural logarithms of probabilities among the names that begin as typed.
     """
     import json
-    from dataclasses import asdict
 
     from seqmlm_domains.code.commands.place import language_at, offset_at, read_text
     from seqmlm_domains.code.completion.completer import Completer
@@ -45,12 +61,16 @@ def run(
     text, language = read_text(file), language_at(file)
     place = offset_at(text, offset=offset, line=line, column=column)
     found = Completer.load(run, device=device, backend=backend).complete(
-        text, place, language, limit=limit
+        text, place, language, limit=limit, roles=role or None
     )
     if as_json:
-        print(json.dumps([asdict(item) for item in found], ensure_ascii=False))
+        print(json.dumps([_as_json(item) for item in found], ensure_ascii=False))
         return
     if not found:
         print("No name can stand here, or none is known that begins as typed.")
     for item in found:
         print(f"{item.score:8.3f}  {item.text}  ({item.source})")
+
+
+def _as_json(item: Completion) -> dict[str, Any]:
+    return asdict(item) | {"role": None if item.role is None else item.role.name.lower()}

@@ -40,13 +40,15 @@ def run(
     Writes the folder `completion` of the run, which `seqmlm code complete` and `serve` read.
     """
     import json
+    import logging
 
     from rich.console import Console
     from rich.table import Table
 
+    from seqmlm.cli.reading import print_report
     from seqmlm_domains.code.completion.project_fitting import fit_project
 
-    folder, report = fit_project(
+    fitted = fit_project(
         run,
         data,
         held_out=held_out,
@@ -55,13 +57,20 @@ def run(
         device=device,
         backend=backend,
     )
+    print_report(fitted.files)
+    for language in fitted.without_weights:
+        logging.getLogger("seqmlm").warning(
+            "%s: the held-out files hold too few names, so the weights are those of another "
+            "language. Give at least two files with names by --held-out.",
+            language,
+        )
     if as_json:
-        print(json.dumps(report))
+        print(json.dumps(fitted.report))
         return
-    for language, of_language in report.items():
+    for language, of_language in fitted.report.items():
         for sides, choices in of_language.items():
             table = Table(f"{language}, {sides}", "top-1", "top-5", "MRR")
             for name, accuracy in choices.items():
                 table.add_row(name, *(f"{100 * value:.1f}" for value in accuracy.values()))
             Console().print(table)
-    print(f"written: {folder}")
+    print(f"written: {fitted.folder}")

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Final
 
 from seqmlm.errors import ConfigError, DataError
 from seqmlm_domains.code.languages import SUFFIXES, language_of
-from seqmlm_domains.code.source_file import with_plain_line_ends
+
+_LINE_END: Final = re.compile(r"\r\n|\r|\n")
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file with ``\\n`` line ends.
+    """Return the text of a file with its own line ends, without a byte-order mark.
 
     Raises:
         DataError: it cannot be read, or is not UTF-8.
     """
     try:
-        return with_plain_line_ends(path.read_bytes().decode())
+        return path.read_bytes().decode().removeprefix("\ufeff")
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
@@ -41,6 +44,8 @@ def language_at(path: Path) -> str:
 def offset_at(text: str, *, offset: int | None, line: int | None, column: int | None) -> int:
     """Return a place in characters from the start, given so or as line and column from 1.
 
+    ``\\r\\n`` is one line end of two characters.
+
     Raises:
         ConfigError: both are given or neither is, or the place is outside the text.
     """
@@ -52,12 +57,15 @@ def offset_at(text: str, *, offset: int | None, line: int | None, column: int | 
         return offset
     assert line is not None, "checked above"
     assert column is not None, "checked above"
-    lines = text.split("\n")
-    if line > len(lines):
-        raise ConfigError(f"--line {line}: the file has {len(lines):,} lines.")
-    if column > len(lines[line - 1]) + 1:
+    line_ends = [found.span() for found in _LINE_END.finditer(text)]
+    starts = [0, *(end for _, end in line_ends)]
+    if line > len(starts):
+        raise ConfigError(f"--line {line}: the file has {len(starts):,} lines.")
+    start = starts[line - 1]
+    length = [*(begin for begin, _ in line_ends), len(text)][line - 1] - start
+    if column > length + 1:
         raise ConfigError(
-            f"--column {column}: line {line} has {len(lines[line - 1]):,} characters, so the last "
-            f"place is column {len(lines[line - 1]) + 1}."
+            f"--column {column}: line {line} has {length:,} characters, so the last place is "
+            f"column {length + 1}."
         )
-    return sum(len(before) + 1 for before in lines[: line - 1]) + column - 1
+    return start + column - 1

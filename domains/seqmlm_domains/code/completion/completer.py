@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,9 +19,11 @@ from seqmlm_domains.code.completion.completion import (
     Completion,
     CompletionRequest,
     CompletionResult,
+    roles_named,
 )
-from seqmlm_domains.code.completion.cursor import Cursor
+from seqmlm_domains.code.completion.cursor import Cursor, part_around
 from seqmlm_domains.code.completion.evidence import SYNTAX_FEATURES, Evidence, FloatArray
+from seqmlm_domains.code.completion.main_role import main_role
 from seqmlm_domains.code.completion.mixture import (
     LENGTH_TERMS,
     MODEL_TERMS,
@@ -30,13 +33,14 @@ from seqmlm_domains.code.completion.mixture import (
 )
 from seqmlm_domains.code.completion.name_scorer import NameScorer, NameTokens
 from seqmlm_domains.code.completion.names import KnownNames
-from seqmlm_domains.code.completion.project import Project, table_key
+from seqmlm_domains.code.completion.project import Project, read_trained_length, table_key
 from seqmlm_domains.code.domain import CodeDomain
-from seqmlm_domains.code.languages import LANGUAGES
 from seqmlm_domains.code.roles import Role
 from seqmlm_domains.code.source_tokens import RecentTexts, SourceTokens
 
 _TEXTS_KEPT = 16
+
+_logger = logging.getLogger("seqmlm")
 
 PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "model": (*MODEL_TERMS, *LENGTH_TERMS),
@@ -57,34 +61,40 @@ class Completer:
     Args:
         model: of domain ``code``, trained to fill in masks.
         project: names and weights; nothing is known of the project if absent.
+        trained_length: tokens of the longest sequence that the model was trained on, where that is
+            known: positions that are learned mean nothing beyond it.
 
     Raises:
         ConfigError: the model is of another domain or does not fill in masks.
     """
 
-    def __init__(self, model: Model, project: Project | None = None) -> None:
-        if not isinstance(model.domain, CodeDomain):
-            raise ConfigError(
-                f"The model is of domain {model.domain.registered_name!r}; a completer needs one "
-                "of domain 'code'."
-            )
+    def __init__(
+        self,
+        model: Model,
+        project: Project | None = None,
+        *,
+        trained_length: int | None = None,
+    ) -> None:
+        self._domain = require_code_domain(model)
         require_masks(model.trained_objectives, "Completion")
         self.model = model
         self.project = Project.unknown() if project is None else project
-        self._scorer = NameScorer(model)
+        self.trained_length = trained_length
+        self._scorer = NameScorer(model, trained_length=trained_length)
         self._texts = RecentTexts(_TEXTS_KEPT)
         # Now, so that the first answer takes no longer than others.
         self._project_tokens = {
-            key: NameTokens.of(table.names, model.domain)
+            key: NameTokens.of(table.names, self._domain)
             for key, table in self.project.tables.items()
         }
-        self._names: WeakKeyDictionary[SourceTokens, tuple[KnownNames, NameTokens]] = (
-            WeakKeyDictionary()
-        )
+        self._names: WeakKeyDictionary[SourceTokens, KnownNames] = WeakKeyDictionary()
+        self._tokens: WeakKeyDictionary[SourceTokens, NameTokens] = WeakKeyDictionary()
 
     @classmethod
     def load(cls, run: str | Path, *, backend: str = "auto", device: str = "cpu") -> Completer:
         """Read a run folder of ``seqmlm train --domain code``, or its ``model`` folder.
+
+        A run that was never fitted to a project is used with a warning in the log.
 
         Raises:
             CheckpointError: there is no model, or it or what was fitted beside it is damaged.
@@ -92,7 +102,15 @@ class Completer:
                 run on the device.
         """
         model = Model.load(run, device=choose_device(device), backend=backend)
-        return cls(model, Project.load(Path(run)))
+        project = Project.load(Path(run))
+        if not project.is_fitted:
+            _logger.warning(
+                "%s was never fitted to a project: no names but those of the open file are known, "
+                "and the weights of model and counts are a guess. Run `seqmlm code fit %s --data "
+                "YOUR_REPOSITORY`.",
+                *(run, run),
+            )
+        return cls(model, project, trained_length=read_trained_length(Path(run)))
 
     def complete(
         self,
@@ -101,18 +119,21 @@ class Completer:
         language: str,
         limit: int = 10,
         *,
-        roles: Iterable[Role] | None = None,
+        roles: Iterable[Role | str] | None = None,
     ) -> list[Completion]:
         """Return the most probable names at a place of a text, best first.
 
-        See :class:`CompletionRequest` for the arguments.
+        See :class:`CompletionRequest` for the arguments; roles may be given by name.
+
+        Raises:
+            ConfigError: an argument cannot be meant.
         """
         request = CompletionRequest(
             source=source,
             offset=offset,
             language=language,
             limit=limit,
-            roles=None if roles is None else frozenset(roles),
+            roles=None if roles is None else roles_named(roles),
         )
         return list(self.complete_batch([request])[0].completions)
 
@@ -120,7 +141,7 @@ class Completer:
         """Answer several requests with one forward pass.
 
         Raises:
-            ConfigError: a language is not known, or an offset is outside its text.
+            ConfigError: see :meth:`CompletionRequest.check`.
         """
         found = [self.evidence(request) for request in requests]
         terms = iter(self.terms([evidence for evidence in found if evidence is not None]))
@@ -134,23 +155,21 @@ class Completer:
         """Answer without the model: a few milliseconds.
 
         Raises:
-            ConfigError: the language is not known, or the offset is outside the text.
+            ConfigError: see :meth:`CompletionRequest.check`.
         """
         evidence = self.evidence(request)
         chosen = () if evidence is None else self._choose(request, evidence, evidence.features)
         return CompletionResult(completions=chosen, used_model=False)
 
     def evidence(self, request: CompletionRequest) -> Evidence | None:
-        """Return what is known of all names without the model; None where there is none."""
-        if request.language not in LANGUAGES:
-            raise ConfigError(
-                f"language = {request.language!r}: it is one of {', '.join(LANGUAGES)}."
-            )
-        if not 0 <= request.offset <= len(request.source):
-            raise ConfigError(
-                f"offset = {request.offset}: the source has {len(request.source):,} characters."
-            )
-        cursor = Cursor.at(self._texts.tokens(request.source, request.language), request.offset)
+        """Return what is known of all names without the model; None where there is none.
+
+        Raises:
+            ConfigError: see :meth:`CompletionRequest.check`.
+        """
+        request.check()
+        source, offset = part_around(request.source, request.offset)
+        cursor = Cursor.at(self._texts.tokens(source, request.language), offset)
         if cursor is None:
             return None
         evidence = self.evidence_at(cursor, roles=request.roles)
@@ -158,26 +177,28 @@ class Completer:
 
     def evidence_at(self, cursor: Cursor, *, roles: frozenset[Role] | None = None) -> Evidence:
         """Return what is known of all names at a cursor without the model."""
-        return Evidence.at(cursor, self._known(cursor.tokens)[0], roles=roles)
+        return Evidence.at(cursor, self._known(cursor.tokens), roles=roles)
 
     def terms(self, places: Sequence[Evidence]) -> list[FloatArray]:
         """Return the terms of the mixture at some places, the model's from one forward pass."""
-        tokens = [self._known(evidence.cursor.tokens)[1] for evidence in places]
+        tokens = [self._tokens_of(evidence) for evidence in places]
         scores = self._scorer.score(list(zip(places, tokens, strict=True)))
         return [terms_of(*each) for each in zip(places, scores, tokens, strict=True)]
 
-    def _known(self, text: SourceTokens) -> tuple[KnownNames, NameTokens]:
-        """The names that may be proposed in a text, and their tokens."""
+    def _known(self, text: SourceTokens) -> KnownNames:
+        """The names that may be proposed in a text."""
         if text not in self._names:
-            table, key = self.project.table(text.language), table_key(text.language)
-            names = KnownNames.of(text, table)
-            domain = self.model.domain
-            assert isinstance(domain, CodeDomain), "checked at first"
-            tokens = NameTokens.of(names.own, domain)
-            if key in self._project_tokens:
-                tokens = self._project_tokens[key].followed_by(tokens)
-            self._names[text] = names, tokens
+            self._names[text] = KnownNames.of(text, self.project.table(text.language))
         return self._names[text]
+
+    def _tokens_of(self, evidence: Evidence) -> NameTokens:
+        """The tokens of the names that may be proposed in a text."""
+        text = evidence.cursor.tokens
+        if text not in self._tokens:
+            own = NameTokens.of(evidence.names.own, self._domain)
+            of_project = self._project_tokens.get(table_key(text.language))
+            self._tokens[text] = own if of_project is None else of_project.followed_by(own)
+        return self._tokens[text]
 
     def _choose(
         self, request: CompletionRequest, evidence: Evidence, terms: FloatArray
@@ -187,6 +208,9 @@ class Completer:
         cursor, names = evidence.cursor, evidence.names
         allowed = names.beginning_with(cursor.prefix)
         allowed = allowed[evidence.is_visible[allowed]]
+        if not len(allowed):
+            allowed = names.beginning_in_any_case(cursor.prefix)
+            allowed = allowed[evidence.is_visible[allowed]]
         if not len(allowed):
             return ()
         log_probabilities = scores[allowed] - _log_sum(scores[allowed])
@@ -198,14 +222,29 @@ class Completer:
         return tuple(
             Completion(
                 text=names[int(allowed[place])],
-                start=cursor.start,
-                end=cursor.offset,
+                start=request.offset - len(cursor.prefix),
+                end=request.offset,
                 score=float(log_probabilities[place]),
                 source=max(parts, key=lambda part: float(parts[part][place])),
                 parts={part: float(values[place]) for part, values in parts.items()},
+                role=main_role(int(allowed[place]), names, evidence.syntax),
             )
             for place in best
         )
+
+
+def require_code_domain(model: Model) -> CodeDomain:
+    """Return the domain of a model.
+
+    Raises:
+        ConfigError: it is another one.
+    """
+    if not isinstance(model.domain, CodeDomain):
+        raise ConfigError(
+            f"The model is of domain {model.domain.registered_name!r}; a completer needs one of "
+            "domain 'code'."
+        )
+    return model.domain
 
 
 def _largest(values: FloatArray, count: int) -> list[int]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from seqmlm.errors import ConfigError, suggestion
+from seqmlm_domains.code.languages import LANGUAGES
 from seqmlm_domains.code.roles import Role
 
 
@@ -27,6 +29,43 @@ class CompletionRequest:
     limit: int = 10
     roles: frozenset[Role] | None = None
 
+    def check(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            ConfigError: the language is not known, the offset is outside the text, or the limit is
+                less than 1.
+        """
+        if self.language not in LANGUAGES:
+            raise ConfigError(
+                f"language = {self.language!r}: it is one of {', '.join(LANGUAGES)}."
+                f"{suggestion(self.language.lower(), LANGUAGES)}"
+            )
+        if not 0 <= self.offset <= len(self.source):
+            raise ConfigError(
+                f"offset = {self.offset}: the source has {len(self.source):,} characters."
+            )
+        if self.limit < 1:
+            raise ConfigError(f"limit = {self.limit}: it is at least 1.")
+
+
+def roles_named(roles: Iterable[Role | str]) -> frozenset[Role]:
+    """Return roles that are given as such or by name, in any letter case.
+
+    Raises:
+        ConfigError: there is no such role.
+    """
+    known = {role.name.lower(): role for role in Role if role != Role.OTHER}
+    found = set()
+    for given in roles:
+        name = given.name if isinstance(given, Role) else str(given)
+        if name.lower() not in known:
+            raise ConfigError(
+                f"role {name!r}: it is one of {', '.join(known)}.{suggestion(name.lower(), known)}"
+            )
+        found.add(known[name.lower()])
+    return frozenset(found)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
@@ -40,6 +79,7 @@ class Completion:
             that begin with the prefix.
         source: the part that gave the name its highest weighted probability: a key of ``parts``.
         parts: part -> natural logarithm of its own probability of the name.
+        role: what the name mostly is in the project and around the cursor; None if not known.
     """
 
     text: str
@@ -48,6 +88,7 @@ class Completion:
     score: float
     source: str
     parts: Mapping[str, float]
+    role: Role | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

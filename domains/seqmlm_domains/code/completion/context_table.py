@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from seqmlm.errors import CheckpointError
 from seqmlm_domains.code.languages.lexicon import Kind
-from seqmlm_domains.code.roles import Role
+from seqmlm_domains.code.roles import MEMBER_ROLES, Role
 from seqmlm_domains.code.source_tokens import SourceTokens
 from seqmlm_domains.code.syntax import IdentifierArray, find_identifiers
 
@@ -82,6 +82,23 @@ class _Counts:
 
 
 @dataclass(frozen=True, eq=False)
+class _SortedNames:
+    """Names in alphabetical order, and the number of each."""
+
+    names: list[str]
+    numbers: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> _SortedNames:
+        order = sorted(range(len(names)), key=names.__getitem__)
+        return cls([names[number] for number in order], np.array(order, np.int64))
+
+    def beginning_with(self, prefix: str) -> npt.NDArray[np.int64]:
+        first = bisect_left(self.names, prefix)
+        return self.numbers[first : bisect_left(self.names, prefix + _LAST_CHARACTER)]
+
+
+@dataclass(frozen=True, eq=False)
 class ContextTable:
     """Counts of the names of one language in contexts of at most :data:`LONGEST_CONTEXT` tokens.
 
@@ -134,14 +151,29 @@ class ContextTable:
         return {name: number for number, name in enumerate(self.names)}
 
     @cached_property
-    def _alphabetical(self) -> tuple[list[str], npt.NDArray[np.int64]]:
-        order = sorted(range(len(self.names)), key=self.names.__getitem__)
-        return [self.names[number] for number in order], np.array(order, np.int64)
+    def member_counts(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """How often each name is looked up in an object, and how often it has any role.
+
+        float64 ``[names]`` each.
+        """
+        counts = self.role_counts
+        return counts[:, MEMBER_ROLES].sum(1, dtype=np.float64), counts.sum(1, dtype=np.float64)
+
+    @cached_property
+    def _alphabetical(self) -> _SortedNames:
+        return _SortedNames.of(self.names)
+
+    @cached_property
+    def _alphabetical_in_lower_case(self) -> _SortedNames:
+        return _SortedNames.of([name.lower() for name in self.names])
 
     def beginning_with(self, prefix: str) -> npt.NDArray[np.int64]:
-        """Return the numbers of the names that begin so, int64 ``[n]``."""
-        names, order = self._alphabetical
-        return order[bisect_left(names, prefix) : bisect_left(names, prefix + _LAST_CHARACTER)]
+        """Return the numbers of the names that begin so, letter case as it is, int64 ``[n]``."""
+        return self._alphabetical.beginning_with(prefix)
+
+    def beginning_in_any_case(self, prefix: str) -> npt.NDArray[np.int64]:
+        """Return the numbers of the names that begin so in any letter case, int64 ``[n]``."""
+        return self._alphabetical_in_lower_case.beginning_with(prefix.lower())
 
     def levels(self, context: Sequence[str], side: Direction) -> list[Level]:
         """Return what was seen in a context, for every length from 0 up at which it was seen.

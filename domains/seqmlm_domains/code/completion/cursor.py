@@ -2,11 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Final
 
 from seqmlm_domains.code.languages import LANGUAGES
 from seqmlm_domains.code.languages.lexicon import Kind
 from seqmlm_domains.code.source_tokens import Int32Array, SourceTokens
+
+MOST_BEFORE: Final = 200_000
+MOST_BEHIND: Final = 100_000
+"""Characters before and behind the cursor that are looked at: some 30 ms of work, and no more than
+300 where every word is another one.
+"""
+
+_LINE = re.compile(r"\n(?=.)", re.DOTALL)
+_LINE_WITHOUT_INDENTATION = re.compile(r"\n(?=\S)")
+
+
+def part_around(source: str, offset: int) -> tuple[str, int]:
+    """Return the part of a long text that is looked at, and the offset in it.
+
+    It begins at a line, one without indentation if there is one: that is seldom within a literal.
+    """
+    first = offset - MOST_BEFORE
+    if first > 0:
+        line = _LINE_WITHOUT_INDENTATION.search(source, first, offset)
+        line = line or _LINE.search(source, first, offset)
+        first = line.end() if line else first
+    first = max(0, first)
+    last = source.find("\n", offset + MOST_BEHIND)
+    return source[first : last if last >= 0 else offset + 2 * MOST_BEHIND], offset - first
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,5 +93,8 @@ class Cursor:
 
 def _goes_on(piece: str, language: str) -> bool:
     """Whether a letter typed at the end of a piece would belong to it."""
-    found = LANGUAGES[language].lexicon.pieces.match(piece + "x")
+    lexicon = LANGUAGES[language].lexicon
+    if lexicon.is_before_expression(piece):
+        return False
+    found = lexicon.pieces.match(piece + "x")
     return found is not None and found.end() > len(piece)

@@ -30,6 +30,8 @@ BINDING_ROLES: Final = (Role.VARIABLE, Role.PARAMETER, Role.FUNCTION, Role.CLASS
 """Of names that begin to mean something where they stand."""
 
 _BOUND_OUTSIDE: Final = (Role.FUNCTION, Role.CLASS)
+_VALUES: Final = (Role.VARIABLE, Role.PARAMETER)
+_MEMBER_SIGNS: Final = (".", "?.", "::")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +44,16 @@ class CursorSyntax:
             it, each once.
         words: int32 ``[m]``, words around the cursor that are names.
         roles: int32 ``[m]``, what each of them does.
+        declares_member: bool ``[m]``, whether it declares a member of a class.
+        members_are_in_scope: whether the language needs no object before a member.
     """
 
     role: Role | None
     bound: npt.NDArray[np.int32]
     words: npt.NDArray[np.int32]
     roles: npt.NDArray[np.int32]
+    declares_member: npt.NDArray[np.bool_]
+    members_are_in_scope: bool
 
     @classmethod
     def at(cls, cursor: Cursor) -> CursorSyntax:
@@ -82,16 +88,29 @@ class CursorSyntax:
         is_name[place] = False
         members = LANGUAGES[tokens.language].types.members_are_in_scope
         is_bound = _is_bound(found, place, members_are_in_scope=members) & is_name
+        role = Role(int(found.identifiers[place, 2]))
+        is_value = is_bound & np.isin(found.identifiers[:, 2], _VALUES)
+        if role == Role.TYPE and receiver_at(cursor) in words[is_value]:
+            role = Role.ATTRIBUTE  # in Java, `value.` before a name or a brace looks like a type
         return cls(
-            Role(int(found.identifiers[place, 2])),
+            role,
             np.unique(words[is_bound]),
             words[is_name],
             found.identifiers[is_name, 2],
+            _declares_member(found)[is_name],
+            members,
         )
 
 
+def receiver_at(cursor: Cursor) -> int | None:
+    """Return the word before the dot that the cursor is behind; None behind no dot."""
+    words, left = cursor.tokens.words, cursor.left
+    is_member = len(left) > 1 and words[left[-1]] in _MEMBER_SIGNS
+    return int(left[-2]) if is_member else None
+
+
 _NONE: Final = np.zeros(0, np.int32)
-_NOTHING: Final = CursorSyntax(None, _NONE, _NONE, _NONE)
+_NOTHING: Final = CursorSyntax(None, _NONE, _NONE, _NONE, np.zeros(0, np.bool_), False)
 
 
 def _window(cursor: Cursor) -> tuple[int, int]:
@@ -138,3 +157,15 @@ def _is_bound(
     is_bound &= np.isin(roles, BINDING_ROLES)
     is_bound[place:] = False
     return is_bound
+
+
+def _declares_member(found: ScopedIdentifiers) -> npt.NDArray[np.bool_]:
+    """Whether each identifier is a function or variable that the body of a class binds."""
+    roles, scopes = found.identifiers[:, 2], found.scopes
+    is_class = np.append(found.is_class, False)  # the last one for what is around everything
+    parents = np.append(found.parents, -1)
+    of_class: npt.NDArray[np.bool_] = is_class[scopes]
+    is_function = roles == Role.FUNCTION  # whose name stands in its own scope
+    of_class[is_function] |= is_class[parents[scopes[is_function]]]
+    of_class &= is_function | (roles == Role.VARIABLE)
+    return of_class

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,10 +14,11 @@ from seqmlm_domains.code.completion.context_table import (
     Direction,
 )
 from seqmlm_domains.code.completion.cursor import Cursor
-from seqmlm_domains.code.completion.cursor_syntax import BINDING_ROLES, CursorSyntax
+from seqmlm_domains.code.completion.cursor_syntax import BINDING_ROLES, CursorSyntax, receiver_at
 from seqmlm_domains.code.completion.file_counts import interpolated, levels_in_file
+from seqmlm_domains.code.completion.members import member_share, plain_share
 from seqmlm_domains.code.completion.names import KnownNames
-from seqmlm_domains.code.roles import Role
+from seqmlm_domains.code.roles import MEMBER_ROLES, Role
 from seqmlm_domains.code.source_tokens import Int32Array
 
 FloatArray = npt.NDArray[np.float64]
@@ -24,14 +26,19 @@ FloatArray = npt.NDArray[np.float64]
 _ROLES: Final = tuple(role for role in Role if role != Role.OTHER)
 
 SYNTAX_FEATURES: Final = (
+    "member or not",
+    "same receiver",
     "in scope",
     "bound again",
     *(f"new on the left, {role.name.lower()}" for role in _ROLES),
     *(f"new on the right, {role.name.lower()}" for role in _ROLES),
 )
-"""1 or 0. In scope is what a scope around the cursor binds before it; bound again, the same where
-the cursor is at a binding. New on a side is what does not occur there: a matter of the role at the
-cursor, for what is defined mostly is.
+"""Member or not: logarithm of the share of a name's occurrences that are members of something,
+where the cursor is behind a dot, and elsewhere of those that are not. The others are 1 or 0. Same
+receiver: what stands elsewhere in the text behind the dot and the word before it that the cursor is
+behind. In scope is what a scope around the cursor binds before it, where names are looked up there;
+bound again, the same where the cursor is at a binding. New on a side is what does not occur there:
+a matter of the role at the cursor, for what is defined mostly is.
 """
 
 FEATURES: Final = (
@@ -47,6 +54,9 @@ FEATURES: Final = (
 )
 """Natural logarithms of probabilities, and of distances in tokens."""
 
+_RECEIVER_AND_DOT: Final = 2
+"""Tokens of the context."""
+
 FAR: Final = 1e5
 """Distance of a name that does not occur."""
 
@@ -58,6 +68,7 @@ class Evidence:
     Args:
         cursor: where.
         names: all that may be proposed.
+        syntax: what the parser tells there.
         features: float64 ``[len(FEATURES), names]``; those of a side that is empty are 0.
         frequency: float64 ``[names]``, probability of each name without any context.
         is_visible: bool ``[names]``, whether the project has it, or the text outside the cursor, in
@@ -67,6 +78,7 @@ class Evidence:
 
     cursor: Cursor
     names: KnownNames
+    syntax: CursorSyntax
     features: FloatArray
     frequency: FloatArray
     is_visible: npt.NDArray[np.bool_]
@@ -77,46 +89,27 @@ class Evidence:
         cls, cursor: Cursor, names: KnownNames, *, roles: frozenset[Role] | None = None
     ) -> Evidence:
         """Collect it; some 10 ms for a project of 25,000 names and a text of 200 kB."""
-        left, right = cursor.left, cursor.right
         features = np.zeros((len(FEATURES), len(names)))
         row = {name: features[number] for number, name in enumerate(FEATURES)}
-        uniform = np.full(len(names), 1 / max(1, len(names)))
-        sides: tuple[Direction, ...] = ("left", "right") if len(right) else ("left",)
-        frequency = uniform
-        for side in sides:
-            context = (
-                left[: -LONGEST_CONTEXT - 1 : -1] if side == "left" else right[:LONGEST_CONTEXT]
-            )
-            words = [cursor.tokens.words[number] for number in context]
-            of_project = names.table.levels(words, side)
-            in_file = levels_in_file(left, right, names.of_words, side)
-            project = interpolated(uniform, of_project)
-            row[f"project {side}"][:] = np.log(project)
-            row[f"ngram {side}"][:] = np.log(interpolated(project, in_file))
-            if side == "left":
-                frequency = interpolated(interpolated(uniform, of_project[:1]), in_file[:1])
-        row["frequency"][:] = np.log(frequency)
+        frequency = _count(cursor, names, row)
         distances = {
-            "left": _distances(left[::-1], names),
-            "right": _distances(right, names),
+            "left": _distances(cursor.left[::-1], names),
+            "right": _distances(cursor.right, names),
         }
         for place, distance in distances.items():
             row[f"distance {place}"][:] = np.log(distance)
+        is_in_file = np.minimum(*distances.values()) < FAR
+        row["in file"][:] = is_in_file
         syntax = CursorSyntax.at(cursor)
         if syntax.role is not None and syntax.role != Role.OTHER:
             for place, distance in distances.items():
                 row[f"new on the {place}, {syntax.role.name.lower()}"][:] = distance >= FAR
-        bound = names.of_words[syntax.bound]
-        row["in scope"][bound] = 1
-        if syntax.role in BINDING_ROLES:
-            row["bound again"][bound] = 1
-        is_in_file = np.minimum(*distances.values()) < FAR
-        row["in file"][:] = is_in_file
+            _relate(cursor, names, syntax, syntax.role, row)
         is_visible = np.ones(len(names), np.bool_)
         is_visible[len(names.table.names) :] = is_in_file[len(names.table.names) :]
         if roles is not None:
             is_visible &= _does_any(names, syntax, roles)
-        return cls(cursor, names, features, frequency, is_visible, roles)
+        return cls(cursor, names, syntax, features, frequency, is_visible, roles)
 
     @property
     def is_new_on_the_left(self) -> npt.NDArray[np.bool_]:
@@ -125,6 +118,46 @@ class Evidence:
             FAR
         )
         return is_new
+
+
+def _count(cursor: Cursor, names: KnownNames, row: Mapping[str, FloatArray]) -> FloatArray:
+    """Fill in what the counts in project and file say; return the frequencies of the names."""
+    left, right = cursor.left, cursor.right
+    uniform = np.full(len(names), 1 / max(1, len(names)))
+    sides: tuple[Direction, ...] = ("left", "right") if len(right) else ("left",)
+    frequency = uniform
+    for side in sides:
+        context = left[: -LONGEST_CONTEXT - 1 : -1] if side == "left" else right[:LONGEST_CONTEXT]
+        words = [cursor.tokens.words[number] for number in context]
+        of_project = names.table.levels(words, side)
+        in_file = levels_in_file(left, right, names.of_words, side)
+        project = interpolated(uniform, of_project)
+        row[f"project {side}"][:] = np.log(project)
+        row[f"ngram {side}"][:] = np.log(interpolated(project, in_file))
+        if side == "left":
+            frequency = interpolated(interpolated(uniform, of_project[:1]), in_file[:1])
+            if receiver_at(cursor) is not None and len(in_file) > _RECEIVER_AND_DOT:
+                row["same receiver"][in_file[_RECEIVER_AND_DOT][0]] = 1
+    row["frequency"][:] = np.log(frequency)
+    return frequency
+
+
+def _relate(
+    cursor: Cursor,
+    names: KnownNames,
+    syntax: CursorSyntax,
+    role: Role,
+    row: Mapping[str, FloatArray],
+) -> None:
+    """Fill in what the names have to do with the role at the cursor."""
+    is_member = role in MEMBER_ROLES
+    kind = member_share if is_member else plain_share
+    row["member or not"][:] = np.log(kind(names, syntax))
+    bound = names.of_words[syntax.bound]
+    if not is_member:
+        row["in scope"][bound] = 1
+    if role in BINDING_ROLES:
+        row["bound again"][bound] = 1
 
 
 def _does_any(

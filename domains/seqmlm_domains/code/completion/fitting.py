@@ -65,7 +65,7 @@ class Sample:
     """Hidden names with the terms of their candidates, the hidden name first.
 
     Args:
-        terms: float64 ``[n, 1 + competitors, TERMS]``.
+        terms: float32 ``[n, 1 + competitors, TERMS]``: 100 MB for 2,000 names.
         multiplicity: float64 ``[n, 1 + competitors]``, for how many names each stands; 0 where
             there are fewer.
         files: int64 ``[n]``, which file each is from.
@@ -78,30 +78,29 @@ class Sample:
     @classmethod
     def of(cls, completer: Completer, hidden: Sequence[HiddenName], sides: Sides) -> Sample:
         """Collect what is known of hidden names; those that are no candidates are left out."""
-        kept: list[tuple[FloatArray, FloatArray]] = []
+        terms = np.zeros((len(hidden), 1 + _COMPETITORS, len(TERMS)), np.float32)
+        multiplicity = np.zeros(terms.shape[:2])
         generator = np.random.default_rng(0)
         files: list[int] = []
         numbers: dict[int, int] = {}
         for start in range(0, len(hidden), _PLACES_AT_ONCE):
             batch = hidden[start : start + _PLACES_AT_ONCE]
             found = [completer.evidence_at(place.cursor(sides)) for place in batch]
-            all_terms = completer.terms(found)
-            for place, evidence, terms in zip(batch, found, all_terms, strict=True):
+            of_names = completer.terms(found)
+            for place, evidence, own in zip(batch, found, of_names, strict=True):
                 gold = evidence.names.of_words[place.tokens.numbers[place.piece]]
                 if not evidence.is_visible[gold]:
                     continue
                 chosen, stands_for = _competitors(
-                    terms, evidence.is_visible, int(gold), sides, generator
+                    own, evidence.is_visible, int(gold), sides, generator
                 )
-                kept.append((terms[:, chosen].T, stands_for))
+                terms[len(files), : len(chosen)] = own[:, chosen].T
+                multiplicity[len(files), : len(chosen)] = stands_for
                 files.append(numbers.setdefault(id(place.tokens), len(numbers)))
-        terms = np.zeros((len(kept), 1 + _COMPETITORS, len(TERMS)))
-        multiplicity = np.zeros(terms.shape[:2])
-        for number, (own, stands_for) in enumerate(kept):
-            terms[number, : len(own)] = own
-            multiplicity[number, : len(own)] = stands_for
         return cls(
-            torch.from_numpy(terms), torch.from_numpy(multiplicity), np.array(files, np.int64)
+            torch.from_numpy(terms[: len(files)]),
+            torch.from_numpy(multiplicity[: len(files)]),
+            np.array(files, np.int64),
         )
 
 
@@ -168,13 +167,15 @@ def _fit(
 ) -> FloatArray:
     """Weights of all terms, float64 ``[TERMS]``, those that may not take part 0."""
     places = slice(None) if chosen is None else torch.from_numpy(chosen)
-    values, offsets = sample.terms[places][:, :, terms], sample.multiplicity[places].log()
+    values, offsets = sample.terms[places], sample.multiplicity[places].log()
+    columns = torch.from_numpy(terms)
     weights = torch.zeros(len(terms), dtype=torch.float64, requires_grad=True)
     search = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
         search.zero_grad()
-        scores = values @ weights + offsets
+        scores = _scores(values, torch.zeros(len(TERMS)).double().index_put((columns,), weights))
+        scores = scores + offsets
         total = -scores.log_softmax(1)[:, 0].mean() + _PENALTY * weights.square().sum()
         total.backward()  # type: ignore[no-untyped-call]
         return total
@@ -185,13 +186,18 @@ def _fit(
     return fitted
 
 
+def _scores(terms: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Weighted sums of terms, float64 ``[n, 1 + competitors]``."""
+    return (terms @ weights.float()).double()
+
+
 def _held_out_ranks(sample: Sample, terms: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Rank of each hidden name by weights that were fitted on the other half of the files."""
     ranks = np.zeros(len(sample.files), np.int64)
     for fold in range(_FOLDS):
         own = sample.files % _FOLDS == fold
         weights = torch.from_numpy(_fit(sample, terms, ~own))
-        scores = sample.terms[own] @ weights
+        scores = _scores(sample.terms[own], weights)
         # Of candidates that score alike the hidden name counts as the last.
         above = (scores >= scores[:, :1]) * sample.multiplicity[own]
         ranks[own] = above.sum(1).round().long().numpy()

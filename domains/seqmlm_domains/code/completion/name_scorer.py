@@ -35,6 +35,9 @@ from seqmlm_domains.code.completion.evidence import Evidence, FloatArray
 from seqmlm_domains.code.condensed import condensed
 from seqmlm_domains.code.domain import CodeDomain
 
+MOST_CONTEXT: Final = 256
+"""Tokens of a row, special tokens and masks included."""
+
 MOST_MASKS: Final = 4
 
 LENGTHS: Final = MOST_MASKS + 1
@@ -82,15 +85,17 @@ class NameScorer:
 
     Args:
         model: of domain ``code``, trained to fill in masks.
-        context_tokens: of a row, special tokens and masks included.
+        trained_length: see :class:`~seqmlm_domains.code.completion.completer.Completer`.
     """
 
-    def __init__(self, model: Model, *, context_tokens: int = 256) -> None:
+    def __init__(self, model: Model, *, trained_length: int | None = None) -> None:
         assert isinstance(model.domain, CodeDomain), "the completer has checked it"
         self._model = model
         self._domain = model.domain
-        longest = model.encoder.config.longest_sequence
-        self._context_tokens = min(context_tokens, longest or context_tokens)
+        self._context_tokens = MOST_CONTEXT
+        learned_positions = model.encoder.config.longest_sequence
+        if learned_positions is not None:
+            self._context_tokens = min(MOST_CONTEXT, trained_length or learned_positions)
         self._is_causal = any(
             objective.causal_direction == "left_to_right" for objective in model.trained_objectives
         )

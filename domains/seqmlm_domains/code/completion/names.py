@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +49,15 @@ class KnownNames:
 
     def beginning_with(self, prefix: str) -> npt.NDArray[np.int64]:
         """Return the numbers of the names that begin so, letter case as it is, ``[n]``."""
-        own = [
-            n for n, name in enumerate(self.own, len(self.table.names)) if name.startswith(prefix)
-        ]
-        return np.concatenate([self.table.beginning_with(prefix), np.array(own, np.int64)])
+        own = self._own_numbers(name.startswith(prefix) for name in self.own)
+        return np.concatenate([self.table.beginning_with(prefix), own])
+
+    def beginning_in_any_case(self, prefix: str) -> npt.NDArray[np.int64]:
+        """Return the numbers of the names that begin so in any letter case, ``[n]``."""
+        lower = prefix.lower()
+        own = self._own_numbers(name.lower().startswith(lower) for name in self.own)
+        return np.concatenate([self.table.beginning_in_any_case(prefix), own])
+
+    def _own_numbers(self, is_chosen: Iterable[bool]) -> npt.NDArray[np.int64]:
+        chosen = np.fromiter(is_chosen, np.bool_, len(self.own))
+        return np.flatnonzero(chosen) + len(self.table.names)

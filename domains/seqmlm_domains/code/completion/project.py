@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from seqmlm.atomic_files import new_directory, remove_directory
+from seqmlm.atomic_files import (
+    make_directory,
+    new_directory,
+    remove_directory,
+    remove_leftovers,
+    write_file,
+)
+from seqmlm.config import read_config_file
 from seqmlm.errors import CheckpointError
 from seqmlm.model.model_folder import find_model_folder
 from seqmlm_domains.code.completion.context_table import ContextTable
@@ -20,6 +27,8 @@ from seqmlm_domains.code.syntax import NO_IDENTIFIERS, IdentifierArray
 
 _FOLDER: Final = "completion"
 _WEIGHTS_FILE: Final = "weights.json"
+_COUNTS: Final = "counts-"
+"""Begins the name of the folder of the tables, which the file of the weights names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +44,11 @@ class Project:
     tables: Mapping[str, ContextTable]
     mixtures: Mapping[str, Mixture]
     report: Mapping[str, Any]
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether weights were fitted for any language; else they are a guess."""
+        return bool(self.mixtures)
 
     @classmethod
     def unknown(cls) -> Project:
@@ -53,23 +67,30 @@ class Project:
     def save(self, run: Path) -> Path:
         """Write it into a run folder, in place of an earlier one, and return where it is.
 
+        Killed at any moment, it leaves the earlier one or the new one.
+
         Raises:
             CheckpointError: there is no model, or the folder cannot be written.
         """
-        folder = _folder_of(run)
-        fresh = folder.with_name(f"{folder.name}-new")
-        if fresh.exists():
-            remove_directory(fresh)
-        with new_directory(fresh) as temporary:
+        folder = _run_of(run) / _FOLDER
+        make_directory(folder)
+        remove_leftovers(folder)
+        earlier = [path for path in folder.iterdir() if path.is_dir()]
+        counts = _unused(folder)
+        with new_directory(counts) as temporary:
             for key, table in self.tables.items():
                 (temporary / key).mkdir()
                 table.save(temporary / key)
-            weights = {key: mixture.to_json() for key, mixture in self.mixtures.items()}
-            content = {"weights": weights, "tables": list(self.tables), "report": self.report}
-            (temporary / _WEIGHTS_FILE).write_text(json.dumps(content, indent=1) + "\n")
-        if folder.exists():
-            remove_directory(folder)
-        fresh.rename(folder)
+        content = {
+            "weights": {key: mixture.to_json() for key, mixture in self.mixtures.items()},
+            "counts": counts.name,
+            "tables": list(self.tables),
+            "report": self.report,
+        }
+        # From here on a reader finds the new project; before it, the one that was there.
+        write_file(folder / _WEIGHTS_FILE, json.dumps(content, indent=1) + "\n")
+        for path in earlier:
+            remove_directory(path)
         return folder
 
     @classmethod
@@ -79,20 +100,20 @@ class Project:
         Raises:
             CheckpointError: there is no model, or a file is damaged or of another version.
         """
-        folder = _folder_of(run)
-        if not folder.is_dir():
+        path = _run_of(run) / _FOLDER / _WEIGHTS_FILE
+        if not path.is_file():
             return cls.unknown()
-        path = folder / _WEIGHTS_FILE
         try:
             content = json.loads(path.read_text())
             weights, tables = content["weights"], content["tables"]
+            counts = path.parent / content["counts"]
             report = content["report"]
         except (OSError, ValueError, KeyError) as error:
             raise CheckpointError(
                 f"{path} cannot be read: {error!r}. Run `seqmlm code fit` again."
             ) from error
         return cls(
-            {key: ContextTable.load(folder / key) for key in tables},
+            {key: ContextTable.load(counts / key) for key in tables},
             {key: Mixture.from_json(of_key) for key, of_key in weights.items()},
             report,
         )
@@ -124,10 +145,31 @@ def count_names(files: Iterable[SourceTokens]) -> dict[str, ContextTable]:
         return {key: ContextTable.of(own, find=find) for key, own in by_key.items()}
 
 
-def _folder_of(run: Path) -> Path:
-    """Beside the ``model`` folder of a run, or in a model's folder that is on its own."""
-    folder = find_model_folder(run)
-    return (folder.parent if folder.name == "model" else folder) / _FOLDER
+def read_trained_length(run: Path) -> int | None:
+    """Return the tokens of the longest sequence that a model was trained on.
+
+    None if its run is not there to tell, as of a model's folder that is on its own.
+
+    Raises:
+        CheckpointError: there is no model.
+        ConfigError: the settings of the run cannot be read.
+    """
+    path = _run_of(run) / "config.toml"
+    if not path.is_file():
+        return None
+    length = read_config_file(path).get("data", {}).get("max_length")
+    return length if isinstance(length, int) else None
+
+
+def _unused(folder: Path) -> Path:
+    numbers = (path.name.removeprefix(_COUNTS) for path in folder.glob(f"{_COUNTS}*"))
+    return folder / f"{_COUNTS}{1 + max(map(int, filter(str.isdecimal, numbers)), default=0)}"
+
+
+def _run_of(path: Path) -> Path:
+    """What holds the ``model`` folder, or a model's folder that is on its own."""
+    folder = find_model_folder(path)
+    return folder.parent if folder.name == "model" else folder
 
 
 _NO_TABLE: Final = ContextTable.of([])

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from seqmlm_domains.code.languages.language import ANY_FIELD, INHERIT, NO_TYPES, Language, Rule
-from seqmlm_domains.code.languages.lexicon import C_COMMENT, ORDINARY_STRING, Lexicon
+from seqmlm_domains.code.languages.lexicon import C_COMMENT, ORDINARY_STRING, Hole, Lexicon
 from seqmlm_domains.code.roles import Role
 
 
@@ -69,9 +69,13 @@ _REGULAR_EXPRESSION = (
 )
 
 # Of an expression in a template: braces and templates in it, but none in those.
-_HOLE = r"(?:[^{}`]|\{[^{}`]*+\}|`(?:[^`\\]|\\.)*+`)++"
+_HOLE = Hole(
+    opening=r"\$\{",
+    unit=r"[^{}`]|\{[^{}`]*+\}|`(?:[^`\\]|\\.)*+`",
+    closing="}",
+)
 
-_TEMPLATE = rf"`(?:[^`\\$]|\\.|\$\{{{_HOLE}\}}|\$)*+`?"
+_TEMPLATE = rf"`(?:[^`\\$]|\\.|\$\{{(?:{_HOLE.unit})*+\}}|\$)*+`?"
 
 LEXICON: Final = Lexicon(
     comment=C_COMMENT,
@@ -80,7 +84,7 @@ LEXICON: Final = Lexicon(
     sign=r"=>|\.\.\.|\?\.|\?\?=?|===?|!==?|&&=?|\|\|=?|\+\+|--|\*\*=?|>=|<=|[-+*/%&|^]=",
     keywords=frozenset(_KEYWORDS.split()),
     interpolated="`",
-    hole=rf"(\$\{{)({_HOLE})(\}})",
+    hole=_HOLE,
 )
 
 JAVASCRIPT = Language(

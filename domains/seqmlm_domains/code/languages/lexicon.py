@@ -16,6 +16,9 @@ from typing import Final
 ORDINARY_STRING: Final = r'"(?:[^"\\\n]|\\.)*+"?|' + r"'(?:[^'\\\n]|\\.)*+'?"
 """Between quotation marks, on one line."""
 
+QUOTE: Final = r"(?:\"\"\"|'''|[\"'`])"
+"""What begins and ends a literal, but for letters before it."""
+
 C_COMMENT: Final = r"//[^\n]*|/\*(?:[^*]|\*(?!/))*+(?:\*/)?"
 NUMBER: Final = r"\.?\d(?:[\w.]|(?<=[eEpP])[+-])*"
 
@@ -35,6 +38,33 @@ class Kind(IntEnum):
 
 
 @dataclass(frozen=True)
+class Hole:
+    """Where an expression stands in a literal, as patterns; one may be open to the line's end.
+
+    Args:
+        opening: before the expression.
+        unit: of what the expression is a repetition: a sign or what is bracketed or quoted.
+        closing: characters, one of which ends the expression.
+    """
+
+    opening: str
+    unit: str
+    closing: str
+
+    @cached_property
+    def openings(self) -> re.Pattern[str]:
+        """Matches at the end of the part of a literal that stands before an expression."""
+        return re.compile(rf"(?:{self.opening})\Z")
+
+    @cached_property
+    def holes(self) -> re.Pattern[str]:
+        """What is before an expression as the first group, and the expression as one of two."""
+        closed = rf"((?:{self.unit})*+)(?=[{self.closing}])"
+        still_open = rf"((?:(?!\n)(?:{self.unit}))*+)(?=\n|{QUOTE}?\Z)"
+        return re.compile(rf"({self.opening})(?:{closed}|{still_open})")
+
+
+@dataclass(frozen=True)
 class Lexicon:
     """The tokens of a language.
 
@@ -45,8 +75,7 @@ class Lexicon:
         sign: pattern of signs of several characters; single ones need none.
         keywords: words that are no names anywhere.
         interpolated: pattern of the literals that may hold expressions.
-        hole: what is before an expression in such a literal, the expression, and what ends it, as
-            three groups.
+        hole: of an expression in such a literal.
     """
 
     comment: str
@@ -55,7 +84,7 @@ class Lexicon:
     sign: str
     keywords: frozenset[str]
     interpolated: str | None = None
-    hole: str | None = None
+    hole: Hole | None = None
 
     @cached_property
     def pieces(self) -> re.Pattern[str]:
@@ -72,15 +101,23 @@ class Lexicon:
 
     def parts_of(self, piece: str) -> list[str]:
         """Return the pieces of a literal and of the expressions in it; mostly itself alone."""
-        if self._holes is None or not self._interpolated.match(piece):
+        if self.hole is None or not self._interpolated.match(piece):
             return [piece]
         parts: list[str] = []
-        start = end = 0
-        for hole in self._holes.finditer(piece):
-            end = hole.end(1)
-            parts += [piece[start:end], *self.pieces.findall(hole[2])]
-            start = hole.end(2)
-        return [*parts, piece[start:]] if parts else [piece]
+        start = 0
+        for hole in self.hole.holes.finditer(piece):
+            parts += [
+                piece[start : hole.end(1)],
+                *self.pieces.findall(piece, hole.end(1), hole.end()),
+            ]
+            start = hole.end()
+        return [*parts, *filter(None, [piece[start:]])] if parts else [piece]
+
+    def is_before_expression(self, piece: str) -> bool:
+        """Tell whether a piece is the part of a literal that an expression follows."""
+        if self.hole is None or not self.hole.openings.search(piece):
+            return False
+        return bool(self._interpolated.match(piece)) or piece[0] in self.hole.closing
 
     @cached_property
     def _alternatives(self) -> dict[Kind, str]:
@@ -101,7 +138,3 @@ class Lexicon:
     @cached_property
     def _interpolated(self) -> re.Pattern[str]:
         return re.compile(self.interpolated or r"(?!)")
-
-    @cached_property
-    def _holes(self) -> re.Pattern[str] | None:
-        return None if self.hole is None else re.compile(self.hole)

@@ -12,7 +12,7 @@ from seqmlm_domains.code.languages.language import (
     Language,
     TypeRules,
 )
-from seqmlm_domains.code.languages.lexicon import ORDINARY_STRING, Lexicon
+from seqmlm_domains.code.languages.lexicon import ORDINARY_STRING, Hole, Lexicon
 from seqmlm_domains.code.roles import Role
 
 
@@ -37,7 +37,11 @@ _LEXICON = Lexicon(
     sign=r"\.\.\.|\*\*=?|//=?|>>=?|<<=?|->|:=|[-+*/%&|^=!<>@]=",
     keywords=frozenset(keyword.kwlist),
     interpolated=r"(?:[rR][fF]|[fF][rR]?)[\"']",
-    hole=r"""((?<!\{)(?:\{\{)*\{)((?:[^{}!:"']|"[^"{}]*"|'[^'{}]*')++)([}!:])""",
+    hole=Hole(
+        opening=r"(?<!\{)(?:\{\{)*\{",
+        unit=r"""[^{}!:"']|"[^"{}]*"|'[^'{}]*'""",
+        closing="}!:",
+    ),
 )
 
 _TYPES = TypeRules(

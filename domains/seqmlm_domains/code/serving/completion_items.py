@@ -9,9 +9,21 @@ from typing import Any, Final
 from lsprotocol import types
 
 from seqmlm_domains.code.completion.completion import Completion, CompletionResult
+from seqmlm_domains.code.roles import Role
 from seqmlm_domains.code.serving.documents import Place
 
 _REMEMBERED_ANSWERS: Final = 16
+
+_KINDS: Final = {
+    Role.FUNCTION: types.CompletionItemKind.Function,
+    Role.CALL: types.CompletionItemKind.Function,
+    Role.CLASS: types.CompletionItemKind.Class,
+    Role.TYPE: types.CompletionItemKind.Class,
+    Role.IMPORT: types.CompletionItemKind.Module,
+    Role.ATTRIBUTE: types.CompletionItemKind.Field,
+    Role.KEYWORD: types.CompletionItemKind.Property,
+}
+"""Of the signs that editors show; anything else is a variable."""
 
 
 class AnswerMemory:
@@ -52,7 +64,7 @@ def completion_list(
         items=[
             types.CompletionItem(
                 label=completion.text,
-                kind=types.CompletionItemKind.Variable,
+                kind=_kind(completion),
                 # Editors sort by this text, whatever the order of the list.
                 sort_text=f"{rank:04}",
                 filter_text=completion.text,
@@ -66,6 +78,12 @@ def completion_list(
             for rank, completion in enumerate(result.completions)
         ],
     )
+
+
+def _kind(completion: Completion) -> types.CompletionItemKind:
+    if completion.role is None:
+        return types.CompletionItemKind.Variable
+    return _KINDS.get(completion.role, types.CompletionItemKind.Variable)
 
 
 def with_details(item: types.CompletionItem, completion: Completion) -> types.CompletionItem:

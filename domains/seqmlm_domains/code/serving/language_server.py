@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any, Final, cast, get_args
 
@@ -13,7 +12,7 @@ from pygls.lsp.server import LanguageServer
 from pygls.protocol import default_converter
 
 from seqmlm import __version__
-from seqmlm.errors import ConfigError, SeqmlmError
+from seqmlm.errors import SeqmlmError
 from seqmlm_domains.code.completion.completion import CompletionRequest, CompletionResult
 from seqmlm_domains.code.serving.completion_items import (
     AnswerMemory,
@@ -30,6 +29,7 @@ from seqmlm_domains.code.serving.completion_queue import (
 from seqmlm_domains.code.serving.documents import Documents, Place
 from seqmlm_domains.code.serving.positions import PositionEncoding
 from seqmlm_domains.code.serving.protocol import CompletionProtocol, RequestFailed, log_bug
+from seqmlm_domains.code.serving.served_model import ServedModel
 from seqmlm_domains.code.serving.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
@@ -43,47 +43,49 @@ _LEXICAL_RESERVE_S: Final = 0.02
 
 
 class CompletionServer(LanguageServer):
-    """The server of one client; several share one queue, and so one model.
+    """The server of one client; several share one model.
 
     Args:
-        queue: answers completions.
+        model: answers completions; until it is loaded there are none.
         settings: of the process; the client may change some for itself.
-        reload: loads the model again from its folder and puts it into the queue.
-        name: tells this client from others in the queue.
+        name: tells this client from others in the queue of the model.
     """
 
     protocol: CompletionProtocol
 
-    def __init__(
-        self,
-        queue: CompletionQueue,
-        *,
-        settings: ServerSettings,
-        reload: Callable[[], Awaitable[None]],
-        name: str,
-    ) -> None:
+    def __init__(self, model: ServedModel, *, settings: ServerSettings, name: str) -> None:
         super().__init__(
             "seqmlm",
             __version__,
             protocol_cls=CompletionProtocol,
             converter_factory=default_converter,
         )
-        self.queue = queue
+        self.model = model
         self.settings = settings
-        self.reload_model = reload
+        self.is_initialized = False
         self.documents = Documents()
         self.answers = AnswerMemory()
         self._client_name = name
         _register(self)
 
     def use_client_settings(self, sent: Any) -> None:
-        """Take settings of the editor; what is not allowed changes nothing and is said there."""
-        try:
-            self.settings = self.settings.with_client_settings(sent)
-        except ConfigError as error:
-            self.window_show_message(
-                types.ShowMessageParams(types.MessageType.Warning, f"seqmlm: {error}")
-            )
+        """Take settings of the editor; those that are not allowed are told there, and left out."""
+        self.settings, complaints = self.settings.with_client_settings(sent)
+        if complaints:
+            self.show(types.MessageType.Warning, " ".join(complaints))
+
+    def show(self, kind: types.MessageType, message: str) -> None:
+        """Show the user of the editor a message."""
+        self.window_show_message(types.ShowMessageParams(kind, f"seqmlm: {message}"))
+
+    def tell_of_model(self) -> None:
+        """Write into the editor's log whether completions can be had yet."""
+        state = "being loaded; until then there are no completions"
+        if self.model.queue is not None:
+            state = "ready"
+        self.window_log_message(
+            types.LogMessageParams(types.MessageType.Info, f"seqmlm: the model is {state}.")
+        )
 
     def place(self, uri: str, position: types.Position) -> Place | None:
         """Return where to complete; None if the document is not open, too long or no source."""
@@ -95,17 +97,22 @@ class CompletionServer(LanguageServer):
     async def ask(
         self, place: Place, *, method: str, uri: str, limit: int
     ) -> CompletionResult | None:
-        """Return the queue's answer; None if a newer request has come, or there are too many.
+        """Return the answer of the model, or of the lexical parts if it is late.
+
+        None while the model is loaded, if a newer request has come, or there are too many.
 
         Raises:
             RequestFailed: the model does not answer any more, or refuses this request.
         """
+        queue = self.model.queue
+        if queue is None:
+            return None
         began_at = time.monotonic()
         request = CompletionRequest(
             source=place.source, offset=place.offset, language=place.language, limit=limit
         )
         try:
-            result = await self.queue.complete(
+            result = await queue.complete(
                 request,
                 deadline_s=max(self.settings.deadline_s - _LEXICAL_RESERVE_S, 0.0),
                 document=f"{self._client_name} {method} {uri}",
@@ -137,11 +144,9 @@ class CompletionServer(LanguageServer):
                 "params": {"textDocument": {"uri": str(uri)}},
             } if self.documents.get(uri) is not None:
                 self.documents.close(uri)
-                self.window_show_message(
-                    types.ShowMessageParams(
-                        types.MessageType.Warning,
-                        "seqmlm: an edit could not be read; open the document again.",
-                    )
+                self.show(
+                    types.MessageType.Warning,
+                    "an edit could not be read; open the document again.",
                 )
 
     def report_server_error(self, error: Exception, source: type[Exception]) -> None:
@@ -153,6 +158,7 @@ def _register(server: CompletionServer) -> None:
     # pygls recognises handlers by the type of their first parameter, and cannot mark methods.
     for method, handler, options in (
         (types.INITIALIZE, _initialize, None),
+        (types.INITIALIZED, _be_initialized, None),
         (types.WORKSPACE_DID_CHANGE_CONFIGURATION, _configure, None),
         (
             types.TEXT_DOCUMENT_COMPLETION,
@@ -181,6 +187,11 @@ def _initialize(server: CompletionServer, params: types.InitializeParams) -> Non
         raise RequestFailed(f"positionEncodings: {encoding} is none of LSP's.")
     server.documents = Documents(cast(PositionEncoding, encoding))
     server.use_client_settings(params.initialization_options)
+
+
+def _be_initialized(server: CompletionServer, params: types.InitializedParams) -> None:
+    server.is_initialized = True
+    server.tell_of_model()
 
 
 def _configure(server: CompletionServer, params: types.DidChangeConfigurationParams) -> None:
@@ -221,11 +232,19 @@ async def _complete_inline(
 
 
 async def _reload_model(server: CompletionServer) -> None:
+    _require_model(server)
     try:
-        await server.reload_model()
+        await server.model.load()
     except SeqmlmError as error:
         raise RequestFailed(f"The model stays as it is: {error}") from error
+    logger.info("model reloaded")
 
 
 async def _statistics(server: CompletionServer) -> dict[str, Any]:
-    return asdict(server.queue.statistics())
+    return asdict(_require_model(server).statistics())
+
+
+def _require_model(server: CompletionServer) -> CompletionQueue:
+    if server.model.queue is None:
+        raise RequestFailed("The model is still being loaded.")
+    return server.model.queue

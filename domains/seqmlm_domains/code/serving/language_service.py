@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import os
 import signal
 from collections.abc import Awaitable, Callable
 from itertools import count
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from lsprotocol import types
 
-from seqmlm.errors import ConfigError
+from seqmlm.errors import ConfigError, SeqmlmError
+from seqmlm.model.model_folder import find_model_folder, read_model_config
 from seqmlm_domains.code.serving.channels import (
     Channel,
     SocketChannel,
@@ -23,6 +25,7 @@ from seqmlm_domains.code.serving.channels import (
 from seqmlm_domains.code.serving.completion_queue import CompletionQueue
 from seqmlm_domains.code.serving.frames import FrameReader, StreamLost, UnreadableFrame
 from seqmlm_domains.code.serving.language_server import CompletionServer
+from seqmlm_domains.code.serving.served_model import ServedModel
 from seqmlm_domains.code.serving.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -111,21 +114,34 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 class LanguageService:
-    """One model and the clients that ask it.
+    """One model and the clients that ask it, from before it is loaded on.
 
     Args:
-        queue: answers completions.
+        model: answers completions.
         settings: of the process.
-        load: loads the completer of the process; slow.
     """
 
-    def __init__(
-        self, queue: CompletionQueue, *, settings: ServerSettings, load: Callable[[], Completer]
-    ) -> None:
-        self._queue = queue
+    def __init__(self, model: ServedModel, *, settings: ServerSettings) -> None:
+        self._model = model
         self._settings = settings
-        self._load = load
         self._client_numbers = count(1)
+        self._clients: set[CompletionServer] = set()
+
+    async def load_model(self) -> None:
+        """Load the model and tell every client of it.
+
+        Raises:
+            ConfigError, CheckpointError: it cannot be loaded, which the clients are told too.
+        """
+        try:
+            await self._model.load()
+        except SeqmlmError as error:
+            for client in self._initialized():
+                client.show(types.MessageType.Error, f"the model cannot be loaded: {error}")
+            raise
+        logger.info("model loaded")
+        for client in self._initialized():
+            client.tell_of_model()
 
     async def serve_client(self, channel: Channel) -> int:
         """Answer a client until it leaves; returns the exit code that LSP has for the way it did.
@@ -133,23 +149,22 @@ class LanguageService:
         Cancelled, it ends the connection.
         """
         name = f"client-{next(self._client_numbers)}"
-        server = CompletionServer(
-            self._queue, settings=self._settings, reload=self._reload, name=name
-        )
+        server = CompletionServer(self._model, settings=self._settings, name=name)
         # pygls would close it on ``exit``, which never reaches pygls.
         server.protocol.set_writer(channel)  # type: ignore[arg-type]
+        self._clients.add(server)
         logger.info("%s connected", name)
         try:
             await _receive(server, channel)
         finally:
+            self._clients.remove(server)
             await server.protocol.abandon()
             await channel.close()
             logger.info("%s left", name)
         return server.protocol.exit_code
 
-    async def _reload(self) -> None:
-        self._queue.replace(await asyncio.to_thread(self._load))
-        logger.info("model reloaded")
+    def _initialized(self) -> list[CompletionServer]:
+        return [client for client in self._clients if client.is_initialized]
 
 
 async def _receive(server: CompletionServer, channel: Channel) -> None:
@@ -174,33 +189,51 @@ def _run(
 ) -> int:
     # pygls logs messages whole, source text included, and the frames of errors.
     logging.getLogger("pygls").setLevel(logging.CRITICAL + 1)
+    # A wrong folder is a mistake of who starts the server: said before anyone is answered.
+    read_model_config(find_model_folder(run))
 
-    # Only now: what importing torch prints must not reach the client.
-    from seqmlm_domains.code.completion.completer import Completer
+    def read() -> Completer:
+        # Importing torch takes seconds; editors give up a server that is silent for so long.
+        from seqmlm_domains.code.completion.completer import Completer
 
-    def load() -> Completer:
         return Completer.load(run, backend=settings.backend, device=settings.device)
 
-    completer = load()
+    model = ServedModel(read, settings)
+    code = asyncio.run(_serve(model, LanguageService(model, settings=settings), serve))
+    if model.is_reading:
+        # Ended while the model is read: neither an import nor a read of weights can be broken off,
+        # and Python would tear down torch under its own import.
+        logging.shutdown()
+        os._exit(code)
+    return code
 
-    async def main() -> int:
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(_log_without_content)
-        queue = CompletionQueue(
-            completer, capacity=settings.queue_capacity, max_batch=settings.max_batch
-        )
-        serving = asyncio.ensure_future(serve(LanguageService(queue, settings=settings, load=load)))
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, serving.cancel)
-        try:
-            return await serving
-        except asyncio.CancelledError:
-            return 0
-        finally:
-            _log_statistics(queue)
-            queue.close()
 
-    return asyncio.run(main())
+async def _serve(
+    model: ServedModel,
+    service: LanguageService,
+    serve: Callable[[LanguageService], Awaitable[int]],
+) -> int:
+    """Serve while the model is being loaded, and on; an error of loading ends it."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_log_without_content)
+    loading = asyncio.ensure_future(service.load_model())
+    serving = asyncio.ensure_future(serve(service))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, serving.cancel)
+    try:
+        await asyncio.wait((loading, serving), return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            await loading
+        return await serving
+    except asyncio.CancelledError:
+        return 0
+    finally:
+        loading.cancel()
+        serving.cancel()
+        await asyncio.gather(loading, serving, return_exceptions=True)
+        if model.queue is not None:
+            _log_statistics(model.queue)
+        model.close()
 
 
 def _log_without_content(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

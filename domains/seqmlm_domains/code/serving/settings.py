@@ -75,33 +75,41 @@ class ServerSettings(Section):
         """:attr:`deadline_ms` in seconds."""
         return self.deadline_ms / 1000
 
-    def with_client_settings(self, sent: Any) -> ServerSettings:
-        """Return these settings with what an editor sent laid over them.
+    def with_client_settings(self, sent: Any) -> tuple[ServerSettings, list[str]]:
+        """Return these settings with what an editor sent laid over them, and what is wrong there.
+
+        What an editor may not set, or not so, is told and left out; the rest counts. An extension
+        that is newer than the server thus keeps the settings that both know.
 
         Args:
             sent: ``initializationOptions``, or ``settings`` of ``didChangeConfiguration``: a table
                 of :data:`CLIENT_SETTINGS`, or one that holds it as :data:`CLIENT_SECTION`. None
                 changes nothing.
-
-        Raises:
-            ConfigError: it is no table, or a setting is not one of an editor's, or not allowed.
         """
         if isinstance(sent, Mapping) and CLIENT_SECTION in sent:
             sent = sent[CLIENT_SECTION]
         if sent is None:
-            return self
+            return self, []
         if not isinstance(sent, Mapping):
-            raise ConfigError(
+            return self, [
                 f"Settings of the editor: a table of {', '.join(CLIENT_SETTINGS)} is due, "
                 f"not a {type(sent).__name__}."
-            )
+            ]
+        settings, complaints = self, []
         foreign = sorted(str(name) for name in sent if name not in CLIENT_SETTINGS)
         if foreign:
-            raise ConfigError(
-                f"Settings of the editor: {', '.join(foreign)} cannot be set from there; "
-                f"{', '.join(CLIENT_SETTINGS)} can."
+            complaints.append(
+                f"Settings of the editor: {', '.join(foreign)} cannot be set from there and is "
+                f"left out; {', '.join(CLIENT_SETTINGS)} can."
             )
-        return validate_as(ServerSettings, {**self.model_dump(), **sent})
+        for name in CLIENT_SETTINGS:
+            if name not in sent:
+                continue
+            try:
+                settings = validate_as(ServerSettings, {**settings.model_dump(), name: sent[name]})
+            except ConfigError as error:
+                complaints.append(str(error))
+        return settings, complaints
 
 
 def load_settings(

@@ -1,5 +1,5 @@
 -- A user in Neovim: opens a file, types, completes with CTRL-X CTRL-O, takes the first entry.
--- Environment: SERVER, the command as a JSON list; FILE; TYPED; ANSWER, the file to write.
+-- Environment: SETUP, a file that sets up the server; FILE; TYPED; ANSWER, the file to write.
 local answer = { incremental = false }
 
 local function finish()
@@ -23,18 +23,17 @@ local function once(condition, continue)
   end, { ['repeat'] = -1 })
 end
 
-vim.cmd('edit ' .. vim.fn.fnameescape(vim.env.FILE))
-vim.bo.omnifunc = 'v:lua.vim.lsp.omnifunc'
+local is_ready = false
+vim.lsp.handlers['window/logMessage'] = function(_, told)
+  is_ready = is_ready or told.message:find('ready') ~= nil
+end
 vim.o.completeopt = 'menuone,noselect'
-local client_id = vim.lsp.start_client({
-  name = 'seqmlm',
-  cmd = vim.fn.json_decode(vim.env.SERVER),
-  root_dir = vim.fn.fnamemodify(vim.env.FILE, ':h'),
-})
-vim.lsp.buf_attach_client(0, client_id)
+vim.cmd('filetype on')
+dofile(vim.env.SETUP)
+vim.cmd('edit ' .. vim.fn.fnameescape(vim.env.FILE))
 
-once(function() return vim.lsp.get_client_by_id(client_id).initialized end, function()
-  local capabilities = vim.lsp.get_client_by_id(client_id).server_capabilities
+once(function() return is_ready end, function()
+  local capabilities = vim.lsp.buf_get_clients(0)[1].server_capabilities
   answer.incremental = vim.tbl_get(capabilities, 'textDocumentSync', 'change') == 2
   keys('Go' .. vim.env.TYPED .. '<C-x><C-o>')
   once(function() return vim.fn.pumvisible() == 1 end, function()

@@ -10,7 +10,12 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.types import Receive, Scope, Send
 
+from seqmlm_domains.code.serving.completion_queue import CompletionQueue
+from seqmlm_domains.code.serving.http.guard import Guard, GuardRules
+from seqmlm_domains.code.serving.http.metrics import ServiceMetrics
+from seqmlm_domains.code.serving.http.token_bucket import TokenBuckets
 from seqmlm_domains.code.serving.settings import ServerSettings
 from tests.code.serving.http.served import JSON, Served, body, served
 from tests.code.serving.scripted_completer import ScriptedCompleter
@@ -60,6 +65,10 @@ def code_of(response: httpx.Response) -> str:
         pytest.param({"origin": "https://evil.example"}, 403, "foreign_origin", id="origin"),
         pytest.param({"origin": "null"}, 403, "foreign_origin", id="origin-null"),
         pytest.param({"origin": "http://127.0.0.1:1"}, 403, "foreign_origin", id="other-port"),
+        pytest.param({"origin": "http://[bad"}, 403, "foreign_origin", id="origin-no-address"),
+        pytest.param({"origin": b"http://\xc3\xa9.com"}, 403, "foreign_origin", id="origin-bytes"),
+        pytest.param({"origin": ""}, 403, "foreign_origin", id="origin-empty"),
+        pytest.param({"origin": "file://localhost"}, 403, "foreign_origin", id="origin-file"),
         pytest.param({"authorization": ""}, 401, "no_token", id="no-token"),
         pytest.param({"authorization": "Bearer wrong"}, 401, "no_token", id="wrong-token"),
         pytest.param({"authorization": f"Basic {TOKEN}"}, 401, "no_token", id="no-bearer"),
@@ -340,3 +349,31 @@ def test_an_error_of_ours_is_500_without_a_word_of_the_source(
     assert after.status_code == 200
     assert "CANARY" not in response.text + caplog.text
     assert "ValueError in " in caplog.text
+
+
+async def _fails(scope: Scope, receive: Receive, send: Send) -> None:
+    raise ValueError("CANARY")
+
+
+@pytest.mark.asyncio
+async def test_an_error_before_an_answer_has_begun_is_one_too_and_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    queue = CompletionQueue(ScriptedCompleter(), capacity=1, max_batch=1)
+    metrics = ServiceMetrics(queue.statistics)
+    guard = Guard(
+        _fails,
+        rules=GuardRules(hosts=["localhost"], token=None, max_body_bytes=1_024, body_timeout_s=30),
+        buckets=TokenBuckets(tokens_per_s=1, burst=1),
+        queue=queue,
+        metrics=metrics,
+    )
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(guard), base_url="http://localhost"
+    ) as client:
+        response = await client.get("/")
+    queue.close()
+
+    assert (response.status_code, code_of(response)) == (500, "internal")
+    assert 'status="500"' in metrics.text().decode()
+    assert "CANARY" not in response.text + caplog.text

@@ -16,7 +16,12 @@ from seqmlm import __version__
 from seqmlm.errors import ConfigError, DataError, UnknownNameError
 from seqmlm_domains.code.completion.completion import CompletionRequest, CompletionResult
 from seqmlm_domains.code.serving.completion_queue import QueueRefusal
-from seqmlm_domains.code.serving.http.guard import COMPLETIONS_PATH, Refusal, refusal_of_queue
+from seqmlm_domains.code.serving.http.guard import (
+    COMPLETIONS_PATH,
+    Refusal,
+    internal_error,
+    refusal_of_queue,
+)
 from seqmlm_domains.code.serving.http.messages import (
     CompletionAnswer,
     CompletionBody,
@@ -187,7 +192,7 @@ async def _answer_not_reloaded(_: Request, error: Exception) -> Response:
 
 async def _answer_internal(_: Request, __: Exception) -> Response:
     # Starlette raises the error again after this: the guard logs it.
-    return Refusal(status=500, code="internal", message="An error of the service.").response()
+    return internal_error().response()
 
 
 async def _answer_invalid(_: Request, error: Exception) -> Response:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import urlsplit
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -82,6 +81,11 @@ def refusal_of_queue(error: QueueRefusal) -> Refusal:
     if isinstance(error, QueueFull):
         return too_many(retry_after_s=error.retry_after_s)
     return Refusal(status=503, code="not_ready", message="The service does not answer now.")
+
+
+def internal_error() -> Refusal:
+    """Return the answer where an error of ours has kept the request from one."""
+    return Refusal(status=500, code="internal", message="An error of the service.", headers=_CLOSE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +211,8 @@ class Guard:
         except Exception as error:
             # The last line of defence: uvicorn would log the message, which may hold source.
             _log_without_values(error)
+            if not status:
+                await internal_error().response()(scope, receive, send_noting_status)
         finally:
             self._note(scope, status=status, size=len(body), since=began_at)
 
@@ -316,8 +322,11 @@ def _without_port(host: str) -> str:
 
 def _foreign_origin(headers: Mapping[bytes, bytes]) -> Refusal | None:
     """Browsers name the page that asks: only ours may."""
-    origin = headers.get(b"origin")
-    if origin is None or urlsplit(origin).netloc.lower() == headers[b"host"].lower() != b"":
+    if b"origin" not in headers:
+        return None
+    # Compared as bytes, for anything may stand there.
+    scheme, _, host = headers[b"origin"].lower().partition(b"://")
+    if scheme in (b"http", b"https") and host == headers[b"host"].lower():
         return None
     message = "Only the page of this service may ask from within a browser."
     return Refusal(status=403, code="foreign_origin", message=message, headers=_CLOSE)

@@ -121,6 +121,22 @@ class Health(BaseModel):
     status: str
 
 
+class Version(BaseModel):
+    """Of the service, under Tabby's name for it."""
+
+    git_describe: str
+
+
+class ModelHealth(BaseModel):
+    """What Tabby's clients ask before their first completion."""
+
+    model: Annotated[str, Field(description="kind of model")]
+    device: Annotated[str, Field(description="that the model runs on: cpu or cuda")]
+    arch: Annotated[str, Field(description="of the processor")]
+    cpu_count: int
+    version: Version
+
+
 class Problem(BaseModel):
     """What is wrong with a request."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from seqmlm.errors import SeqmlmError
@@ -40,6 +41,14 @@ class CompletionService:
         )
         self.metrics = ServiceMetrics(self.queue.statistics)
         self._load, self._reloads = load, asyncio.Lock()
+
+    @cached_property
+    def device(self) -> str:
+        """Kind of device that the model runs on: cpu or cuda."""
+        # Imports torch, which a real completer has done before.
+        from seqmlm.training.distributed import choose_device
+
+        return choose_device(self.settings.device).type
 
     def obstacle(self) -> str | None:
         """Return why the model would not answer now, in a word; None if it would."""

@@ -1,0 +1,119 @@
+"""What text and project say of the names at a cursor, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from seqmlm_domains.code.completion.context_table import ContextTable
+from seqmlm_domains.code.completion.cursor import Cursor
+from seqmlm_domains.code.completion.evidence import FEATURES, Evidence
+from seqmlm_domains.code.completion.mixture import Mixture, sides_of
+from seqmlm_domains.code.completion.names import KnownNames
+from seqmlm_domains.code.source_tokens import SourceTokens
+
+INVENTORY = """\
+class Inventory:
+    def __init__(self, warehouse):
+        self.warehouse = warehouse
+        self.quantities = {}
+
+    def add(self, product, quantity):
+        known_quantity = self.quantities.get(product, 0)
+        self.quantities[product] = known_quantity + quantity
+
+    def remove(self, product, quantity):
+        known_quantity = self.|
+"""
+
+
+def evidence_at(marked: str, language: str = "python", project: str = "") -> Evidence:
+    """Look at the place marked ``|`` in a text of a project of one other file."""
+    tokens = SourceTokens.of(marked.replace("|", "", 1), language)
+    cursor = Cursor.at(tokens, marked.index("|"))
+    assert cursor is not None
+    table = ContextTable.of([SourceTokens.of(project, language)] if project else [])
+    return Evidence.at(cursor, KnownNames.of(tokens, table))
+
+
+def feature(evidence: Evidence, name: str) -> dict[str, float]:
+    """One feature of each name."""
+    values = evidence.features[FEATURES.index(name)].tolist()
+    return {evidence.names[number]: value for number, value in enumerate(values)}
+
+
+def test_behind_a_dot_a_name_is_judged_by_its_share_as_a_member() -> None:
+    found = feature(evidence_at("a.b\nb = c.b\nx = a.|"), "member or not")
+    # Nothing is believed either way before looking, which weighs .2 occurrences.
+    assert np.exp(found["b"]) == pytest.approx((2 + 0.2 * 0.5) / (3 + 0.2))
+    assert np.exp(found["a"]) == pytest.approx(0.2 * 0.5 / (2 + 0.2))
+
+
+def test_elsewhere_a_name_is_judged_by_its_share_without_an_object() -> None:
+    found = feature(evidence_at("a.b\nb = c.b\nx = |"), "member or not")
+    assert np.exp(found["b"]) == pytest.approx((1 + 0.2 * 0.5) / (3 + 0.2))
+    assert np.exp(found["a"]) == pytest.approx((1 + 0.2 * 0.5) / (1 + 0.2))
+
+
+def test_the_share_in_the_project_is_what_is_believed_of_a_name() -> None:
+    found = feature(evidence_at("x = a.|", project="b.c\nb.c\n"), "member or not")
+    of_any = (2 + 1) / (4 + 2)
+    assert np.exp(found["c"]) == pytest.approx((2 + 0.2 * of_any) / (2 + 0.2))
+    assert np.exp(found["b"]) == pytest.approx((0.2 * of_any) / (2 + 0.2))
+
+
+def test_a_declaration_in_a_class_is_of_a_member_and_in_java_of_a_plain_name_too() -> None:
+    source = "class A { int size; void f(A other) { %s| } }"
+    for before in ("f(other.", "int x = "):
+        found = feature(evidence_at(source % before, "java"), "member or not")
+        assert np.exp(found["size"]) == pytest.approx((1 + 0.2 * 0.5) / (1 + 0.2))
+
+
+@pytest.mark.parametrize(
+    ("marked", "language", "names"),
+    [
+        ("self.a = self.b\nother.c\nself.|", "python", {"a", "b"}),
+        ("this.a = 1; this.b(); that.c; x = this.|", "typescript", {"a", "b"}),
+        ("x?.a; y?.b; x?.|", "typescript", {"a"}),
+        ("a = b\na = |", "python", set()),
+    ],
+    ids=["python", "typescript", "optional", "no receiver"],
+)
+def test_what_stood_behind_the_same_receiver_is_marked(
+    marked: str, language: str, names: set[str]
+) -> None:
+    found = feature(evidence_at(marked, language), "same receiver")
+    assert {name for name, value in found.items() if value} == names
+
+
+@pytest.mark.parametrize(("marked", "bound"), [("x = 1\ny = |", {"x", "y"}), ("x = 1\nx.|", set())])
+def test_no_scope_binds_what_is_behind_a_dot(marked: str, bound: set[str]) -> None:
+    found = feature(evidence_at(marked), "in scope")
+    assert {name for name, value in found.items() if value} == bound
+
+
+@pytest.mark.parametrize(
+    ("marked", "language", "members"),
+    [
+        pytest.param(INVENTORY, "python", {"quantities", "warehouse"}, id="python"),
+        pytest.param(
+            "interface P { String title(); }\nclass A { void f(P p) { p.| } }",
+            "java",
+            {"title", "f"},
+            id="java",
+        ),
+        pytest.param(
+            "interface P { title: string; price: number }\nfunction f(p: P) { return p.| }",
+            "typescript",
+            {"title", "price"},
+            id="typescript",
+        ),
+    ],
+)
+def test_members_come_before_variables_behind_a_dot(
+    marked: str, language: str, members: set[str]
+) -> None:
+    found = evidence_at(marked, language)
+    scores = Mixture.unfitted().scores(found.features, sides_of(found))
+    best = np.argsort(-scores)[: len(members)].tolist()
+    assert {found.names[number] for number in best} == members
