@@ -2,8 +2,9 @@
 
 Trains one configuration on one thread. While it trains, a fixed sample of the validation triples is
 ranked; at the end all test triples are, those with entities that no training triple has apart (as
-the answer and in the query, which are different questions), beside the MRR of random scores. The picture shows every graph measured on the same day, with the
-best published embedding model of kg.md 2.1 and 2.2, which were trained on GPUs.
+the answer and in the query, which are different questions), beside the MRR of random scores. The
+picture shows every graph measured on the same day, with the best published embedding model of
+kg.md 2.1 and 2.2, which were trained on GPUs.
 """
 
 from __future__ import annotations

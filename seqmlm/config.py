@@ -137,7 +137,11 @@ class TrainingSection(Section):
     ] = "last"
     patience: Annotated[
         int,
-        Field(ge=0, lt=2**63, description="evaluations without a better one until it stops; 0: no"),
+        Field(
+            ge=0,
+            lt=2**63,
+            description="evaluations after warm-up without a better one until it stops; 0: no",
+        ),
     ] = 0
     init: Annotated[str, Field(description="folder of a model to start from; empty: none")] = ""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

@@ -212,6 +212,13 @@ class Domain(ABC):
     def special_tokens_per_sequence(self) -> int:
         """How many special tokens :meth:`assemble` adds."""
 
+    def uncut_lengths(self, store: TokenStore) -> npt.NDArray[np.int64]:
+        """Return how long each record is in a sequence that nothing is cut from.
+
+        Shape int64 ``[records]``, special tokens included. For reports.
+        """
+        return store.lengths.astype(np.int64) + self.special_tokens_per_sequence
+
     @abstractmethod
     def parse(self, text: str) -> Encoding:
         """Encode one text typed by a person, where mask tokens stand for what is to be filled in.
@@ -306,7 +313,7 @@ class Domain(ABC):
     it is empty, the validation loss chooses."""
 
     def validation_measures(
-        self, model: Model, store: TokenStore, records: npt.NDArray[np.int64]
+        self, model: Model, store: TokenStore, records: npt.NDArray[np.int64], *, max_length: int
     ) -> Mapping[str, float]:
         """Return by name what the domain judges a model by, besides the loss; nothing by default.
 
@@ -316,6 +323,7 @@ class Domain(ABC):
             model: as trained so far.
             store: all records of the run.
             records: int64, those held out.
+            max_length: tokens of a sequence at most, as in training.
         """
         return {}
 

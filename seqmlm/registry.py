@@ -160,6 +160,7 @@ OBJECTIVES = Registry(
         "sop": "seqmlm.objectives.sop:SentenceOrderPrediction",
         "ncp": "seqmlm.objectives.ncp:NextCodeFragmentPrediction",
         "rtd": "seqmlm.objectives.rtd:ReplacedTokenDetection",
+        "masked_relation": "seqmlm_domains.kg.masked_relation:MaskedRelation",
     },
     group="seqmlm.objectives",
 )

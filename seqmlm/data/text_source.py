@@ -1,6 +1,6 @@
 """Opens a text file that nobody vouches for: plain or gzip, a path or standard input.
 
-Whatever is wrong with the bytes becomes a DataError that names the file and the byte, before a
+Whatever is wrong with the bytes becomes a DataError that names the file and the place, before a
 parser could take damage for data.
 """
 
@@ -160,7 +160,7 @@ class _CountingReader:
 
 
 class _CheckedBytes(io.BufferedIOBase):
-    """Passes bytes on while they are UTF-8 without NUL; knows the offset of the first that is not.
+    """Passes bytes on while they are UTF-8 without NUL; knows where the first is that is not.
 
     Checking here and not in the text layer gives the exact offset in the (decompressed) file.
     """
@@ -169,6 +169,7 @@ class _CheckedBytes(io.BufferedIOBase):
         self._source = source
         self._place = place
         self._offset = 0
+        self._lines = 0
         self._is_ascii = True
         self._decoder = codecs.getincrementaldecoder("utf-8")()
 
@@ -193,6 +194,7 @@ class _CheckedBytes(io.BufferedIOBase):
         if not self._is_ascii:
             self._check_utf_8(chunk)
         self._offset += len(chunk)
+        self._lines += chunk.count(b"\n")
         return chunk
 
     def _check_utf_8(self, chunk: bytes) -> None:
@@ -202,7 +204,8 @@ class _CheckedBytes(io.BufferedIOBase):
             # The decoder may have held back the first bytes of a character from the last chunk.
             held_back = len(error.object) - len(chunk)
             offset = self._offset - held_back + error.start
+            line = self._lines + 1 + error.object.count(b"\n", 0, error.start)
             raise DataError(
-                f"{self._place}: not UTF-8 at byte offset {offset:,} "
+                f"{self._place}, line {line:,}: not UTF-8 at byte offset {offset:,} "
                 f"(byte 0x{error.object[error.start]:02x}). Save it as UTF-8."
             ) from error

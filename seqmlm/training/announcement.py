@@ -26,8 +26,8 @@ def describe(work: Workload) -> list[str]:
         f"{parameters:,} parameters, {settings.training.steps:,} steps of at most "
         f"{settings.training.tokens_per_batch:,} tokens, on {work.processes.device}",
     ]
-    room = settings.data.max_length - work.domain.special_tokens_per_sequence
-    if num_long := int((work.store.lengths > room).sum()):
+    is_long = work.domain.uncut_lengths(work.store) > settings.data.max_length
+    if num_long := int(is_long.sum()):
         lines.append(
             f"{num_long:,} records are longer than data.max_length = {settings.data.max_length}: "
             f"{work.domain.what_is_cut}"

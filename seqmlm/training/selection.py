@@ -32,7 +32,7 @@ class Selection:
         best_step: step of the best evaluation; 0 before the first.
         best_value: what it was judged by, higher is better.
         last_step: step of the newest evaluation.
-        since_best: evaluations after the best one.
+        since_best: evaluations after the best one, without those while the learning rate rises.
         sha256: of the file of the best weights, known to the process that wrote it.
     """
 
@@ -42,11 +42,17 @@ class Selection:
     since_best: int = 0
     sha256: str = ""
 
-    def after(self, step: int, value: float) -> Selection:
-        """Return the outcome with one more evaluation; a value that is no number is no better."""
+    def after(self, step: int, value: float, *, counts: bool = True) -> Selection:
+        """Return the outcome with one more evaluation; a value that is no number is no better.
+
+        Args:
+            step: of the evaluation.
+            value: what it was judged by.
+            counts: whether it tries patience if it is no better.
+        """
         if not math.isnan(value) and (self.best_step == 0 or value > self.best_value):
             return replace(self, best_step=step, best_value=value, last_step=step, since_best=0)
-        return replace(self, last_step=step, since_best=self.since_best + 1)
+        return replace(self, last_step=step, since_best=self.since_best + counts)
 
 
 class ModelSelection:
@@ -81,7 +87,9 @@ class ModelSelection:
         """Take an evaluation into account; every process must call it, again does no harm."""
         if step == self._now.last_step:
             return
-        self._now = self._now.after(step, self._value(found))
+        # While the learning rate rises, a model may get worse before it gets better.
+        is_warm = step > self._work.config.optimizer.warmup_steps
+        self._now = self._now.after(step, self._value(found), counts=is_warm)
         if self._now.best_step == step and self._work.config.training.select == "best":
             self._now = replace(self._now, sha256=self._keep_weights())
 

@@ -177,7 +177,12 @@ class HeldOut:
         work = self._work
         if not work.processes.is_main:
             return {}
-        return work.domain.validation_measures(work.model, work.store, work.split.validation)
+        return work.domain.validation_measures(
+            work.model,
+            work.store,
+            work.split.validation,
+            max_length=work.config.data.max_length,
+        )
 
     @cached_property
     def _bars(self) -> dict[str, BarResult]:

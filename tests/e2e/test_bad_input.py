@@ -84,7 +84,7 @@ def test_too_few_clusters_to_hold_any_out_are_explained(
         *("train", "--domain", "protein", "--data", tmp_path / "one.fasta"),
         *("--output", tmp_path / "run"),
         exit_code=2,
-        says=("5 records form 1 similarity group", "--set data.validation_fraction=0"),
+        says=("5 records form 1 similarity group", "data.validation_fraction = 0"),
     )
 
 

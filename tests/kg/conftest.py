@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import torch
 
 from seqmlm.domain import Record
 from seqmlm.model.model import Model
-from seqmlm_domains.kg.domain import SAMPLES, KnowledgeGraphDomain
+from seqmlm_domains.kg import LinkPredictor
+from seqmlm_domains.kg.default_settings import SAMPLES
+from seqmlm_domains.kg.domain import KnowledgeGraphDomain
 from seqmlm_domains.kg.link_scores import LinkScorer
 from seqmlm_domains.kg.scorer import Normalise
 from seqmlm_domains.kg.triples import NameAndDescription
@@ -25,6 +28,28 @@ FAMILY = (
     ("cy", "sibling_of", "bob"),
     ("new_york_city", "part_of", "new_york"),
 )
+
+CITIES = ("oslo", "bergen", "paris", "lyon", "rome", "milan", "bern", "basel")
+LANDS = ("norway", "france", "italy", "switzerland")
+TRAIN = [(city, "lies_in", LANDS[i // 2]) for i, city in enumerate(CITIES)]
+TRAIN += [(land, "borders", other) for land in LANDS for other in LANDS if land != other]
+VALIDATION = [(land, "has_city", CITIES[2 * i]) for i, land in enumerate(LANDS)]
+TRAIN += [(land, "has_city", CITIES[2 * i + 1]) for i, land in enumerate(LANDS)]
+TEST = [("norway", "has_city", "trondheim"), ("oslo", "lies_in", "norway")]
+
+SETTINGS = {
+    "training.steps": 16,
+    "training.evaluate_every": 8,
+    "training.device": "cpu",
+    "training.tokens_per_batch": 1000,
+    "model.layers": 1,
+    "model.hidden_size": 16,
+    "model.heads": 2,
+    "domain.vocabulary_size": 300,
+    "domain.relation_share": 0.2,
+    "domain.max_description_tokens": 8,
+    "domain.max_name_tokens": 6,
+}
 
 Written = Callable[..., Path]
 BuildDomain = Callable[..., KnowledgeGraphDomain]
@@ -50,7 +75,7 @@ def written(tmp_path: Path) -> Written:
 def build_domain() -> BuildDomain:
     """A domain that knows triples, the family's if none are given, and perhaps texts.
 
-    Entities that only a text mentions are added afterwards, without a token of their own.
+    With ``id`` entities that only a text mentions are added afterwards.
     """
 
     def build(
@@ -91,6 +116,29 @@ def build_scorer(build_domain: BuildDomain, build_model: Callable[..., Model]) -
         model = build_model(build_domain(**options), layers=1, segments=3)
         for parameter in model.parameters():  # far from even, which untrained weights are
             torch.nn.init.normal_(parameter, std=0.5)
-        return LinkScorer.of(model, normalise=normalise)
+        return LinkScorer.of(model, normalise=normalise, max_length=512)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def trained_predictor() -> LinkPredictor:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("seqmlm.training.loop.plot_run", lambda *arguments, **options: [])
+        return LinkPredictor.fit(
+            TRAIN,
+            validation=VALIDATION,
+            entity_texts={
+                "oslo": "Oslo",
+                "atlantis": NameAndDescription("Atlantis", "a lost land in the sea"),
+                "norway": NameAndDescription("Norway", "a cold land"),
+            },
+            seed=3,
+            settings=SETTINGS,
+        )
+
+
+@pytest.fixture
+def predictor(trained_predictor: LinkPredictor) -> LinkPredictor:
+    """One that a test may extend."""
+    return copy.deepcopy(trained_predictor)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from seqmlm.cli import app
 from seqmlm.errors import DataError
 from seqmlm_domains.kg.audit import audit_graph, findings
-from seqmlm_domains.kg.domain import SAMPLES
+from seqmlm_domains.kg.default_settings import SAMPLES
 from seqmlm_domains.kg.relation_overlap import RelationOverlap
 
 NATIONS = SAMPLES / "nations"

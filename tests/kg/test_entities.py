@@ -93,7 +93,7 @@ def test_validation_triples_name_candidates_but_teach_no_token_and_no_relation()
     domain = KnowledgeGraphDomain(vocabulary_size=256)
     rows = [("train", "a\tr\tb"), ("validation", "a\ts\tz"), ("entity", "y\tYves\t")]
     domain.fit_tokenizer([Record(part, row, "test", 1) for part, row in rows])
-    assert domain.graph.entities.identifiers == ("a", "b", "z")
+    assert domain.graph.entities.identifiers == ("a", "b", "z", "y")
     assert domain.graph.entities.id_tokens[2] == NO_TOKEN
     assert domain.graph.relations == ("r",)
 
@@ -151,3 +151,42 @@ def test_ragged_lists_are_joined() -> None:
     ragged = RaggedTokens.of([[1, 2], [], [3]]).joined(RaggedTokens.of([[], [4, 5]]))
     assert [ragged[i].tolist() for i in range(len(ragged))] == [[1, 2], [], [3], [], [4, 5]]
     assert ragged.lengths.tolist() == [2, 0, 1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    "names", [["ANN"], ["Ann", "aNN"], ["ann", "Ann", "ANN"]], ids=lambda names: "-".join(names)
+)
+def test_added_names_that_differ_in_case_alone_are_told_apart(
+    names: list[str], build_domain: BuildDomain
+) -> None:
+    """They were compared as strings, though case is dropped: such entities tied for ever."""
+    domain = build_domain([("a", "r", "b")], texts={"a": ("Ann", "")})
+    added = {f"x{number}": NameAndDescription(name) for number, name in enumerate(names)}
+    table = domain.graph.with_entities(added).entities
+    assert table.num_ties == 0
+    assert table.num_collisions == 1 + len(names)
+
+
+def test_added_names_that_are_cut_alike_are_told_apart(build_domain: BuildDomain) -> None:
+    keys = [f"a_very_long_name_indeed_{letter}" for letter in "xyz"]
+    domain = build_domain([(keys[0], "r", "b")], max_name_tokens=4)
+    graph = domain.graph
+    for key in keys[1:]:
+        graph = graph.with_entities({key: NameAndDescription("")})
+    assert graph.entities.num_ties == 0
+
+
+def test_identifiers_that_read_alike_are_told_apart_by_a_number(build_domain: BuildDomain) -> None:
+    graph = build_domain([("ann", "r", "b")]).graph
+    for key in ("ANN", "Ann", "aNN"):
+        graph = graph.with_entities({key: NameAndDescription("")})
+    assert graph.entities.num_ties == 0
+    assert build_domain([("ann", "r", "ANN"), ("Ann", "r", "aNN")]).graph.entities.num_ties == 0
+
+
+def test_added_entities_that_tie_are_told(
+    build_domain: BuildDomain, caplog: pytest.LogCaptureFixture
+) -> None:
+    graph = build_domain([("ann", "r", "b")], collisions="tie").graph
+    assert graph.with_entities({"x": NameAndDescription("Ann")}).entities.num_ties == 2
+    assert "2 entities have the same name as another to the model" in caplog.text

@@ -190,6 +190,57 @@ def test_no_sequence_is_longer_than_announced(entities: str, build_domain: Build
             assert (encoding.unit_ids >= 0).any()
 
 
+DESCRIBED = (
+    record("entity", "ann", "Ann", "a woman of thirty years who has two sons"),
+    record("relation", "parent_of", "parent of", "whose child somebody is"),
+    *(record("train", *triple) for triple in FAMILY),
+)
+
+
+@pytest.mark.parametrize("context", ["own", "both"])
+@pytest.mark.parametrize("entities", ["tokens", "id", "both"])
+def test_a_record_is_as_long_as_its_longest_question(
+    entities: Any, context: Any, tmp_path: Path
+) -> None:
+    """Every triple was reported as cut where descriptions might have been shown but were not."""
+    domain = KnowledgeGraphDomain(
+        entities=entities, context=context, max_description_tokens=6, vocabulary_size=300
+    )
+    domain.fit_tokenizer(DESCRIBED)
+    store = store_of(domain, DESCRIBED, tmp_path)
+    written: Any = domain.linearisation
+    longest = [
+        max(
+            len(written.encode(triple, part, max_length=512, drop_ids=drop, wording=wording))
+            for part, wording, drop in itertools.product(
+                Part, written.slots.wordings, itertools.product((False, True), repeat=2)
+            )
+        )
+        for triple in (
+            tuple(domain.number(triple[part], part) for part in Part) for triple in FAMILY
+        )
+    ]
+    assert domain.uncut_lengths(store).tolist() == [0, 0, *longest]
+
+
+@pytest.mark.parametrize("most", [0, 3])
+def test_the_description_of_a_relation_follows_its_name(most: int) -> None:
+    """It was read and never used."""
+    domain = KnowledgeGraphDomain(max_description_tokens=most, vocabulary_size=300)
+    domain.fit_tokenizer(DESCRIBED)
+    encoding = domain.parse("bob\tparent_of\tcy")
+    graph = domain.graph
+    name, words = (
+        [token + graph.first_subword for token in graph.tokenizer.encode([text])[0]]
+        for text in ("parent of", "whose child somebody is")
+    )
+    own = graph.first_relation + graph.relation_numbers["parent_of"]
+    described = [domain.vocabulary.special.end, *words[:most]] if most else []
+    written = encoding.ids[encoding.segment_ids == Part.RELATION].tolist()
+    assert written == [own, *name, *described]
+    assert domain.decode(encoding.ids.tolist()) == "bob\tparent_of\tcy"
+
+
 def test_the_validation_file_is_what_is_held_out(build_domain: BuildDomain, tmp_path: Path) -> None:
     domain = build_domain()
     records = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from seqmlm.errors import ConfigError, DataError, SeqmlmError
 from seqmlm.training.loop import train
 from seqmlm_domains.kg import LinkPredictor
 from seqmlm_domains.kg.commands import app
+from seqmlm_domains.kg.entity_types import read_entity_types
 from tests.kg.conftest import NATIONS
 
 SETTINGS = (
@@ -117,3 +119,111 @@ def test_a_saved_predictor_needs_the_folder_of_the_test_triples(
         options = ("--device", "cpu", "--data", NATIONS, "--json")
         found = json.loads(call("evaluate", tmp_path / "saved", *options))
     assert found == json.loads(call("evaluate", nations, "--device", "cpu", "--json"))
+
+
+def test_ranks_fit_a_terminal_of_80_columns(nations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels were cut: optimi..., pessim..."""
+    monkeypatch.setenv("COLUMNS", "80")
+    text = call("evaluate", nations, "--device", "cpu", "--by-relation")
+    for label in ("optimistic", "pessimistic", "mean rank", "AMRI", "commonbloc1"):
+        assert label in text
+    assert "\u2026" not in text
+
+
+def test_scoring_is_chosen_on_the_command_line(nations: Path, tmp_path: Path) -> None:
+    options = ("predict", nations, "--head", "brazil", "--relation", "embassy", "--json")
+    plain, other = call(*options), call(*options, "--normalise", "pmi")
+    assert json.loads(plain) != json.loads(other)
+    assert call(*options) == plain, "a choice is not kept"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("types.json", '{"usa": ["west"], "uk": ["west", "europe"], "china": ["east"]}'),
+        ("types.tsv", "usa\twest\nuk\twest\teurope\nchina\teast\n"),
+        ("types.csv", "usa,west\nuk,europe\nuk,west\nchina,east\n"),
+    ],
+)
+def test_answers_are_restricted_to_a_type_from_a_file(
+    name: str, content: str, nations: Path, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    options = ("--head", "brazil", "--relation", "embassy", "--types", tmp_path / name)
+    found = json.loads(call("predict", nations, *options, "--type", "west", "--json"))
+    assert {item["entity"] for item in found} == {"usa", "uk"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.tsv", "usa\twest\nuk\n", "line 2: .* identifier TAB type"),
+        ("t.json", '{"usa": "west"}', "identifiers to lists of types"),
+    ],
+)
+def test_a_file_that_holds_no_types_is_refused(
+    name: str, content: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_entity_types(tmp_path / name)
+
+
+def test_a_score_is_explained_on_the_command_line(nations: Path) -> None:
+    triple = ("--head", "brazil", "--relation", "embassy", "--tail", "usa")
+    found = json.loads(call("explain", nations, *triple, "--json"))
+    parts = [token["weight"] * token["log_likelihood"] for token in found["tokens"]]
+    assert sum(parts) == pytest.approx(found["score"], abs=1e-6)
+    text = call("explain", nations, *triple, "--missing", "head")
+    assert "head of (brazil, embassy, usa)" in text
+    assert "entity:brazil" in text
+
+
+def test_an_entity_is_added_to_a_copy_of_a_predictor(
+    nations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seqmlm.training.loop.plot_run", lambda *arguments, **options: [])
+    with pytest.raises(ConfigError, match=r"domain\.entities = 'id'"):
+        call("add-entity", nations, "atlantis", "--output", tmp_path / "more")
+    settings = {"domain.entities": "tokens", "domain.vocabulary_size": 300, "training.steps": 1}
+    small = {"model.layers": 1, "model.hidden_size": 16, "training.device": "cpu"}
+    triples = [("a", "r", "b"), ("b", "r", "c")]
+    LinkPredictor.fit(triples, validation=[], settings=settings | small, output=tmp_path / "run")
+    call("add-entity", tmp_path / "run", "d", "--name", "Dee", "--output", tmp_path / "more")
+    assert LinkPredictor.load(tmp_path / "more").entities == ("a", "b", "c", "d")
+    assert LinkPredictor.load(tmp_path / "run").entities == ("a", "b", "c")
+
+
+def test_a_test_triple_of_an_unknown_relation_is_named_with_its_line(
+    nations: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "train.txt").write_text("brazil\tembassy\tusa\n")
+    (tmp_path / "test.txt").write_text("brazil\tembassy\tusa\nusa\tembasy\tuk\n")
+    with pytest.raises(DataError, match=r"test\.txt, line 2: .*'embasy'.* Did you mean 'embassy'"):
+        call("evaluate", nations, "--data", tmp_path, "--device", "cpu")
+
+
+def test_what_a_run_needs_is_fitted_once(
+    nations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each command calibrated anew."""
+    run = tmp_path / "run"
+    shutil.copytree(nations, run, ignore=shutil.ignore_patterns("predictor"))
+    first = LinkPredictor.load(run)
+
+    def not_again(*arguments: object, **options: object) -> None:
+        raise AssertionError
+
+    with monkeypatch.context() as patch:
+        for name in ("calibrate_entities", "calibrate_relations"):
+            patch.setattr(f"seqmlm_domains.kg.predictor.{name}", not_again)
+        second = LinkPredictor.load(run)
+        assert LinkPredictor.load(run / "model").calibration == first.calibration
+    assert second.calibration == first.calibration
+    assert second.predict_tails("brazil", "embassy") == first.predict_tails("brazil", "embassy")
+    settings = json.loads((run / "predictor" / "predictor.json").read_text())
+    settings["model_sha256"] = "of another model"
+    (run / "predictor" / "predictor.json").write_text(json.dumps(settings))
+    assert LinkPredictor.load(run).calibration == first.calibration
+    again = json.loads((run / "predictor" / "predictor.json").read_text())
+    assert again["model_sha256"] != "of another model"

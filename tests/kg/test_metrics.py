@@ -139,7 +139,8 @@ def test_a_report_is_json_without_nan() -> None:
     some, none = RankTypes.of(ranks([1], [1], [3])), RankTypes.of(ranks([], [], []))
     report = RankingReport(
         both=some, head=some, tail=some, mrr_interval=(math.nan, 1.0), by_relation={"r": none},
-        by_category={"1-1": some}, unseen=none, copy_the_reverse=math.nan, collision_rate=0.0,
+        by_category={"1-1": some}, unseen=none, unseen_answers=none,
+        unseen_queries=none, copy_the_reverse=math.nan, collision_rate=0.0,
         name_tie_rate=0.0, num_entities=3,
     )  # fmt: skip
     content = json.loads(json.dumps(report.to_json(), allow_nan=False))

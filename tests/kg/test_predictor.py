@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import json
 import math
@@ -13,53 +12,9 @@ import numpy as np
 import pytest
 
 import seqmlm
-from seqmlm.errors import ConfigError, DataError
+from seqmlm.errors import CheckpointError, ConfigError, DataError
 from seqmlm_domains.kg import LinkPredictor, NameAndDescription, to_dataframe
-
-CITIES = ("oslo", "bergen", "paris", "lyon", "rome", "milan", "bern", "basel")
-LANDS = ("norway", "france", "italy", "switzerland")
-TRAIN = [(city, "lies_in", LANDS[i // 2]) for i, city in enumerate(CITIES)]
-TRAIN += [(land, "borders", other) for land in LANDS for other in LANDS if land != other]
-VALIDATION = [(land, "has_city", CITIES[2 * i]) for i, land in enumerate(LANDS)]
-TRAIN += [(land, "has_city", CITIES[2 * i + 1]) for i, land in enumerate(LANDS)]
-TEST = [("norway", "has_city", "trondheim"), ("oslo", "lies_in", "norway")]
-
-SETTINGS = {
-    "training.steps": 16,
-    "training.evaluate_every": 8,
-    "training.device": "cpu",
-    "training.tokens_per_batch": 1000,
-    "model.layers": 1,
-    "model.hidden_size": 16,
-    "model.heads": 2,
-    "domain.vocabulary_size": 300,
-    "domain.relation_share": 0.2,
-    "domain.max_description_tokens": 8,
-    "domain.max_name_tokens": 6,
-}
-
-
-@pytest.fixture(scope="module")
-def _trained() -> LinkPredictor:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("seqmlm.training.loop.plot_run", lambda *arguments, **options: [])
-        return LinkPredictor.fit(
-            TRAIN,
-            validation=VALIDATION,
-            entity_texts={
-                "oslo": "Oslo",
-                "atlantis": NameAndDescription("Atlantis", "a lost land in the sea"),
-                "norway": NameAndDescription("Norway", "a cold land"),
-            },
-            seed=3,
-            settings=SETTINGS,
-        )
-
-
-@pytest.fixture
-def predictor(_trained: LinkPredictor) -> LinkPredictor:
-    """One that a test may extend."""
-    return copy.deepcopy(_trained)
+from tests.kg.conftest import CITIES, LANDS, TEST, TRAIN, VALIDATION
 
 
 def test_probabilities_of_all_candidates_sum_to_one(predictor: LinkPredictor) -> None:
@@ -208,18 +163,6 @@ def test_relations_that_were_never_predicted_are_not_asked_for(predictor: LinkPr
         predictor.predict_relations("oslo", "norway")
 
 
-def test_a_graph_of_one_triple_is_enough(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("seqmlm.training.loop.plot_run", lambda *arguments, **options: [])
-    settings = SETTINGS | {"training.steps": 2, "data.validation_fraction": 0}
-    predictor = LinkPredictor.fit([("a", "r", "a")], settings=settings, output=tmp_path / "run")
-    (only,) = predictor.predict_tails("a", "r")
-    assert (only.entity, only.probability) == ("a", 1.0)
-    assert predictor.predict_tails("a", "r", filtered=True) == []
-    assert predictor.calibration.error is None
-    loaded = LinkPredictor.load(tmp_path / "run")
-    assert loaded.predict_tails("a", "r") == [only]
-
-
 def test_a_saved_predictor_answers_alike(predictor: LinkPredictor, tmp_path: Path) -> None:
     predictor.add_entity("new_land", description="a land in the sea")
     predictor.set_entity_types({"oslo": ["city"]})
@@ -279,7 +222,7 @@ def test_unseen_entities_are_evaluated_and_forgotten(predictor: LinkPredictor) -
     report = predictor.evaluate(TEST, entity_texts={"trondheim": "Trondheim"})
     assert report.both.realistic.count == 4
     assert report.unseen.realistic.count == 2
-    assert report.num_entities == len(before) + 1
+    assert report.num_entities == len(CITIES) + len(LANDS) + 1
     assert predictor.entities == before
     assert "NaN" not in json.dumps(report.to_json())
 
@@ -306,25 +249,6 @@ def test_what_cannot_be_evaluated_is_refused(
         predictor.evaluate(triples)
 
 
-@pytest.mark.parametrize(
-    ("train", "message"),
-    [
-        ([("a", "r")], r"train: triple 1: \('a', 'r'\)"),
-        ([("a", "r", "b"), ("a", "r", 3)], "train: triple 2: 3 is no string"),
-        ([("a", "r", "b\tc")], "has a tab or a line break"),
-    ],
-    ids=["two", "number", "tab"],
-)
-def test_triples_that_are_none_are_refused(train: list[Any], message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        LinkPredictor.fit(train, settings=SETTINGS)
-
-
-def test_a_folder_and_triples_at_once_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="files bring their validation triples"):
-        LinkPredictor.fit(tmp_path, validation=VALIDATION)
-
-
 def test_calibration_is_reported(predictor: LinkPredictor) -> None:
     error = predictor.calibration.error
     assert error is not None
@@ -344,3 +268,72 @@ def test_predictions_become_a_table(predictor: LinkPredictor) -> None:
     table = to_dataframe(predictor.predict_many([("oslo", "lies_in", None)] * 2, top_k=2))
     assert list(table.columns) == ["query", "entity", "name", "score", "probability"]
     assert table["query"].tolist() == [0, 0, 1, 1]
+
+
+def test_an_entity_in_no_triple_is_a_candidate_but_not_one_of_the_evaluation(
+    predictor: LinkPredictor,
+) -> None:
+    """Published results rank the entities of the triples."""
+    assert "atlantis" in predictor.entities
+    assert predictor.predict_tails("atlantis", "borders", candidates=["norway", "atlantis"])
+    assert predictor.evaluate(TEST).num_entities == len(CITIES) + len(LANDS) + 1
+
+
+@pytest.mark.parametrize("change", [{"normalise": "sum"}, {"end": "ignore"}])
+def test_scoring_can_be_chosen_when_a_predictor_is_loaded(
+    change: dict[str, Any], predictor: LinkPredictor, tmp_path: Path
+) -> None:
+    predictor.save(tmp_path / "kept")
+    other = LinkPredictor.load(tmp_path / "kept", **change)
+    assert other.score_triples(TRAIN[:1]) != predictor.score_triples(TRAIN[:1])
+    again = LinkPredictor.load(tmp_path / "kept")
+    assert again.score_triples(TRAIN[:1]) == predictor.score_triples(TRAIN[:1])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pandas") is None, reason="pandas is not installed")
+def test_scores_of_triples_become_a_table_of_triples(predictor: LinkPredictor) -> None:
+    table = to_dataframe(predictor.score_triples(TRAIN[:2]))
+    columns = ["head", "relation", "tail", "head_score", "tail_score", "mean_score"]
+    assert list(table.columns) == columns
+    assert table["tail"].tolist() == [TRAIN[0][2], TRAIN[1][2]]
+
+
+def test_the_score_of_an_added_entity_is_explained_with_its_offset(
+    predictor: LinkPredictor,
+) -> None:
+    predictor.add_entity("new_land", name="a land of its own")
+    assert predictor._scorer.text_scale is not None
+    found = predictor.explain("oslo", "lies_in", "new_land")
+    parts = [token.weight * token.log_likelihood for token in found.tokens]
+    assert found.offset != 0
+    assert found.score == pytest.approx(sum(parts) + found.offset)
+    (scores,) = predictor.score_triples([("oslo", "lies_in", "new_land")])
+    assert math.isclose(found.score, scores.tail, abs_tol=1e-4)
+    assert predictor.explain("oslo", "lies_in", "norway").offset == 0
+
+
+def test_answers_and_queries_that_are_unseen_are_reported_apart(predictor: LinkPredictor) -> None:
+    """(norway, has_city, trondheim): its tail is the answer once, and in the query once."""
+    report = predictor.evaluate([*TEST, ("bodo", "lies_in", "atlantis")])
+    assert report.unseen.realistic.count == 4
+    assert report.unseen_answers.realistic.count == 3
+    assert report.unseen_queries.realistic.count == 1
+    ranks = report.to_json()
+    assert ranks["unseen_answers"]["realistic"]["mrr"] is not None
+
+
+def test_repeated_test_triples_are_told(
+    predictor: LinkPredictor, caplog: pytest.LogCaptureFixture
+) -> None:
+    predictor.evaluate([*TEST, TEST[0]])
+    assert "1 of 3 triples to evaluate are repeated" in caplog.text
+
+
+def test_a_saved_predictor_is_not_used_with_another_model(
+    predictor: LinkPredictor, tmp_path: Path
+) -> None:
+    predictor.save(tmp_path / "saved")
+    predictor.add_entity("new_land")
+    predictor._model.save(tmp_path / "saved" / "model")
+    with pytest.raises(CheckpointError, match="another model"):
+        LinkPredictor.load(tmp_path / "saved")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -31,7 +33,11 @@ def score(missing: Part, known: int, relation: int, answer: int) -> float:
 
 
 def ranked(
-    asked: Triples, missing: Part, known: Triples, size: int
+    asked: Triples,
+    missing: Part,
+    known: Triples,
+    size: int,
+    excluded: npt.NDArray[np.int64] | None = None,
 ) -> dict[int, tuple[int, int, int]]:
     """Optimistic, pessimistic and candidates by number of the triple."""
     queries = Queries.of(asked, missing, known_triples=known)
@@ -51,7 +57,12 @@ def ranked(
             return table[which]
 
         ranks, numbers = rank_answers(
-            queries, batch.start, scores, num_entities=ENTITIES, device=torch.device("cpu")
+            queries,
+            batch.start,
+            scores,
+            num_entities=ENTITIES,
+            device=torch.device("cpu"),
+            excluded=excluded,
         )
         for row, number in enumerate(numbers.tolist()):
             found[number] = (
@@ -62,7 +73,12 @@ def ranked(
     return found
 
 
-def counted(triple: tuple[int, ...], missing: Part, known: set[tuple[int, ...]]) -> tuple[int, ...]:
+def counted(
+    triple: tuple[int, ...],
+    missing: Part,
+    known: set[tuple[int, ...]],
+    candidates: Iterable[int] = range(ENTITIES),
+) -> tuple[int, ...]:
     """The same for one triple, from the definition."""
     asked = Part.TAIL if missing == Part.HEAD else Part.HEAD
 
@@ -74,7 +90,7 @@ def counted(triple: tuple[int, ...], missing: Part, known: set[tuple[int, ...]])
     true = score(missing, triple[asked], triple[Part.RELATION], triple[missing])
     others = [
         score(missing, triple[asked], triple[Part.RELATION], answer)
-        for answer in range(ENTITIES)
+        for answer in candidates
         if answer != triple[missing] and stated(answer) not in known
     ]
     higher = sum(other > true for other in others)
@@ -97,6 +113,25 @@ def test_ranks_are_those_of_the_definition(
         found = ranked(np.array(asked), missing, np.array(more), size)
     known: set[tuple[int, ...]] = {*asked, *more}
     assert found == {number: counted(triple, missing, known) for number, triple in enumerate(asked)}
+
+
+@pytest.mark.parametrize("missing", [Part.HEAD, Part.TAIL])
+@given(asked=triples, more=triples, chunk=st.integers(1, ENTITIES))
+def test_entities_in_no_triple_are_no_candidates_of_a_ranking(
+    missing: Part,
+    asked: list[tuple[int, int, int]],
+    more: list[tuple[int, int, int]],
+    chunk: int,
+) -> None:
+    excluded = ranking.unmentioned(ENTITIES, np.array(asked), np.array(more))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "ENTITIES_PER_CHUNK", chunk)
+        found = ranked(np.array(asked), missing, np.array(more), 2, excluded)
+    known: set[tuple[int, ...]] = {*asked, *more}
+    mentioned = {end for head, _, tail in known for end in (head, tail)}
+    assert found == {
+        number: counted(triple, missing, known, mentioned) for number, triple in enumerate(asked)
+    }
 
 
 def test_equal_queries_are_one_and_their_answers_do_not_compete() -> None:

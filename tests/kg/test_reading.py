@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import gzip
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from seqmlm.data.report import ReadReport
 from seqmlm.errors import ConfigError, DataError
+from seqmlm_domains.kg.domain import KnowledgeGraphDomain
 from seqmlm_domains.kg.graph_folder import GraphFolder, entity_texts, relation_texts
 from seqmlm_domains.kg.reader import read_graph
 from seqmlm_domains.kg.triples import NameAndDescription, read_texts, read_triples
@@ -44,11 +47,12 @@ def test_a_header_is_left_out_and_noted(written: Written) -> None:
 
 
 def test_duplicates_and_empty_fields_are_counted_with_their_lines(written: Written) -> None:
-    path = written({"g.tsv": "a\tr\tb\na\t\tb\na\tr\tb\n\tr\tb\n"}) / "g.tsv"
+    """A line of tabs alone was taken for an empty one and not counted."""
+    path = written({"g.tsv": "a\tr\tb\na\t\tb\na\tr\tb\n\tr\tb\n\t\t\n"}) / "g.tsv"
     report = ReadReport()
     assert keys(path, report) == [("a", "r", "b")]
-    assert (report.read, report.used) == (4, 1)
-    assert report.dropped == {"empty field": 2, "duplicate triple": 1}
+    assert (report.read, report.used) == (5, 1)
+    assert report.dropped == {"empty field": 3, "duplicate triple": 1}
     assert report.examples["duplicate triple"] == [f"{path}, line 3"]
 
 
@@ -62,7 +66,9 @@ def test_duplicates_and_empty_fields_are_counted_with_their_lines(written: Writt
         ("g.csv", b'a,r,"b\n', "line 1: not valid CSV"),
         ("g.csv", b'a,r,"b\tc"\n', r"line 1: 'b\\tc' holds a tab or line break"),
         ("g.csv", b'a,r,"b\nc"\n', "holds a tab or line break"),
-        ("g.tsv", b"a\tr\t\xff\n", "not UTF-8 at byte offset 4"),
+        ("g.tsv", b"a\tr\t\xff\n", "line 1: not UTF-8 at byte offset 4"),
+        ("g.tsv", b"a\tr\tb\n\xc3\xa9\tr\t\xff\n", "line 2: not UTF-8 at byte offset 11"),
+        ("g.tsv", b"a\tr\tb\n\t\n", "line 2: 2 columns"),
         ("g.tsv", "a\tr\tb\n".encode("utf-16"), "UTF-16"),
         ("g.nt", b"<a> <r> <b> .\n<a> <r>\n", "line 2: not an N-Triples statement"),
         ("g.ttl", b"@prefix x: <urn:x> .\nx:a x:r\n", r"line \d: not valid Turtle"),
@@ -148,8 +154,10 @@ def test_turtle_and_xml_say_the_same_as_n_triples(written: Written) -> None:
     folder = written({"g.ttl": turtle, "g.rdf": xml})
     expected = ("http://x/a", "http://x/r", "http://x/b")
     found = keys(folder / "g.ttl")
+    blank = min(head for head, _, _ in found)
+    assert re.fullmatch(r"_:g-[0-9a-f]{8}-b0", blank)
     assert sorted(found) == [
-        ("_:b0", "http://x/r", "http://x/a"), expected, ("http://x/b", "http://x/r", "_:b0"),
+        (blank, "http://x/r", "http://x/a"), expected, ("http://x/b", "http://x/r", blank),
     ]  # fmt: skip
     assert found == keys(folder / "g.ttl")
     assert keys(folder / "g.rdf") == [expected]
@@ -272,3 +280,97 @@ def test_a_triple_of_two_files_is_read_once(written: Written) -> None:
     records = list(read_graph([folder / "one.tsv", str(folder / "two.*")], report))
     assert [record.content for record in records] == ["a\tr\tb", "b\tr\ta"]
     assert report.dropped == {"duplicate triple": 1}
+
+
+@pytest.mark.parametrize("suffix", ["ttl", "nt"])
+def test_blank_nodes_of_two_files_are_different_entities(suffix: str, written: Written) -> None:
+    """Both were _:b0, and stood for one entity."""
+    statements = "<urn:%s> <urn:p> _:b0 . _:b0 <urn:q> <urn:%s> ."
+    files = {name: statements % pair for name, pair in {"a": ("a", "c"), "b": ("z", "y")}.items()}
+    lines = {f"{name}.{suffix}": text.replace(" . ", " .\n") for name, text in files.items()}
+    folder = written(lines)
+    found = [triple for name in lines for triple in keys(folder / name)]
+    assert len({end for head, _, tail in found for end in (head, tail)}) == 6
+    for first, second in (found[:2], found[2:]):
+        assert first[2] == second[0], "within a file they are one"
+
+
+def test_a_graph_that_is_moved_keeps_its_blank_nodes(written: Written) -> None:
+    content = "_:x <urn:r> <urn:a> ."
+    here, there = (written({"g.nt": content}, folder=name) / "g.nt" for name in ("here", "there"))
+    assert keys(here) == keys(there)
+
+
+def test_texts_after_a_line_of_one_column_are_not_ignored(written: Written) -> None:
+    """The whole file was, without a word."""
+    folder = written({"train.tsv": "a\tr\tb\n", "entities.tsv": "a\nb\tBob\n"})
+    with pytest.raises(DataError, match="line 1: 1 column"):
+        list(read_graph([folder], ReadReport()))
+
+
+def test_a_file_of_identifiers_alone_is_noted(written: Written) -> None:
+    folder = written({"train.tsv": "a\tr\tb\n", "entities.txt": "a\nb\n"})
+    report = ReadReport()
+    list(read_graph([folder], report))
+    note = "file of identifiers alone, not used: it holds no texts"
+    assert report.examples[note] == [str(folder / "entities.txt")]
+
+
+TEXTS = {
+    "train.tsv": "a\tr\tb\n",
+    "entities.tsv": "a\tAnn\ta person\nb\t\na2\tAnn\n",
+    "relations.tsv": "r\tlikes\tis fond of\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "notes"),
+    [
+        (
+            {"entities": "both"},
+            {
+                "entity in no triple: a candidate, known by its text": ["'a2'"],
+                "entity without a name: called by its identifier": ["'b'"],
+                "entity description used to tell equal names apart only: "
+                "domain.max_description_tokens = 0": ["'a'"],
+                "relation description not used: domain.max_description_tokens = 0": ["'r'"],
+            },
+        ),
+        (
+            {"entities": "tokens", "max_description_tokens": 4},
+            {
+                "entity in no triple: a candidate, known by its text": ["'a2'"],
+                "entity without a name: called by its identifier": ["'b'"],
+            },
+        ),
+        (
+            {"entities": "id"},
+            {
+                "entity text not used: domain.entities = 'id'": ["'a', 'a2', 'b'"],
+                "relation text not used: domain.entities = 'id'": ["'r'"],
+            },
+        ),
+    ],
+    ids=["both", "descriptions shown", "id"],
+)
+def test_the_report_says_what_becomes_of_texts(
+    options: dict[str, Any], notes: dict[str, list[str]], written: Written
+) -> None:
+    report = ReadReport()
+    list(KnowledgeGraphDomain(**options).read([written(TEXTS)], report))
+    read = {"entity text read", "relation text read"}
+    assert {note: report.examples[note] for note in report.notes if note not in read} == notes
+
+
+@pytest.mark.parametrize(("entities", "known"), [("both", True), ("tokens", True), ("id", False)])
+def test_an_entity_that_only_a_text_mentions_is_known_by_it(
+    entities: Any, known: bool, written: Written
+) -> None:
+    """It was dropped without a word, whatever fit promised."""
+    domain = KnowledgeGraphDomain(entities=entities, vocabulary_size=300)
+    domain.fit_tokenizer(list(domain.read([written(TEXTS)], ReadReport())))
+    table = domain.graph.entities
+    assert ("a2" in table.numbers) == known
+    if known:
+        assert table.id_tokens[table.numbers["a2"]] == -1
+        assert not np.array_equal(table.name_tokens[0], table.name_tokens[table.numbers["a2"]])

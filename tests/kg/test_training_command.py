@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from seqmlm.cli import app
-from seqmlm_domains.kg.domain import SAMPLES
+from seqmlm_domains.kg.default_settings import SAMPLES
 
 
 def test_training_ends_with_the_filtered_ranks(

@@ -58,6 +58,7 @@ def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configure:
                     "validation_fraction": 0.2,
                 },
                 "model": {"layers": 1, "hidden_size": 16, "heads": 2},
+                "optimizer": {"warmup_steps": 0},
                 "training": settings | training,
             }
         )
@@ -72,7 +73,12 @@ def judged(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> dict[str, i
     seen: dict[str, int] = {}
 
     def measure(
-        self: Domain, model: Model, store: TokenStore, records: npt.NDArray[np.int64]
+        self: Domain,
+        model: Model,
+        store: TokenStore,
+        records: npt.NDArray[np.int64],
+        *,
+        max_length: int,
     ) -> Mapping[str, float]:
         return {"taste": SCRIPT[seen.setdefault(model.fingerprint(), len(seen))]}
 
@@ -144,6 +150,17 @@ def test_a_run_ends_after_so_many_evaluations_without_a_better_one(
     train(configure(patience=patience), tmp_path / "run")
     status = json.loads((tmp_path / "run" / "status.json").read_text())
     assert (status["status"], status["step"]) == ("finished", last)
+
+
+def test_evaluations_during_warm_up_do_not_try_patience(
+    configure: Configure, judged: dict[str, int], tmp_path: Path
+) -> None:
+    """A run of few steps ended before its learning rate was what it was to be."""
+    config = configure(patience=1)
+    slow = config.optimizer.model_copy(update={"warmup_steps": 4})
+    train(config.model_copy(update={"optimizer": slow}), tmp_path / "run")
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert status["step"] == 5, "step 3 was worse than step 2, and step 5 than step 4"
 
 
 @pytest.mark.parametrize("step", [4, 5])

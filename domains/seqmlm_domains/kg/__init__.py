@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from seqmlm_domains.kg.explanation import Explanation
     from seqmlm_domains.kg.metrics import RankingReport
-    from seqmlm_domains.kg.networkx_graph import from_networkx, to_networkx
+    from seqmlm_domains.kg.networkx_graph import (
+        from_networkx,
+        texts_from_networkx,
+        to_networkx,
+    )
     from seqmlm_domains.kg.predictions import (
         EntityPrediction,
         RelationPrediction,
@@ -31,6 +35,7 @@ _HOMES = {
     "RelationPrediction": "predictions",
     "TripleScore": "predictions",
     "from_networkx": "networkx_graph",
+    "texts_from_networkx": "networkx_graph",
     "to_dataframe": "predictions",
     "to_networkx": "networkx_graph",
 }
@@ -44,6 +49,7 @@ __all__ = [
     "RelationPrediction",
     "TripleScore",
     "from_networkx",
+    "texts_from_networkx",
     "to_dataframe",
     "to_networkx",
 ]

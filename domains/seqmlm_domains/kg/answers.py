@@ -96,7 +96,7 @@ def best_entities(
         top_k: candidates to return for each query.
     """
     different, inverse = np.unique(known, axis=0, return_inverse=True)
-    lengths = torch.diff(scorer.scorer.offsets)
+    lengths = scorer.lengths
     found: list[Answer] = []
     for start in range(0, len(different), QUERIES_PER_BATCH):
         queries = different[start : start + QUERIES_PER_BATCH]

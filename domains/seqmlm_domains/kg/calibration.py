@@ -19,10 +19,16 @@ MOST_ITERATIONS: Final = 60
 class CalibrationError:
     """How far the probabilities of queries are from what came true; NaN without queries.
 
+    Of what :mod:`~seqmlm_domains.kg.calibration_queries` asks: heads and tails of validation
+    triples among all entities, what training and validation state left out. It so describes
+    ``filtered=True`` without a list or type of candidates: fewer candidates share the same
+    probability, and what is known takes its part of an unfiltered list.
+
     Args:
         queries: measured.
-        expected_error: mean distance between the probability of the best candidate and how often
-            it is right, over :data:`NUM_BINS` bins; in [0, 1].
+        expected_error: mean distance between the probability of the most probable candidate, the
+            first of a list unless names of different length are scored alike, and how often it is
+            right, over :data:`NUM_BINS` bins; in [0, 1].
         brier: mean over queries of the squared errors of all candidates; in [0, 2].
         nats: mean of -log p of the true answer.
     """

@@ -12,6 +12,7 @@ from seqmlm_domains.kg.answers import KNOWN_PARTS, KnownAnswers
 from seqmlm_domains.kg.calibration import Calibration, ScoredQueries, fit_calibration
 from seqmlm_domains.kg.linearisation import Part
 from seqmlm_domains.kg.link_scores import QUERIES_PER_BATCH, LinkScorer
+from seqmlm_domains.kg.masked_relation import has_learned_relations
 from seqmlm_domains.kg.ranking import ENTITIES_PER_CHUNK, Triples
 
 MOST_TRIPLES: Final = 250
@@ -39,7 +40,7 @@ def calibrate_entities(
     return fit_calibration(
         ScoredQueries(
             torch.cat(parts, dim=1),
-            torch.diff(scorer.scorer.offsets).cpu(),
+            scorer.lengths.cpu(),
             torch.from_numpy(np.concatenate([chosen[:, Part.HEAD], chosen[:, Part.TAIL]])),
         )
     )
@@ -52,7 +53,7 @@ def calibrate_relations(
 
     See :func:`calibrate_entities`.
     """
-    if not scorer.domain.options["relation_share"]:
+    if not has_learned_relations(scorer.model):
         return Calibration()
     chosen = evenly(triples, MOST_TRIPLES)
     scores = torch.empty(len(scorer.domain.graph.relations), len(chosen))

@@ -18,26 +18,20 @@ from seqmlm.encoding import Encoding
 from seqmlm.errors import CheckpointError, ConfigError, DataError, suggestion
 from seqmlm.masking.policy import MaskingPolicy
 from seqmlm.vocabulary import AllowedTokens, Vocabulary
+from seqmlm_domains.kg.default_settings import HIDDEN_GROUP, run_on_nations, small_graph
 from seqmlm_domains.kg.entities import NO_TOKEN, Collisions
 from seqmlm_domains.kg.graph import GraphVocabulary, Texts
 from seqmlm_domains.kg.graph_learning import learn_vocabulary
 from seqmlm_domains.kg.linearisation import Context, End, Linearisation, Part, Representation
-from seqmlm_domains.kg.options import check_options
+from seqmlm_domains.kg.options import Normalise, check_options
 from seqmlm_domains.kg.reader import VALIDATION, read_graph
+from seqmlm_domains.kg.reading_notes import noted
+from seqmlm_domains.kg.slot_types import SlotTypes
 
 if TYPE_CHECKING:
     from seqmlm.model.model import Model
 
 TOKENIZER_FILE: Final = "graph.json"
-SAMPLES: Final = Path(__file__).parent / "samples"
-"""Small real graphs that ship with the package; sources in its ``ATTRIBUTION.md``."""
-
-HIDDEN_GROUP: Final = {
-    "rate": 1.0,
-    "selector": {"name": "group", "types": [int(part) for part in Part]},
-    "corruptor": {"name": "mixed", "mask": 1.0, "random": 0.0, "keep": 0.0},
-}
-"""The masking policy of link prediction: the missing part is hidden whole."""
 
 
 class KnowledgeGraphDomain(Domain):
@@ -59,11 +53,16 @@ class KnowledgeGraphDomain(Domain):
         text_share: share of missing entities with an own token that are asked for by their text
             instead, in [0, 1]; only with ``both``.
         relation_share: share of triples whose relation is the missing part, in [0, 1]; the rest
-            is shared by head and tail.
+            is shared by head and tail. The objective ``masked_relation`` gives relations a weight
+            and a loss of their own instead.
+        normalise: how entities are ranked in validation and, if nothing else is asked for, later:
+            by the ``mean`` log-likelihood of their tokens (MLMLM), the ``sum``, or the mean less
+            that of a query of the relation alone (``pmi``).
         vocabulary_size: sub-words of names and descriptions, at most.
         lowercase: whether names lose their case.
         max_name_tokens: longer names are cut.
-        max_description_tokens: of a known entity; 0 leaves descriptions out.
+        max_description_tokens: of a known entity or relation; 0 leaves descriptions out, but for
+            telling apart entities of one name.
 
     Raises:
         ConfigError: an option is outside what is allowed.
@@ -73,6 +72,7 @@ class KnowledgeGraphDomain(Domain):
     summary: ClassVar[str] = "Knowledge graphs from TSV, CSV, N-Triples or RDF, for link prediction"
     learns_vocabulary: ClassVar[bool] = True
     num_segments: ClassVar[int] = len(Part)
+    what_is_cut: ClassVar[str] = "descriptions are cut first, then names"
     why_indivisible: ClassVar[str] = "a triple is a triple only as a whole"
     selection_measure: ClassVar[str] = "mrr"
     token_dtype = np.uint32
@@ -87,6 +87,7 @@ class KnowledgeGraphDomain(Domain):
         id_dropout: float = 0.1,
         text_share: float = 0.2,
         relation_share: float = 0.1,
+        normalise: Normalise = "mean",
         vocabulary_size: int = 4_000,
         lowercase: bool = True,
         max_name_tokens: int = 12,
@@ -100,6 +101,7 @@ class KnowledgeGraphDomain(Domain):
             "id_dropout": id_dropout,
             "text_share": text_share,
             "relation_share": relation_share,
+            "normalise": normalise,
             "vocabulary_size": vocabulary_size,
             "lowercase": lowercase,
             "max_name_tokens": max_name_tokens,
@@ -124,38 +126,13 @@ class KnowledgeGraphDomain(Domain):
 
     @classmethod
     def default_config(cls) -> dict[str, Any]:
-        """Return settings for a small graph, which a CPU can train in minutes."""
-        return {
-            "model": {
-                "layers": 2,
-                "hidden_size": 96,
-                "heads": 4,
-                "segments": 3,
-                "dropout": 0.2,
-            },
-            "data": {"max_length": 64, "split": "random"},
-            "objectives": [{"name": "mlm", "policy": dict(HIDDEN_GROUP)}],
-            "optimizer": {"learning_rate": 2e-3, "weight_decay": 0.1},
-            "training": {"tokens_per_batch": 4096, "select": "best"},
-        }
+        """Return settings for a small graph; see :mod:`.default_settings`."""
+        return small_graph()
 
     @classmethod
     def bundled_run(cls) -> dict[str, Any]:
-        """Return a run on Nations: 14 countries, 55 relations, 1,592 training triples.
-
-        About a minute on one core. Entities are tokens of their own: 14 names teach nothing.
-        """
-        return {
-            "domain": {"entities": "id"},
-            "model": {"hidden_size": 64},
-            "data": {"sources": [str(SAMPLES / "nations")]},
-            "training": {
-                "steps": 1500,
-                "tokens_per_batch": 640,
-                "evaluate_every": 250,
-                "checkpoint_every": 500,
-            },
-        }
+        """Return a run on Nations; see :mod:`.default_settings`."""
+        return run_on_nations()
 
     @property
     def evaluation_policy(self) -> MaskingPolicy:
@@ -182,12 +159,15 @@ class KnowledgeGraphDomain(Domain):
         return is_relation.astype(np.int32) + np.int32(2) * is_entity.astype(np.int32)
 
     def read(self, sources: Sequence[str | Path], report: ReadReport) -> Iterator[Record]:
-        """Yield texts, then training and validation triples; see :mod:`.reader`."""
-        return read_graph(sources, report)
+        """Yield texts, then training and validation triples; see :mod:`.reader`.
+
+        What becomes of the texts is noted at the end.
+        """
+        return noted(read_graph(sources, report), report, options=self._options)
 
     def fit_tokenizer(self, records: Iterable[Record]) -> None:
         """Number entities and relations and learn the sub-words of their names."""
-        self._use(
+        self.use_graph(
             learn_vocabulary(
                 records,
                 name=self.name,
@@ -247,13 +227,8 @@ class KnowledgeGraphDomain(Domain):
         one's token or text is asked for, comes from the generator; without one the tail is
         missing and nothing is left out.
         """
-        relations = len(self._graph.relations)
-        head, relation, tail = (int(token) for token in tokens)
-        missing, drop_ids, wording = (
-            Part.TAIL,
-            (False, False),
-            self._linearisation.slots.wordings[0],
-        )
+        triple, missing = self._triple(tokens), Part.TAIL
+        drop_ids, wording = (False, False), self._linearisation.slots.wordings[0]
         if generator is not None:
             draws = generator.random(4)
             if draws[0] < self._options["relation_share"]:
@@ -264,7 +239,6 @@ class KnowledgeGraphDomain(Domain):
                 drop_ids = tuple(draws[2:] < self._options["id_dropout"])
                 if generator.random() < self._options["text_share"]:
                     wording = "text"
-        triple = (head - relations, relation, tail - relations)
         is_entity = missing != Part.RELATION
         if is_entity and self._graph.entities.id_tokens[triple[missing]] == NO_TOKEN:
             wording = "text"
@@ -272,14 +246,44 @@ class KnowledgeGraphDomain(Domain):
             triple, missing, max_length=max_length, drop_ids=drop_ids, wording=wording
         )
 
+    def assemble_relation(
+        self,
+        tokens: npt.NDArray[np.unsignedinteger[Any]],
+        *,
+        max_length: int,
+        generator: np.random.Generator,
+    ) -> Encoding:
+        """Write a triple with its relation missing, as :meth:`assemble` does with a share."""
+        drop_ids = (False, False)
+        if self._options["entities"] == "both":
+            drop_ids = tuple(generator.random(2) < self._options["id_dropout"])
+        return self._linearisation.encode(
+            self._triple(tokens), Part.RELATION, max_length=max_length, drop_ids=drop_ids
+        )
+
+    def _triple(self, tokens: npt.NDArray[np.unsignedinteger[Any]]) -> tuple[int, int, int]:
+        """Numbers of head, relation and tail of a record."""
+        head, relation, tail = (int(token) for token in tokens)
+        return head - len(self._graph.relations), relation, tail - len(self._graph.relations)
+
     @property
     def special_tokens_per_sequence(self) -> int:
         """What a sequence can have besides one token per part."""
         line, described = self._linearisation, self._options["max_description_tokens"]
         by_name = line.slots.total > line.slots.own
         words = int(line.relation_names.lengths.max(initial=0)) if by_name else 0
+        if by_name and described and line.relation_descriptions.lengths.any():
+            words += 1 + described
         entity = line.slots.total + (1 + described if described else 0)
         return 2 + 2 * (entity - 1) + words
+
+    def uncut_lengths(self, store: TokenStore) -> npt.NDArray[np.int64]:
+        """See :meth:`Domain.uncut_lengths`; that of the longest question about each triple."""
+        triples: npt.NDArray[np.int64] = store.tokens.astype(np.int64).reshape(-1, 3)
+        triples[:, [Part.HEAD, Part.TAIL]] -= len(self._graph.relations)
+        lengths = np.zeros(len(store), np.int64)
+        lengths[store.lengths > 0] = self._linearisation.lengths(triples)
+        return lengths
 
     def parse(self, text: str) -> Encoding:
         """Encode a typed triple: head, relation and tail, parted by tabs.
@@ -325,6 +329,10 @@ class KnowledgeGraphDomain(Domain):
         """Return head, relation and tail of a sequence of this graph, parted by tabs."""
         return self._graph.decode(ids, self._linearisation)
 
+    def types_of_units(self) -> SlotTypes:
+        """See :class:`~seqmlm.masking.same_type.TypesUnits`."""
+        return SlotTypes(self._graph, self._linearisation)
+
     def similarity_groups(self, store: TokenStore) -> npt.NDArray[np.int64]:
         """Keep the triples between two entities, in either direction, on one side."""
         triples = store.tokens.reshape(-1, 3)
@@ -340,12 +348,12 @@ class KnowledgeGraphDomain(Domain):
         return held_out if held_out.any() else None
 
     def validation_measures(
-        self, model: Model, store: TokenStore, records: npt.NDArray[np.int64]
+        self, model: Model, store: TokenStore, records: npt.NDArray[np.int64], *, max_length: int
     ) -> Mapping[str, float]:
         """Return filtered MRR and hits of held-out triples; see :mod:`.validation`."""
         from seqmlm_domains.kg.validation import ranking_measures
 
-        return ranking_measures(model, store, records)
+        return ranking_measures(model, store, records, max_length=max_length)
 
     def save_tokenizer(self, folder: Path) -> None:
         """Write entities, relations, their texts and the sub-words to one JSON file."""
@@ -359,15 +367,12 @@ class KnowledgeGraphDomain(Domain):
         """
         path = folder / TOKENIZER_FILE
         try:
-            self._use(GraphVocabulary.from_json(path.read_text(encoding="utf-8")))
+            self.use_graph(GraphVocabulary.from_json(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}") from error
 
     def use_graph(self, graph: GraphVocabulary) -> None:
-        """Take over a graph with more entities; the vocabulary must be the same."""
-        self._use(graph)
-
-    def _use(self, graph: GraphVocabulary) -> None:
+        """Take over a graph; the vocabulary of a model must stay the same."""
         self._graph = graph
         self.vocabulary: Vocabulary = graph.vocabulary
         self._linearisation = graph.linearisation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +35,8 @@ class EntityTable:
             entity that training did not know, and everywhere if entities have no such token.
         name_tokens: vocabulary ids of the names; disambiguated.
         description_tokens: vocabulary ids of the descriptions.
-        num_collisions: entities whose name, as given, another entity has too.
+        num_collisions: entities whose name, as given, another entity has too; alike as the
+            tokenizer reads them, so perhaps whatever the case.
         num_ties: entities whose name tokens another entity still has.
     """
 
@@ -55,8 +57,13 @@ class EntityTable:
         """Number of each identifier."""
         return {identifier: number for number, identifier in enumerate(self.identifiers)}
 
-    def joined(self, other: EntityTable) -> EntityTable:
-        """Return these entities and then those of ``other``, whose numbers follow."""
+    def joined(self, other: EntityTable, *, tokenizer: NameTokenizer) -> EntityTable:
+        """Return these entities and then those of ``other``, whose numbers follow.
+
+        Args:
+            other: entities of other identifiers.
+            tokenizer: of names.
+        """
         names = self.names + other.names
         name_tokens = self.name_tokens.joined(other.name_tokens)
         spelled = [tuple(name_tokens[number].tolist()) for number in range(len(names))]
@@ -68,7 +75,7 @@ class EntityTable:
             id_tokens=np.concatenate([self.id_tokens, other.id_tokens]),
             name_tokens=name_tokens,
             description_tokens=self.description_tokens.joined(other.description_tokens),
-            num_collisions=sum(map(len, _shared(names))),
+            num_collisions=sum(map(len, _shared(tokenizer.normalised(names)))),
             num_ties=sum(map(len, _shared(spelled))),
         )
 
@@ -83,13 +90,14 @@ def entity_table(
     first_subword: int,
     max_name_tokens: int,
     collisions: Collisions,
-    taken: Collection[str] = frozenset(),
+    others: EntityTable | None = None,
 ) -> EntityTable:
     """Tokenise entities and tell those of one name apart.
 
     With ``disambiguate`` the first words of the description are added to a name that several
     entities have, and the identifier where that is not enough; ``tie`` leaves names as they are,
-    as MLMLM's own data does, so that such entities always score the same.
+    as MLMLM's own data does, so that such entities always score the same. Names are the same if
+    their tokens are: case may be dropped, and what is too long.
 
     Args:
         identifiers: all different.
@@ -100,20 +108,18 @@ def entity_table(
         first_subword: vocabulary id of the tokenizer's sub-word 0.
         max_name_tokens: longer names are cut at the end.
         collisions: what to do about equal names.
-        taken: names that other entities have already.
+        others: entities of the same graph, whose tokens stay as they are.
     """
     distinct = list(names)
-    num_collisions = sum(map(len, _shared(names)))
+    num_collisions = sum(map(len, _shared(tokenizer.normalised(names))))
     if collisions == "disambiguate":
-        _append(distinct, [_first_words(text) for text in descriptions], frozenset(taken))
-        _append(distinct, list(identifiers), frozenset(taken))
-    encoded = tokenizer.encode(distinct)
-    tokens = [tuple(ids[:max_name_tokens]) for ids in encoded]
+        taken = frozenset(tokenizer.normalised(others.names)) if others else frozenset()
+        for additions in (list(map(_first_words, descriptions)), identifiers):
+            _append(distinct, tokenizer.normalised(distinct), additions, taken)
+    tokens = [tuple(ids[:max_name_tokens]) for ids in tokenizer.encode(distinct)]
     if collisions == "disambiguate":
-        for group in _shared(tokens):  # names that were cut before they differ
-            for number in group:
-                own = tokenizer.encode([identifiers[number]])[0][-max_name_tokens // 2 :]
-                tokens[number] = (*tokens[number][: max_name_tokens - len(own)], *own)
+        used = _spelled(others, first_subword) if others else frozenset()
+        _tell_apart(tokens, identifiers, tokenizer, room=max_name_tokens, taken=used)
     return EntityTable(
         tuple(identifiers),
         tuple(names),
@@ -128,12 +134,48 @@ def entity_table(
     )
 
 
-def _append(names: list[str], additions: Sequence[str], taken: Collection[str]) -> None:
-    """Add to each name that is not the only one of its kind what is to tell it apart."""
-    for group in _shared(names, taken):
+def _append(
+    names: list[str], keys: Sequence[str], additions: Sequence[str], taken: Collection[str]
+) -> None:
+    """Add to each name whose key is not the only one of its kind what is to tell it apart."""
+    for group in _shared(keys, taken):
         for number in group:
             if additions[number] and additions[number] != names[number]:
                 names[number] = f"{names[number]} ({additions[number]})"
+
+
+def _tell_apart(
+    tokens: list[tuple[int, ...]],
+    identifiers: Sequence[str],
+    tokenizer: NameTokenizer,
+    *,
+    room: int,
+    taken: Collection[tuple[int, ...]],
+) -> None:
+    """End names that were cut before they differ with their identifier, else with a number."""
+
+    def ended(number: int, text: str) -> tuple[int, ...]:
+        own = tokenizer.encode([text])[0][-room // 2 :]
+        return (*tokens[number][: room - len(own)], *own)
+
+    for group in _shared(tokens, taken):
+        for number in group:
+            tokens[number] = ended(number, identifiers[number])
+    used = {*taken, *tokens}
+    for group in _shared(tokens, taken):
+        is_first_free = tokens[group[0]] not in taken
+        for number in group[int(is_first_free) :]:
+            texts = map(str, itertools.count(2))
+            tokens[number] = next(
+                name for text in texts if (name := ended(number, text)) not in used
+            )
+            used.add(tokens[number])
+
+
+def _spelled(table: EntityTable, first_subword: int) -> frozenset[tuple[int, ...]]:
+    """The names of entities as sub-words."""
+    names = table.name_tokens
+    return frozenset(tuple((names[i] - first_subword).tolist()) for i in range(len(table)))
 
 
 def _shared(names: Sequence[Name], taken: Collection[Name] = frozenset()) -> list[list[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ logger = logging.getLogger("seqmlm")
 def evaluate_links(
     scorer: LinkScorer, triples: Triples, *, training: Triples, known: Triples
 ) -> RankingReport:
-    """Rank the true head and tail of every triple among all entities of the scorer's graph.
+    """Rank the true head and tail of every triple among the entities of ``known``.
 
     Args:
         scorer: of a trained model.
@@ -71,11 +71,17 @@ def with_entities_of(
     return domain
 
 
-def read_test_triples(folder: Path) -> tuple[list[StatedTriple], dict[str, NameAndDescription]]:
+def read_test_triples(
+    folder: Path, *, relations: Collection[str]
+) -> tuple[list[StatedTriple], dict[str, NameAndDescription]]:
     """Return the test triples of a folder, and the texts of its entities.
 
+    Args:
+        folder: of a graph.
+        relations: that can be asked about.
+
     Raises:
-        DataError: it has no test triples, or they cannot be read.
+        DataError: it has no test triples, they cannot be read, or one has another relation.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder: evaluation takes the test triples of one.")
@@ -83,7 +89,14 @@ def read_test_triples(folder: Path) -> tuple[list[StatedTriple], dict[str, NameA
     if files.test is None:
         raise DataError(f"{folder}: no test triples; looked for test.tsv and the like.")
     report = ReadReport()
-    triples = [triple.key for triple in read_triples(files.test, report)]
+    triples = []
+    for triple in read_triples(files.test, report):
+        if triple.relation not in relations:
+            raise DataError(
+                f"{triple.place}: the relation {triple.relation!r} has no training triple: nothing "
+                f"can be asked about it.{suggestion(triple.relation, relations)}"
+            )
+        triples.append(triple.key)
     for line in report.lines():
         logger.info(line)
     return triples, entity_texts(files)
@@ -111,7 +124,11 @@ def _report(
     both = joined(ranks)
     relations = np.tile(asked[:, Part.RELATION], 2)
     seen = np.unique(trained[:, [Part.HEAD, Part.TAIL]])
-    is_unseen = ~(np.isin(asked[:, Part.HEAD], seen) & np.isin(asked[:, Part.TAIL], seen))
+    has_unseen_head = ~np.isin(asked[:, Part.HEAD], seen)
+    has_unseen_tail = ~np.isin(asked[:, Part.TAIL], seen)
+    # In the order of the ranks: heads are asked for first, then tails.
+    is_unseen_answer = np.concatenate([has_unseen_head, has_unseen_tail])
+    is_unseen_query = np.concatenate([has_unseen_tail, has_unseen_head])
     categories = np.array(relation_categories(trained, len(graph.relations)))
     entities = max(len(graph.entities), 1)
     return RankingReport(
@@ -127,9 +144,11 @@ def _report(
             category: RankTypes.of(both, categories[relations] == category)
             for category in ("1-1", "1-N", "N-1", "N-N")
         },
-        unseen=RankTypes.of(both, np.tile(is_unseen, 2)),
+        unseen=RankTypes.of(both, is_unseen_answer | is_unseen_query),
+        unseen_answers=RankTypes.of(both, is_unseen_answer),
+        unseen_queries=RankTypes.of(both, is_unseen_query & ~is_unseen_answer),
         copy_the_reverse=copy_the_reverse(asked, trained, ranks, known_triples=known_triples),
         collision_rate=graph.entities.num_collisions / entities,
         name_tie_rate=graph.entities.num_ties / entities,
-        num_entities=len(graph.entities),
+        num_entities=len(np.unique(known_triples[:, [Part.HEAD, Part.TAIL]])),
     )

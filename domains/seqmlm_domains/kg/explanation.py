@@ -16,7 +16,9 @@ from seqmlm_domains.kg.graph import GraphVocabulary
 from seqmlm_domains.kg.linearisation import Part
 from seqmlm_domains.kg.link_scores import LinkScorer
 
-SpanKind = Literal["entity", "name", "description", "relation", "relation name"]
+SpanKind = Literal[
+    "entity", "name", "description", "relation", "relation name", "relation description"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,8 @@ class TokenContribution:
         slot: number of its slot.
         token: as in the vocabulary.
         log_likelihood: log p, nats; with ``pmi`` less that under the relation alone.
-        weight: what it counts in the score: one over the number of tokens unless scores are sums
-            or own tokens have a weight of their own.
+        weight: what it counts in the score: one over the number of tokens unless scores are sums,
+            own tokens have a weight of their own, or texts a scale.
     """
 
     slot: int
@@ -43,7 +45,7 @@ class SpanContribution:
 
     Args:
         kind: ``entity`` or ``relation`` for its own token; a word of its ``name``,
-            ``description`` or ``relation name``.
+            ``description``, ``relation name`` or ``relation description``.
         text: identifier or word.
         contribution: score with the span less the score without it, nats. An entity's own token
             is replaced by the unknown token, everything else is deleted.
@@ -59,12 +61,16 @@ class Explanation:
     """A score taken apart.
 
     Args:
-        score: of the entity, nats: the sum of weight x log-likelihood over ``tokens``.
+        score: of the entity, nats: ``offset`` and the sum of weight x log-likelihood over
+            ``tokens``.
+        offset: what puts the text of an entity that nobody trained on beside own tokens, nats; 0
+            for others. See :class:`~seqmlm_domains.kg.text_scale.TextScale`.
         tokens: in the order of their slots.
         spans: of the query, in its order. They do not add up: words act together.
     """
 
     score: float
+    offset: float
     tokens: tuple[TokenContribution, ...]
     spans: tuple[SpanContribution, ...]
 
@@ -100,10 +106,12 @@ def explain(scorer: LinkScorer, triple: tuple[int, int, int], missing: Part) -> 
         columns = columns - scorer.uninformed(missing, relation)[:, None]
     used, weights = _tokens_of(scorer, triple[missing])
     values = columns[used].double().cpu().numpy()
-    scores = weights @ values
+    offset = float(scorer.scorer.bias[triple[missing]])
+    scores = weights @ values + offset
     layout, names = scorer.scorer, scorer.domain.vocabulary.tokens
     return Explanation(
         float(scores[0]),
+        offset,
         tuple(
             TokenContribution(int(layout.slots[at]), names[layout.tokens[at]], value, weight)
             for at, value, weight in zip(
@@ -164,9 +172,9 @@ def _spans(encoding: Encoding, scorer: LinkScorer, missing: Part) -> Iterator[_S
         elif graph.first_entity <= token < graph.first_subword and part == known:
             identifier = graph.entities.identifiers[token - graph.first_entity]
             yield _Span("entity", identifier, (position,))
-        elif token == special.end and part == known and position < last:
-            kind = "description"
-        if part == known and kind == "relation name":
+        elif token == special.end and part != missing and position < last:
+            kind = "description" if part == known else "relation description"
+        if part == known and kind.startswith("relation"):
             kind = "name"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -23,6 +24,8 @@ from seqmlm_domains.kg.linearisation import (
 )
 from seqmlm_domains.kg.names import NameTokenizer, RaggedTokens
 from seqmlm_domains.kg.triples import NameAndDescription
+
+logger = logging.getLogger("seqmlm")
 
 Texts = Literal["entity", "relation"]
 """Names of the records that carry texts instead of a triple."""
@@ -102,8 +105,12 @@ class GraphVocabulary:
     @cached_property
     def relation_names(self) -> RaggedTokens:
         """Vocabulary ids of what each relation is called."""
-        encoded = self.tokenizer.encode([text.name for text in self.relation_texts])
-        return RaggedTokens.of([[token + self.first_subword for token in ids] for ids in encoded])
+        return self._words([text.name for text in self.relation_texts])
+
+    @cached_property
+    def relation_descriptions(self) -> RaggedTokens:
+        """Vocabulary ids of the relations' descriptions."""
+        return self._words([text.description for text in self.relation_texts])
 
     def linearisation(self, *, max_description_tokens: int, context: Context) -> Linearisation:
         """Return what writes triples of this graph as sequences; see :class:`Linearisation`."""
@@ -114,6 +121,7 @@ class GraphVocabulary:
                 self.first_relation, self.first_relation + len(self.relations), dtype=np.int32
             ),
             relation_names=self.relation_names,
+            relation_descriptions=self.relation_descriptions,
             slots=Slots(
                 self.representation,
                 self.end,
@@ -157,9 +165,17 @@ class GraphVocabulary:
             first_subword=self.first_subword,
             max_name_tokens=self.max_name_tokens,
             collisions=self.collisions,
-            taken=self.entities.names,
+            others=self.entities,
         )
-        return replace(self, entities=self.entities.joined(fresh))
+        joined = self.entities.joined(fresh, tokenizer=self.tokenizer)
+        if joined.num_ties > self.entities.num_ties and self.representation != "id":
+            logger.warning(
+                "%d entities have the same name as another to the model, and always the same "
+                "score: domain.collisions = %r",
+                joined.num_ties,
+                self.collisions,
+            )
+        return replace(self, entities=joined)
 
     def decode(self, ids: Sequence[int], linearisation: Linearisation) -> str:
         """Return head, relation and tail of a sequence, parted by tabs; ``[MASK]`` if hidden."""
@@ -173,12 +189,12 @@ class GraphVocabulary:
         else:
             number = inner[place] - self.first_relation
             relation, tail = self.relations[number], inner[place + 1 :]
-            name = linearisation.relation_names[number].tolist()
-            # The relation's name is not there while it is the missing part; a tail's name may
+            text = linearisation.relation_text(number).tolist()
+            # The relation's text is not there while it is the missing part; a tail's name may
             # begin alike.
             is_whole = SPECIAL.mask not in tail and self._entity_of(tail) != mask
-            if tail[: len(name)] == name and not is_whole:
-                tail = tail[len(name) :]
+            if tail[: len(text)] == text and not is_whole:
+                tail = tail[len(text) :]
         return "\t".join([self._entity_of(inner[:place]), relation, self._entity_of(tail)])
 
     def to_json(self) -> str:
@@ -242,6 +258,10 @@ class GraphVocabulary:
             collisions=content["collisions"],
             max_name_tokens=content["max_name_tokens"],
         )
+
+    def _words(self, texts: Sequence[str]) -> RaggedTokens:
+        encoded = self.tokenizer.encode(texts)
+        return RaggedTokens.of([[token + self.first_subword for token in ids] for ids in encoded])
 
     @cached_property
     def _by_name(self) -> dict[tuple[int, ...], int]:

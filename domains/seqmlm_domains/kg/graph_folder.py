@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,7 @@ class GraphFolder:
         entity_descriptions: of longer descriptions; None if there is none.
         relation_texts: as for entities.
         unused: files of texts that another one takes precedence over.
+        without_texts: files named like texts that hold identifiers alone.
     """
 
     train: Path
@@ -41,6 +43,7 @@ class GraphFolder:
     entity_descriptions: Path | None = None
     relation_texts: Path | None = None
     unused: tuple[Path, ...] = ()
+    without_texts: tuple[Path, ...] = ()
 
     @classmethod
     def find(cls, folder: Path) -> GraphFolder:
@@ -66,6 +69,7 @@ class GraphFolder:
             return _only(folder, wanted)
 
         unused: list[Path] = []
+        without_texts: list[Path] = []
 
         def texts(*stems: str) -> Path | None:
             of_stems = [
@@ -73,6 +77,7 @@ class GraphFolder:
                 for stem in stems
             ]
             with_texts = [[path for path in found if _has_texts(path)] for found in of_stems]
+            without_texts.extend({*chain(*of_stems)} - {*chain(*with_texts)})
             chosen = [path for found in with_texts if (path := _only(folder, found)) is not None]
             unused.extend(chosen[1:])
             return chosen[0] if chosen else None
@@ -92,6 +97,7 @@ class GraphFolder:
             texts("entity2textlong", "entity2wikidata"),
             texts("relations", "relation2text"),
             tuple(unused),
+            tuple(sorted(without_texts)),
         )
 
     @property
@@ -158,8 +164,7 @@ def _only(folder: Path, found: list[Path]) -> Path | None:
 
 
 def _has_texts(path: Path) -> bool:
-    """Whether a file has more than a column of identifiers."""
+    """Whether a file has more than a column of identifiers, in any line."""
     if is_json(path) or is_rdf(path):
         return True
-    first = next(delimited_rows(path), None)
-    return first is not None and len(first[1]) > 1
+    return any(len(fields) > 1 for _, fields in delimited_rows(path))

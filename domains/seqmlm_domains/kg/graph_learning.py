@@ -41,10 +41,12 @@ class _Mentioned:
                 found.relations.add(second)
         return found
 
-    def in_order(self) -> _Ordered:
-        """Sort it: the entities of the training triples, then those of validation alone."""
+    def in_order(self, *, with_text_alone: bool) -> _Ordered:
+        """Sort it: entities of the training triples, of validation alone, of texts alone."""
         trained = sorted(self.trained)
         entities = [*trained, *sorted(self.held_out - self.trained)]
+        if with_text_alone:
+            entities += sorted(self.entity_texts.keys() - self.trained - self.held_out)
         relations = sorted(self.relations)
         return _Ordered(
             entities,
@@ -71,7 +73,8 @@ class _Ordered:
 
     def descriptions_to_learn(self) -> list[str]:
         """Of what is trained on, as far as there are any."""
-        return [text.description for text in self._trained_texts if text.description]
+        texts = (*self._trained_texts, *self.relation_texts)
+        return [text.description for text in texts if text.description]
 
     @property
     def _trained_texts(self) -> list[NameAndDescription]:
@@ -104,8 +107,8 @@ def learn_vocabulary(
     """Number what the records hold and learn the sub-words of its names.
 
     Entities of the training triples come first, sorted, each with a token of its own unless
-    ``representation`` is ``tokens``; those of validation triples alone follow, without. An entity
-    that only a text mentions is none: it would be a candidate that no protocol knows.
+    ``representation`` is ``tokens``; those of validation triples alone follow, without, and then
+    those that only a text mentions. With ``id`` nothing could tell these apart: they are left out.
 
     Args:
         records: triples and texts as :func:`~seqmlm_domains.kg.reader.read_graph` yields them.
@@ -119,7 +122,7 @@ def learn_vocabulary(
         max_description_tokens: 0 keeps descriptions from shaping the sub-words: long texts that no
             sequence has would cut names into more of them.
     """
-    found = _Mentioned.in_records(records).in_order()
+    found = _Mentioned.in_records(records).in_order(with_text_alone=representation != "id")
     descriptions = found.descriptions_to_learn() if max_description_tokens else []
     tokenizer = NameTokenizer.train(
         [*found.names_to_learn(), *descriptions],

@@ -115,8 +115,9 @@ class Linearisation:
         entities: their tokens.
         relation_tokens: int32 ``[relations]``, the vocabulary id of each relation's own token.
         relation_names: tokens of what each relation is called.
+        relation_descriptions: tokens of their descriptions.
         slots: how a missing entity is written.
-        max_description_tokens: of a known entity; 0 leaves descriptions out.
+        max_description_tokens: of a known entity or relation; 0 leaves descriptions out.
         context: what stands for a known entity that has an own token: that token alone (``own``),
             or ``both`` token and text. Text alone stands for one without, or whose token is
             dropped. Likewise for relations, which all have a token.
@@ -126,6 +127,7 @@ class Linearisation:
     entities: EntityTable
     relation_tokens: IntArray
     relation_names: RaggedTokens
+    relation_descriptions: RaggedTokens
     slots: Slots
     max_description_tokens: int
     context: Context = "both"
@@ -154,14 +156,13 @@ class Linearisation:
         """
         parts = [self._entity(triple[0], drop_ids[0]), self._relation(triple[1], missing)]
         parts.append(self._entity(triple[2], drop_ids[1]))
-        nothing = np.zeros(0, np.int32)
         descriptions = [
             self._description(triple[0], drop_ids[0]),
-            nothing,
+            self._relation_description(triple[1]),
             self._description(triple[2], drop_ids[1]),
         ]
         predicted = np.zeros(1, np.int32)
-        descriptions[missing] = nothing
+        descriptions[missing] = np.zeros(0, np.int32)
         if missing != Part.RELATION:
             number = triple[missing]
             slots = self.slots.of_wording(wording or self.slots.wordings[0])
@@ -187,6 +188,32 @@ class Linearisation:
             unit_types=np.full(int(len(predicted) > 0), missing, np.int32),
         )
 
+    def relation_text(self, number: int) -> IntArray:
+        """Return what follows the own token of a known relation, if nothing has to be cut."""
+        return np.concatenate([self.relation_names[number], self._relation_description(number)])
+
+    def lengths(self, triples: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the tokens of the longest sequence of each triple, uncut, int64 ``[n]``.
+
+        Args:
+            triples: int64 ``[n, 3]``, numbers of head, relation and tail.
+        """
+        entities = np.full(len(self.entities), self.slots.own, np.int64)
+        relations = np.ones(len(self.relation_names), np.int64)
+        if self.slots.representation != "id":  # hidden own tokens leave the text, shown or not
+            entities += self.entities.name_tokens.lengths
+            entities += self._separated_lengths(self.entities.description_tokens)
+        if self._shows_text(has_own=True):
+            relations += self.relation_names.lengths
+            relations += self._separated_lengths(self.relation_descriptions)
+        slots = max(len(self.slots.of_wording(wording)) for wording in self.slots.wordings)
+        head, tail = (entities[triples[:, part]] for part in (Part.HEAD, Part.TAIL))
+        by_relation = relations[triples[:, Part.RELATION]] + slots
+        longest: npt.NDArray[np.int64] = np.maximum(
+            np.maximum(head, tail) + by_relation, head + 1 + tail
+        )
+        return longest + 2
+
     def slot_start(self, encoding: Encoding, missing: Part) -> int:
         """Return the position of the first slot of a missing part."""
         if missing == Part.HEAD:
@@ -211,7 +238,15 @@ class Linearisation:
         """Separator and description of a known entity; nothing if there is none to write."""
         if number == UNKNOWN_ENTITY or not self._shows_text(self._has_own(number, drop_id)):
             return np.zeros(0, np.int32)
-        words = self.entities.description_tokens[number][: self.max_description_tokens]
+        return self._separated(self.entities.description_tokens[number])
+
+    def _relation_description(self, number: int) -> IntArray:
+        if not self._shows_text(has_own=True):
+            return np.zeros(0, np.int32)
+        return self._separated(self.relation_descriptions[number])
+
+    def _separated(self, description: IntArray) -> IntArray:
+        words = description[: self.max_description_tokens]
         separator = np.full(int(len(words) > 0), self.special.end, np.int32)
         return np.concatenate([separator, words])
 
@@ -232,6 +267,11 @@ class Linearisation:
         if missing == Part.RELATION or not self._shows_text(has_own=True):
             return own
         return np.concatenate([own, self.relation_names[number]])
+
+    def _separated_lengths(self, descriptions: RaggedTokens) -> npt.NDArray[np.int64]:
+        """Tokens of each description and its separator."""
+        words = np.minimum(descriptions.lengths, self.max_description_tokens)
+        return words + (words > 0)
 
     def _shorten(
         self, parts: list[IntArray], descriptions: list[IntArray], missing: Part, room: int

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from seqmlm.errors import ConfigError
 from seqmlm_domains.kg.answers import Answer, KnownAnswers, Numbers, best_entities, best_relations
+from seqmlm_domains.kg.arguments import share, whole_number
 from seqmlm_domains.kg.calibration import Calibration
 from seqmlm_domains.kg.linearisation import Part
 from seqmlm_domains.kg.link_scores import LinkScorer
+from seqmlm_domains.kg.masked_relation import has_learned_relations
 from seqmlm_domains.kg.predictions import EntityPrediction, RelationPrediction
 from seqmlm_domains.kg.queries import (
     Prediction,
@@ -17,6 +19,7 @@ from seqmlm_domains.kg.queries import (
     known_parts,
     missing_part,
     predictions_of,
+    types_by_entity,
 )
 
 
@@ -68,8 +71,11 @@ class LinkQueries:
 
         Args:
             types: by identifier of an entity; those that the graph does not know play no part.
+
+        Raises:
+            ConfigError: the types of an entity are no list of strings.
         """
-        self._types = {entity: frozenset(own) for entity, own in types.items()}
+        self._types = types_by_entity(types)
 
     def predict_tails(
         self,
@@ -159,16 +165,20 @@ class LinkQueries:
             abstain_below: no answer at all where the best one's probability is less.
 
         Raises:
-            ConfigError: an argument is out of range.
+            ConfigError: an argument is out of range or of another type, or candidates are given to
+                queries for entities and for relations at once.
             DataError: an identifier or type is unknown.
         """
-        if top_k < 1:
-            raise ConfigError(f"top_k = {top_k}: it must be at least 1.")
-        if not 0 <= abstain_below <= 1:
-            raise ConfigError(f"abstain_below = {abstain_below}: it is a probability in [0, 1].")
+        whole_number("top_k", top_k, least=1)
+        share("abstain_below", abstain_below)
         by_part: dict[Part, list[int]] = {}
         for number, query in enumerate(queries):
             by_part.setdefault(missing_part(query), []).append(number)
+        if candidates is not None and Part.RELATION in by_part and len(by_part) > 1:
+            raise ConfigError(
+                "candidates: some queries ask for an entity and some for a relation; no list fits "
+                "both. Ask them apart."
+            )
         answers: dict[int, list[Prediction]] = {}
         for missing, numbers in by_part.items():
             found = self._answer(
@@ -204,10 +214,12 @@ class LinkQueries:
                 self._scorer, self._calibration, missing, known,
                 excluded=excluded, candidates=candidates, top_k=top_k,
             )  # fmt: skip
-        if not self._domain.options["relation_share"]:
+        if not has_learned_relations(self._scorer.model):
             raise ConfigError(
                 "This model was trained with domain.relation_share = 0: it never had to predict a "
-                "relation. Train one with a share above 0."
+                "relation. Train one that has to: `seqmlm train --domain kg --set "
+                "domain.relation_share=0.1`, or settings={'domain.relation_share': 0.1} of "
+                "LinkPredictor.fit."
             )
         return best_relations(
             self._scorer, self._relation_calibration, known,

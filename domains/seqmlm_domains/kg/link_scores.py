@@ -14,10 +14,20 @@ from torch import Tensor
 
 from seqmlm.data.packing import pack
 from seqmlm.encoding import Encoding
+from seqmlm.errors import ConfigError
 from seqmlm.objectives.rows import Row
-from seqmlm_domains.kg.linearisation import UNKNOWN_ENTITY, End, Part, Wording
-from seqmlm_domains.kg.ranking import Queries, Ranks, Triples, query_batches, rank_answers
+from seqmlm_domains.kg.arguments import choice
+from seqmlm_domains.kg.linearisation import UNKNOWN_ENTITY, End, Part, Slots, Wording
+from seqmlm_domains.kg.ranking import (
+    Queries,
+    Ranks,
+    Triples,
+    query_batches,
+    rank_answers,
+    unmentioned,
+)
 from seqmlm_domains.kg.scorer import EntityScorer, Normalise, allowed_like
+from seqmlm_domains.kg.text_scale import TextScale
 
 if TYPE_CHECKING:
     from seqmlm.model.model import Model
@@ -38,6 +48,7 @@ class LinkScorer:
         normalise: see :meth:`EntityScorer.of`.
         end: what is scored after a name.
         own_weight: see :meth:`EntityScorer.of`.
+        text_scale: see :meth:`EntityScorer.of`.
         max_length: tokens of a query at most.
     """
 
@@ -47,6 +58,7 @@ class LinkScorer:
     normalise: Normalise
     end: End
     own_weight: float | None
+    text_scale: TextScale | None
     max_length: int
     _uninformed: dict[tuple[Part, int], Tensor] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -57,40 +69,79 @@ class LinkScorer:
         cls,
         model: Model,
         *,
-        normalise: Normalise = "mean",
+        max_length: int,
+        normalise: Normalise | None = None,
         end: End | None = None,
         own_weight: float | None = None,
-        max_length: int = 512,
+        text_scale: TextScale | None = None,
     ) -> LinkScorer:
         """Prepare to score the entities of a model's graph.
 
         Args:
             model: of the domain ``kg``.
-            normalise: see :meth:`EntityScorer.of`.
+            max_length: tokens of a query at most: as many as in training.
+            normalise: see :meth:`EntityScorer.of`; as the domain's options say if None.
             end: what is scored after a name; as trained if None.
             own_weight: see :meth:`EntityScorer.of`.
-            max_length: tokens of a query at most.
+            text_scale: see :meth:`EntityScorer.of`.
+
+        Raises:
+            ConfigError: there is no such normalisation or end, or the model was trained without
+                room for the end.
         """
         from seqmlm_domains.kg.domain import require_graph_domain
 
         domain = require_graph_domain(model.domain)
         slots = domain.linearisation.slots
+        normalise = normalise or domain.options["normalise"]
         end = end or slots.end
+        _check(normalise, end, slots)
         scorer = EntityScorer.of(
             domain.graph.entities,
             replace(slots, end=end),
             normalise=normalise,
             own_weight=own_weight,
+            text_scale=text_scale,
         )
-        return cls(model, domain, scorer.to(model.device), normalise, end, own_weight, max_length)
+        return cls(
+            model,
+            domain,
+            scorer.to(model.device),
+            normalise,
+            end,
+            own_weight,
+            text_scale,
+            max_length,
+        )
 
     def with_own_weight(self, own_weight: float | None) -> LinkScorer:
-        """Return the same scorer with another weight of own tokens."""
+        """Return the same scorer with another weight of own tokens, and no scale of texts."""
+        return self._with(own_weight, None)
+
+    def with_text_scale(self, text_scale: TextScale | None) -> LinkScorer:
+        """Return the same scorer with another scale of texts."""
+        return self._with(self.own_weight, text_scale)
+
+    def for_entities_of_graph(self) -> LinkScorer:
+        """Return the same scorer for the entities that the graph has by now."""
+        return self._with(self.own_weight, self.text_scale)
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens that an entity's probability may depend on, int64 ``[entities]``.
+
+        1 each where own tokens have a weight of their own: such scores are on one scale already.
+        """
+        lengths = torch.diff(self.scorer.offsets)
+        return lengths if self.own_weight is None else torch.ones_like(lengths)
+
+    def _with(self, own_weight: float | None, text_scale: TextScale | None) -> LinkScorer:
         return LinkScorer.of(
             self.model,
             normalise=self.normalise,
             end=self.end,
             own_weight=own_weight,
+            text_scale=text_scale,
             max_length=self.max_length,
         )
 
@@ -184,6 +235,8 @@ class LinkScorer:
     ) -> Iterator[tuple[Part, list[Ranks], npt.NDArray[np.int64]]]:
         """Yield filtered ranks of the heads and tails of triples, some queries at a time.
 
+        Candidates are the entities of the triples given, as in published results.
+
         Args:
             triples: int64 ``[n, 3]``, numbers of head, relation and tail.
             known_triples: int64 ``[m, 3]``, whose answers are no candidates.
@@ -193,6 +246,7 @@ class LinkScorer:
         Yields:
             The missing part, ranks by each scorer, and the triples they belong to.
         """
+        excluded = unmentioned(self.scorer.num_entities, known_triples, triples)
         for missing in (Part.HEAD, Part.TAIL):
             queries = Queries.of(triples, missing, known_triples=known_triples)
             for batch in query_batches(queries, QUERIES_PER_BATCH):
@@ -204,6 +258,7 @@ class LinkScorer:
                         partial(scorer.score, columns),
                         num_entities=scorer.num_entities,
                         device=columns.device,
+                        excluded=excluded,
                     )
                     for scorer in scorers or [self.scorer]
                 ]
@@ -267,6 +322,17 @@ def scores_of(scorer: LinkScorer, triples: Triples, missing: Part) -> npt.NDArra
         found = scorer.scorer.score(columns, torch.from_numpy(entities).to(columns.device))
         scores[here] = found.cpu().numpy()[place.reshape(-1), query[here] - start]
     return scores
+
+
+def _check(normalise: Normalise, end: End, slots: Slots) -> None:
+    """Refuse names that do not exist, and an end that the slots of a name have no room for."""
+    choice("normalise", normalise, Normalise)
+    choice("end", end, End)
+    if end != "ignore" and slots.end == "ignore" and slots.representation != "id":
+        raise ConfigError(
+            f"end = {end!r}: this model was trained with domain.end = 'ignore', so it never saw "
+            "the end of a name. Score with 'ignore', or train one with 'eos' or 'pad'."
+        )
 
 
 def numbered(domain: KnowledgeGraphDomain, triples: Sequence[tuple[str, str, str]]) -> Triples:

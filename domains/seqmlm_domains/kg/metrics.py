@@ -107,7 +107,11 @@ class RankingReport:
         mrr_interval: 95 % bootstrap interval of the realistic MRR of ``both``.
         by_relation: by identifier.
         by_category: of the relation: how many heads and tails it usually has.
-        unseen: triples with an entity that no training triple has; count 0 if there are none.
+        unseen: heads and tails of triples with an entity that no training triple has; count 0 if
+            there are none. It mixes the next two, which are different questions.
+        unseen_answers: those that no training triple has: was somebody found whom nobody trained
+            on?
+        unseen_queries: answers that training knows, to queries about an entity that it does not.
         copy_the_reverse: realistic MRR of answering with what the reversed triple says in
             training.
         collision_rate: share of the entities whose name another one has.
@@ -122,13 +126,19 @@ class RankingReport:
     by_relation: dict[str, RankTypes]
     by_category: dict[str, RankTypes]
     unseen: RankTypes
+    unseen_answers: RankTypes
+    unseen_queries: RankTypes
     copy_the_reverse: float
     collision_rate: float
     name_tie_rate: float
     num_entities: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as plain JSON values; what no rank says anything about is null."""
+        """Return everything as plain JSON values; what no rank says anything about is null.
+
+        The keys are the arguments of this class, of :class:`RankTypes` and of
+        :class:`RankMetrics`: ``["unseen_answers"]["realistic"]["mrr"]``.
+        """
         content: dict[str, Any] = _without_nan(asdict(self))
         return content
 

@@ -95,6 +95,11 @@ class NameTokenizer:
         """Return the numbers of each text's sub-words."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
 
+    def normalised(self, texts: Sequence[str]) -> list[str]:
+        """Return texts as they are before they are split: equal ones have equal sub-words."""
+        normalizer = self._tokenizer.normalizer
+        return [normalizer.normalize_str(text) for text in texts]
+
     def decode(self, numbers: Sequence[int]) -> str:
         """Return the text of sub-words, without the space before it."""
         return str(self._tokenizer.decode(list(numbers))).strip()

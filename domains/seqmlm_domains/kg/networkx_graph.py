@@ -48,11 +48,13 @@ def from_networkx(graph: networkx.MultiDiGraph) -> list[StatedTriple]:
 def texts_from_networkx(graph: networkx.MultiDiGraph) -> dict[str, NameAndDescription]:
     """Return the nodes' attributes ``name`` and ``description``, by identifier.
 
-    Nodes with neither are left out.
+    Nodes with neither are left out if they have an edge: without one, nothing else tells of them.
 
     Raises:
         DataError: two nodes are written alike, or an identifier is empty or holds a line break.
     """
+    import networkx
+
     written = _written_nodes(graph)
     texts = {
         written[node]: NameAndDescription(
@@ -60,8 +62,8 @@ def texts_from_networkx(graph: networkx.MultiDiGraph) -> dict[str, NameAndDescri
         )
         for node, data in graph.nodes(data=True)
     }
-    nothing = NameAndDescription("")
-    return {identifier: text for identifier, text in texts.items() if text != nothing}
+    nothing, lonely = NameAndDescription(""), {written[node] for node in networkx.isolates(graph)}
+    return {key: text for key, text in texts.items() if text != nothing or key in lonely}
 
 
 def to_networkx(

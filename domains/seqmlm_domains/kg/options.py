@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args
 
 from seqmlm.errors import ConfigError
 from seqmlm_domains.kg.entities import Collisions
 from seqmlm_domains.kg.linearisation import Context, End, Representation
+
+Normalise = Literal["mean", "sum", "pmi"]
+"""How the likelihoods of an entity's tokens make a score."""
 
 _CHOICES: Final = {
     "entities": get_args(Representation),
     "end": get_args(End),
     "collisions": get_args(Collisions),
     "context": get_args(Context),
+    "normalise": get_args(Normalise),
 }
 _SHARES: Final = {"id_dropout": "[0, 1)", "text_share": "[0, 1]", "relation_share": "[0, 1]"}
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 from seqmlm.errors import ConfigError
+from seqmlm_domains.kg.triples import StatedTriple
 
 if TYPE_CHECKING:
     import pandas
@@ -54,10 +55,12 @@ class TripleScore:
     Args:
         head: score of its head, given relation and tail, nats.
         tail: score of its tail, given head and relation, nats.
+        triple: identifiers of head, relation and tail.
     """
 
     head: float
     tail: float
+    triple: StatedTriple
 
     @property
     def mean(self) -> float:
@@ -71,7 +74,8 @@ Item = EntityPrediction | RelationPrediction | TripleScore
 def to_dataframe(items: Sequence[Item] | Sequence[Sequence[Item]]) -> pandas.DataFrame:
     """Return predictions as a table with a row per item, in their order.
 
-    Those of several queries get a column ``query`` with the number of the query.
+    Those of several queries get a column ``query`` with the number of the query. Scores of triples
+    get ``head``, ``relation`` and ``tail``, then ``head_score``, ``tail_score`` and their mean.
 
     Raises:
         ConfigError: pandas is not installed.
@@ -83,8 +87,16 @@ def to_dataframe(items: Sequence[Item] | Sequence[Sequence[Item]]) -> pandas.Dat
     rows = []
     for number, item in enumerate(items):
         if isinstance(item, Sequence):
-            rows += [{"query": number, **asdict(each)} for each in item]
+            rows += [{"query": number, **_row(each)} for each in item]
         else:
-            rows.append(asdict(item))
+            rows.append(_row(item))
     columns = None if rows else [field.name for field in fields(EntityPrediction)]
     return pandas.DataFrame(rows, columns=columns)
+
+
+def _row(item: Item) -> dict[str, str | float]:
+    if not isinstance(item, TripleScore):
+        return asdict(item)
+    names = dict(zip(("head", "relation", "tail"), item.triple, strict=True))
+    scores = {"head_score": item.head, "tail_score": item.tail, "mean_score": item.mean}
+    return {**names, **scores}

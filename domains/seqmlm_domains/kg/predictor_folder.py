@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,10 +19,14 @@ from seqmlm.data.store import TokenStore
 from seqmlm.domain import Domain
 from seqmlm.errors import CheckpointError, ConfigError
 from seqmlm.evaluation.run import require_same_data
+from seqmlm.model.model_folder import file_sha256, find_model_folder, read_model_config
 from seqmlm.training.workload import split_of_run
-from seqmlm_domains.kg.domain import require_graph_domain
+from seqmlm_domains.kg.domain import TOKENIZER_FILE, require_graph_domain
 from seqmlm_domains.kg.linearisation import Part
 from seqmlm_domains.kg.ranking import Triples
+from seqmlm_domains.kg.text_scale import TextScale
+
+logger = logging.getLogger("seqmlm")
 
 FOLDER: Final = "predictor"
 _SETTINGS = "predictor.json"
@@ -32,10 +39,12 @@ class KnownTriples:
     Args:
         training: int64 ``[n, 3]``, numbers of head, relation and tail.
         validation: int64 ``[m, 3]``.
+        max_length: tokens of a sequence at most, in training and so in any query.
     """
 
     training: Triples
     validation: Triples
+    max_length: int
 
     @property
     def all(self) -> Triples:
@@ -69,7 +78,7 @@ def triples_of_run(run: Path, domain: Domain) -> KnownTriples:
     is_held_out[split.validation] = True
     is_held_out = is_held_out[store.lengths > 0]
     triples = triples_of_store(store, num_relations=len(graph.relations))
-    return KnownTriples(triples[~is_held_out], triples[is_held_out])
+    return KnownTriples(triples[~is_held_out], triples[is_held_out], config.data.max_length)
 
 
 def data_folder_of_run(run: Path) -> Path:
@@ -96,18 +105,44 @@ def triples_of_store(store: TokenStore, *, num_relations: int) -> Triples:
     return triples
 
 
-def save_predictor(folder: Path, known: KnownTriples, settings: dict[str, Any]) -> None:
-    """Write triples and settings to ``predictor/`` in a folder, in place of older ones.
+@dataclass(frozen=True)
+class SavedPredictor:
+    """What lies beside a model.
+
+    Args:
+        known: what the model was trained and chosen on.
+        settings: how it scores, as plain JSON values.
+        text_scale: of entities without an own token, if they need one.
+    """
+
+    known: KnownTriples
+    settings: dict[str, Any]
+    text_scale: TextScale | None
+
+
+def save_predictor(folder: Path, predictor: SavedPredictor) -> None:
+    """Write ``predictor/`` in the folder of a model, or of its run, in place of an older one.
+
+    It names the model, and is taken for no other one.
 
     Raises:
         CheckpointError: the folder cannot be written.
     """
-    fresh = folder / f"{FOLDER}-new"
+    known, scale = predictor.known, predictor.text_scale
+    settings = {
+        "model_sha256": model_sha256(folder),
+        "max_length": known.max_length,
+        "text_scale": None if scale is None else scale.to_json(),
+        **predictor.settings,
+    }
+    fresh = folder / f"{FOLDER}-{os.getpid()}"
     if fresh.exists():
         remove_directory(fresh)
     with new_directory(fresh) as temporary:
         np.save(temporary / "training.npy", known.training)
         np.save(temporary / "validation.npy", known.validation)
+        if scale is not None:
+            np.save(temporary / "text_prior.npy", scale.prior.table)
         text = json.dumps(settings, indent=1, ensure_ascii=False)
         (temporary / _SETTINGS).write_text(text + "\n", encoding="utf-8")
     target = folder / FOLDER
@@ -116,20 +151,54 @@ def save_predictor(folder: Path, known: KnownTriples, settings: dict[str, Any]) 
     fresh.rename(target)
 
 
-def load_predictor(folder: Path) -> tuple[KnownTriples, dict[str, Any]] | None:
-    """Read what :func:`save_predictor` wrote; None if nothing was.
+def load_predictor(folder: Path) -> SavedPredictor | None:
+    """Read what :func:`save_predictor` wrote.
+
+    Returns:
+        None if nothing was written, or in a run that has another model by now.
 
     Raises:
-        CheckpointError: it is damaged.
+        CheckpointError: it is damaged, or the model is another one and there is no run.
     """
     path = folder / FOLDER
     if not path.is_dir():
         return None
     try:
         settings: dict[str, Any] = json.loads((path / _SETTINGS).read_text(encoding="utf-8"))
-        training, validation = (
-            np.load(path / f"{name}.npy", allow_pickle=False) for name in ("training", "validation")
+        if settings["model_sha256"] != model_sha256(folder):
+            _require_run(folder)
+            return None
+        training, validation = (_array(path / f"{name}.npy") for name in ("training", "validation"))
+        scale = settings["text_scale"]
+        return SavedPredictor(
+            KnownTriples(training, validation, settings["max_length"]),
+            settings,
+            None if scale is None else TextScale.of(scale, _array(path / "text_prior.npy")),
         )
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    return KnownTriples(training, validation), settings
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error!r}") from error
+
+
+def model_sha256(folder: Path) -> str:
+    """Return a checksum of the weights and the graph of a model or of a run's model.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    model = find_model_folder(folder)
+    parts = read_model_config(model)["weights_sha256"], file_sha256(model / TOKENIZER_FILE)
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def _require_run(folder: Path) -> None:
+    """Refuse another model but in a run, which can be trained on."""
+    if not (folder / "config.toml").is_file():
+        raise CheckpointError(
+            f"{folder}: the predictor was saved with another model than the one that is there. "
+            "Copy both from where they come from."
+        )
+    logger.info("%s: the model is another one by now; its scores are fitted anew", folder)
+
+
+def _array(path: Path) -> Any:
+    return np.load(path, allow_pickle=False)

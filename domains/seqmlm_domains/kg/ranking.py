@@ -96,7 +96,13 @@ class Ranks:
 
 
 def rank_answers(
-    queries: Queries, first: int, scores: Scores, *, num_entities: int, device: torch.device
+    queries: Queries,
+    first: int,
+    scores: Scores,
+    *,
+    num_entities: int,
+    device: torch.device,
+    excluded: npt.NDArray[np.int64] | None = None,
 ) -> tuple[Ranks, npt.NDArray[np.int64]]:
     """Rank the true answers of the queries that ``scores`` holds.
 
@@ -107,8 +113,9 @@ def rank_answers(
         queries: of one direction.
         first: number of the query in column 0.
         scores: of entities for the queries in hand.
-        num_entities: candidates.
+        num_entities: candidates, with those excluded.
         device: of the scores.
+        excluded: int64, increasing: entities that are no candidates of any query.
 
     Returns:
         Ranks of the answers of these queries, and the triples they belong to.
@@ -124,11 +131,14 @@ def rank_answers(
     true = scores(torch.from_numpy(distinct).to(device))[place, column]
     if true.isnan().any():
         raise DataError("The model scores a true answer NaN; it cannot be ranked. Train it anew.")
+    excluded = np.empty(0, np.int64) if excluded is None else excluded
     known = np.empty(len(filtered), np.float32)
     higher = torch.zeros(len(answers), dtype=torch.int64, device=device)
     at_least = torch.zeros_like(higher)
     for start in range(0, num_entities, ENTITIES_PER_CHUNK):
         chunk = scores(slice(start, min(start + ENTITIES_PER_CHUNK, num_entities)))
+        begin, end = np.searchsorted(excluded, [start, start + len(chunk)])
+        chunk[torch.from_numpy(excluded[begin:end] - start).to(device)] = torch.nan  # never >=
         _count(chunk, true, column, higher, at_least)
         here = (filtered >= start) & (filtered < start + len(chunk))
         known[here] = chunk[filtered[here] - start, filter_column[here]].cpu().numpy()
@@ -138,7 +148,7 @@ def rank_answers(
         Ranks(
             higher.cpu().numpy() + 1,
             at_least.cpu().numpy(),
-            np.full(len(answers), num_entities, np.int64),
+            np.full(len(answers), num_entities - len(excluded), np.int64),
         ),
         (answers, column, true.cpu().numpy()),
         (filtered, np.diff(queries.filter_offsets[first : first + count + 1]), known),
@@ -220,6 +230,17 @@ def _find(rows: npt.NDArray[np.int64], known: npt.NDArray[np.int64]) -> npt.NDAr
     keys, wanted = known[:, 0] * size + known[:, 1], rows[:, 0] * size + rows[:, 1]
     place = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
     return np.where(keys[place] == wanted, place, -1)
+
+
+def unmentioned(num_entities: int, *triples: Triples) -> npt.NDArray[np.int64]:
+    """Return the numbers of the entities, below ``num_entities``, that no triple has; increasing.
+
+    Published results rank the entities of the triples, and no others that a list may name.
+    """
+    is_mentioned = np.zeros(num_entities, np.bool_)
+    for some in triples:
+        is_mentioned[some[:, [Part.HEAD, Part.TAIL]]] = True
+    return np.flatnonzero(~is_mentioned)
 
 
 def query_batches(queries: Queries, size: int) -> Iterator[slice]:

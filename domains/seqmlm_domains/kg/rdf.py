@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +29,9 @@ NAME_IRIS: Final = (
 DESCRIPTION_IRIS: Final = ("http://www.w3.org/2000/01/rdf-schema#comment",)
 TEXT_IRIS: Final = (*NAME_IRIS, *DESCRIPTION_IRIS)
 """Properties whose literals are names and descriptions; the first of a kind wins."""
+
+BLANK: Final = "_:"
+"""How the names of blank nodes begin."""
 
 _BASE: Final = "relative:///"
 
@@ -58,17 +63,42 @@ def read_statements(path: str | Path) -> Iterator[PlacedStatement]:
     """Yield the statements of an RDF file, literals included.
 
     N-Triples are read line by line; Turtle and RDF/XML are held in memory as a whole. Blank nodes
-    of the latter are named ``_:b0``, ``_:b1`` and so on, in their order; relative IRIs stay as they
-    are written where the file names no base.
+    of the latter are labelled ``b0``, ``b1`` and so on, in their order; relative IRIs stay as they
+    are written where the file names no base. A blank node is known within its file alone, so it is
+    named after it, ``_:train-3f2a91c0-b0``: file, start of the content's SHA-256, label.
 
     Raises:
         DataError: the file is malformed or cannot be read.
         ConfigError: the format needs rdflib, which is not installed.
     """
-    if _suffix(path) == N_TRIPLES_SUFFIX:
-        yield from _n_triples(path)
-    else:
-        yield from _through_rdflib(path)
+    own = _BlankNodes(Path(path))
+    read = _n_triples if _suffix(path) == N_TRIPLES_SUFFIX else _through_rdflib
+    for placed in read(path):
+        head, tail = placed.statement.head, placed.statement.tail
+        has_blank_tail = tail.startswith(BLANK) and not placed.statement.is_literal
+        if head.startswith(BLANK):
+            placed = replace(placed, statement=replace(placed.statement, head=own.named(head)))
+        if has_blank_tail:
+            placed = replace(placed, statement=replace(placed.statement, tail=own.named(tail)))
+        yield placed
+
+
+@dataclass(frozen=True)
+class _BlankNodes:
+    """Names the blank nodes of a file, which those of another are not."""
+
+    path: Path
+
+    def named(self, node: str) -> str:
+        """An identifier that no other file has."""
+        return f"{BLANK}{self._file}-{node.removeprefix(BLANK)}"
+
+    @cached_property
+    def _file(self) -> str:
+        # The content, not the folder: a graph that is moved keeps its entities.
+        with self.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return f"{self.path.name.split('.')[0]}-{digest[:8]}"
 
 
 def _suffix(path: str | Path) -> str:
@@ -91,7 +121,7 @@ def _through_rdflib(path: str | Path) -> Iterator[PlacedStatement]:
 
     def named(term: Node) -> str:
         if isinstance(term, rdflib.BNode):
-            return blanks.setdefault(str(term), f"_:b{len(blanks)}")
+            return blanks.setdefault(str(term), f"{BLANK}b{len(blanks)}")
         return str(term).removeprefix(_BASE)
 
     for number, (head, relation, tail) in enumerate(statements, start=1):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +14,12 @@ from torch import Tensor
 
 from seqmlm_domains.kg.entities import NO_TOKEN
 from seqmlm_domains.kg.linearisation import Slots
+from seqmlm_domains.kg.options import Normalise as Normalise
 
 if TYPE_CHECKING:
     from seqmlm.model.model import Model
     from seqmlm_domains.kg.entities import EntityTable
-
-Normalise = Literal["mean", "sum", "pmi"]
+    from seqmlm_domains.kg.text_scale import TextScale
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class EntityScorer:
         offsets: int64 ``[entities + 1]``, where each entity begins.
         weights: float32 ``[entries]``.
         bias: float32 ``[entities]``, added to each score: minus infinity for an entity without a
-            single token, which can only be guessed last, else 0.
+            single token, which can only be guessed last; what puts texts on the scale of own
+            tokens, see :class:`~seqmlm_domains.kg.text_scale.TextScale`; else 0.
     """
 
     slots: npt.NDArray[np.int32]
@@ -57,6 +58,7 @@ class EntityScorer:
         *,
         normalise: Normalise = "mean",
         own_weight: float | None = None,
+        text_scale: TextScale | None = None,
     ) -> EntityScorer:
         """Lay out the tokens of all entities; time and memory in proportion to them.
 
@@ -69,6 +71,9 @@ class EntityScorer:
                 the rest. A deviation from the paper, whose entities have text alone: in a mean
                 over all tokens a name of five words outvotes the one token that says exactly who
                 is meant. For entities with both only; None takes all tokens alike.
+            text_scale: of entities that have a text but, unlike others, no own token. Without it
+                the mean of a text stands beside the likelihood of a token, which is another
+                quantity: whoever nobody trained on is then first or last for no good reason.
         """
         slot, token, lengths = _layout(entities, slots)
         # Columns by a table instead of a sort: 5 million entities have 30 million tokens.
@@ -80,7 +85,7 @@ class EntityScorer:
         entries = (np.cumsum(is_used, dtype=np.int32) - 1)[keys]
         is_own = (slot < slots.own) if own_weight is not None else np.zeros(len(slot), np.bool_)
         weights = _weights(is_own, lengths, normalise, own_weight or 0.0)
-        return cls(
+        scorer = cls(
             (columns // size).astype(np.int32),
             columns % size,
             torch.from_numpy(entries),
@@ -88,6 +93,9 @@ class EntityScorer:
             torch.from_numpy(weights.astype(np.float32)),
             torch.from_numpy(np.where(lengths, 0, -np.inf).astype(np.float32)),
         )
+        if text_scale is None:
+            return scorer
+        return scorer._scaled(text_scale, torch.from_numpy(entities.id_tokens == NO_TOKEN))
 
     @property
     def num_entities(self) -> int:
@@ -156,6 +164,18 @@ class EntityScorer:
             include_last_offset=True,
         )
         return sums.add_(self.bias[start:stop, None])
+
+    def _scaled(self, scale: TextScale, is_text: Tensor) -> EntityScorer:
+        """The same scorer with another scale of some entities, bool ``[entities]``."""
+        prior = self.score(scale.prior.columns(self.slots, self.tokens))[:, 0]
+        of_text = torch.repeat_interleave(is_text, torch.diff(self.offsets))
+        return replace(
+            self,
+            weights=torch.where(of_text, self.weights * scale.scale, self.weights),
+            bias=torch.where(
+                is_text, self.bias + scale.offset - scale.prior_share * prior, self.bias
+            ),
+        )
 
     def _of_numbers(self, columns: Tensor, numbers: Tensor) -> Tensor:
         """Scores of single entities, by the same sums as those of ranges."""

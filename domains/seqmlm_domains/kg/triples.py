@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from seqmlm.data.report import ReadReport
 from seqmlm.data.text_source import open_text, source_name
@@ -93,8 +93,19 @@ def read_triples(
         DataError: a line has not three columns, or a line break within a field; names file and
             line. The file cannot be read.
     """
-    seen = set() if seen is None else seen
-    for triple in _rdf_triples(path, report) if is_rdf(path) else _tabular_triples(path, report):
+    stated = _rdf_triples(path, report) if is_rdf(path) else _tabular_triples(path, report)
+    return usable_triples(stated, report, seen=set() if seen is None else seen)
+
+
+def usable_triples(
+    stated: Iterable[Triple], report: ReadReport, *, seen: set[StatedTriple]
+) -> Iterator[Triple]:
+    """Yield triples that are whole and were not seen yet; the others are dropped and counted.
+
+    Raises:
+        DataError: an identifier holds a tab or line break.
+    """
+    for triple in stated:
         report.read += 1
         for identifier in triple.key:
             _refuse_breaks(identifier, triple.place)
@@ -200,7 +211,7 @@ def delimited_rows(path: str | Path) -> Iterator[tuple[int, list[str]]]:
                 raise DataError(f"{place}: not valid CSV ({error}).") from error
             return
         for number, line in enumerate(file, start=1):
-            if line.strip():
+            if line.strip(" \n"):  # tabs alone part empty fields, which are to be counted
                 yield number, line.rstrip("\n").split("\t")
 
 
@@ -254,13 +265,22 @@ def _header_columns(fields: list[str]) -> tuple[int, int, int] | None:
     return identifier, name, find(DESCRIPTION_COLUMNS)
 
 
-def _read_json_texts(path: Path) -> dict[str, NameAndDescription]:
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file, perhaps compressed by gzip.
+
+    Raises:
+        DataError: it is not valid, or cannot be read.
+    """
     with open_text(path) as file:
         text = "".join(file)
     try:
-        content = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON ({error}).") from error
+
+
+def _read_json_texts(path: Path) -> dict[str, NameAndDescription]:
+    content = read_json(path)
     if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
         raise DataError(f"{path}: it must map identifiers to objects with label and description.")
     if "" in content:

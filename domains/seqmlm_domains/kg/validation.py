@@ -21,7 +21,7 @@ MOST_TRIPLES: Final = 1000
 
 
 def ranking_measures(
-    model: Model, store: TokenStore, records: npt.NDArray[np.int64]
+    model: Model, store: TokenStore, records: npt.NDArray[np.int64], *, max_length: int
 ) -> Mapping[str, float]:
     """Return realistic filtered ``mrr`` and hits of held-out triples, head and tail together.
 
@@ -33,6 +33,7 @@ def ranking_measures(
         model: of the domain ``kg``.
         store: training and held-out triples.
         records: int64, the held-out ones; at least one.
+        max_length: tokens of a query at most, as in training.
     """
     domain = require_graph_domain(model.domain)
     known = triples_of_store(store, num_relations=len(domain.graph.relations))
@@ -41,7 +42,8 @@ def ranking_measures(
     asked = known[is_held_out[store.lengths > 0]]
     if len(asked) > MOST_TRIPLES:
         asked = asked[np.random.default_rng(0).permutation(len(asked))[:MOST_TRIPLES]]
-    scorer, ranks = with_best_own_weight(LinkScorer.of(model), asked, known_triples=known)
+    scorer = LinkScorer.of(model, max_length=max_length)
+    scorer, ranks = with_best_own_weight(scorer, asked, known_triples=known)
     found = RankMetrics.of(ranks.realistic, ranks.candidates)
     weight = {} if scorer.own_weight is None else {"own_weight": scorer.own_weight}
     return weight | {

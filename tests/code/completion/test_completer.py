@@ -217,7 +217,7 @@ def test_learned_positions_are_used_as_far_as_they_were_trained(code_run: Path) 
     assert trained_length == read_trained_length(code_run / "model") == 48
     rotary = Completer(model, trained_length=trained_length)
     assert rotary._scorer._context_tokens == name_scorer.MOST_CONTEXT
-    config = replace(model.encoder.config, positions="learned", rotary_base=None, max_positions=200)
+    config = replace(model.encoder.config, positions="learned", max_positions=200)
     model.encoder.config = config
     for known, expected in ((trained_length, 48), (None, 200)):
         completer = Completer(model, trained_length=known)
@@ -285,7 +285,9 @@ def test_fitting_writes_what_completion_reads(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO", logger="seqmlm")
     folder = tmp_path / "run"
     folder.mkdir()
     Model.load(code_run).save(folder / "model")
@@ -301,10 +303,9 @@ def test_fitting_writes_what_completion_reads(
     with pytest.raises(SystemExit) as end:
         main()
     assert not end.value.code
-    output = capsys.readouterr()
-    assert "dropped: binary: a NUL byte: 1" in output.err
-    assert "java: the held-out files hold too few names" in output.err
-    report = json.loads(output.out)
+    assert "dropped: binary: a NUL byte: 1" in caplog.text
+    assert "java: the held-out files hold too few names" in caplog.text
+    report = json.loads(capsys.readouterr().out)
     assert set(report["python"]) == {"left", "both"}
     project = Project.load(folder)
     assert set(project.table("python").names) >= {"total0", "values", "amount"}

@@ -83,6 +83,11 @@ def _lines(audit: GraphAudit) -> Iterable[str]:
         f" ({names.longest[0]!r})"
         + (f"; {names.cut:,} are cut to {names.max_name_tokens}" if names.cut else "")
     )
+    if names.described:
+        yield (
+            "a description tells entities of one name apart, and is shown to the model only with "
+            "domain.max_description_tokens above 0"
+        )
     if names.most_shared:
         shared = ", ".join(f"{name!r} ({count:,})" for name, count in names.most_shared)
         yield f"most shared names: {shared}"

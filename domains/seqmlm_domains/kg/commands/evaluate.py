@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from seqmlm.cli.options import AsJson, Backend, Device
+from seqmlm_domains.kg.commands.options import End, GraphRun, Normalise
 
 NAME = "evaluate"
 EXAMPLES = """Examples:
@@ -20,10 +21,7 @@ seqmlm kg evaluate runs/wn18rr --data WN18RR --json"""
 
 
 def run(
-    run: Annotated[
-        Path,
-        typer.Argument(help="A run of domain kg, or a saved predictor.", show_default=False),
-    ],
+    run: GraphRun,
     data: Annotated[
         Path | None,
         typer.Option(help="Folder with the test triples; that of the run if not given."),
@@ -31,11 +29,13 @@ def run(
     by_relation: Annotated[
         bool, typer.Option("--by-relation", help="A row for each relation.")
     ] = False,
+    normalise: Normalise = None,
+    end: End = None,
     device: Device = "auto",
     backend: Backend = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Rank the true heads and tails of test triples among all entities.
+    """Rank the true heads and tails of test triples among the entities of all triples.
 
     Filtered: what training, validation and test triples state is no candidate. Ties count half
     (realistic); entities that training does not know are ranked too, and reported apart.
@@ -47,7 +47,10 @@ def run(
     from seqmlm_domains.kg.predictor_folder import data_folder_of_run
 
     folder = data_folder_of_run(run) if data is None else data
-    report = LinkPredictor.load(run, device=device, backend=backend).evaluate(folder)
+    predictor = LinkPredictor.load(
+        run, device=device, backend=backend, normalise=normalise, end=end
+    )
+    report = predictor.evaluate(folder)
     if as_json:
         print(json.dumps(report.to_json(), ensure_ascii=False))
     else:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from seqmlm_domains.kg.calibration import Calibration
+from seqmlm_domains.kg.explanation import Explanation
 from seqmlm_domains.kg.metrics import RankingReport, RankMetrics, RankTypes
 from seqmlm_domains.kg.predictions import EntityPrediction
 from seqmlm_domains.kg.queries import Prediction, Query
@@ -24,9 +26,7 @@ def print_predictions(
     if not found:
         console.print(Text(f"({asked}): no answer is probable enough, or no candidate is left"))
         return
-    table = Table(title=Text(f"({asked})"), title_justify="left")
-    for heading in ("", "identifier", "name", "score, nats", "probability"):
-        table.add_column(heading, justify="left" if heading in ("identifier", "name") else "right")
+    table = _table(f"({asked})", ["", "identifier", "name", "score, nats", "probability"], left=3)
     for rank, item in enumerate(found, start=1):
         identifier = item.entity if isinstance(item, EntityPrediction) else item.relation
         table.add_row(
@@ -39,18 +39,19 @@ def print_predictions(
     console.print(table)
     if calibration.error is not None and isinstance(found[0], EntityPrediction):
         console.print(
-            f"expected calibration error {calibration.error.expected_error:.3f}, on "
-            f"{calibration.error.queries:,} validation queries"
+            f"expected calibration error of the first answer "
+            f"{calibration.error.expected_error:.3f}, on {calibration.error.queries:,} validation "
+            "queries; holds for lists of all entities but the known answers (--filtered, no "
+            "--candidate)"
         )
 
 
 def print_ranking(report: RankingReport, *, title: str, by_relation: bool) -> None:
     """Print metrics by direction, way of counting ties, category and relation, and the bars."""
     console = Console(highlight=False)
-    table = Table(title=Text(f"{title}: filtered ranks"), title_justify="left")
-    table.add_column("")
-    for heading in ("ranks", "MRR", "hits@1", "hits@3", "hits@10", "mean rank", "AMRI", "ties"):
-        table.add_column(heading, justify="right")
+    measures = ("ranks", "MRR", "hits@1", "hits@3", "hits@10", "mean rank", "AMRI", "ties")
+    table = _table(f"{title}: filtered ranks", ["", *measures])
+    table.box, table.padding, table.show_edge = box.SIMPLE, 0, False  # 80 columns must do
     rows: list[tuple[str, RankTypes]] = [("head", report.head), ("tail", report.tail)]
     for name, types in rows:
         _add(table, name, types.realistic, types.tie_rate)
@@ -63,7 +64,12 @@ def print_ranking(report: RankingReport, *, title: str, by_relation: bool) -> No
             _add(table, category, types.realistic, types.tie_rate)
     if report.unseen.realistic.count:
         table.add_section()
-        _add(table, "unseen entity", report.unseen.realistic, report.unseen.tie_rate)
+        for name, types in (
+            ("unseen entity", report.unseen),
+            ("- as the answer", report.unseen_answers),
+            ("- in the query", report.unseen_queries),
+        ):
+            _add(table, name, types.realistic, types.tie_rate)
     if by_relation:
         table.add_section()
         ordered = sorted(report.by_relation.items(), key=lambda item: -item[1].realistic.count)
@@ -80,6 +86,28 @@ def print_ranking(report: RankingReport, *, title: str, by_relation: bool) -> No
         f"{report.num_entities:,} candidates; {report.collision_rate:.1%} share their name with "
         f"another, {report.name_tie_rate:.1%} are the same to the model"
     )
+
+
+def print_explanation(explanation: Explanation, *, title: str) -> None:
+    """Print the tokens that make a score, and what each part of the query adds to it."""
+    console = Console(highlight=False)
+    console.print(Text(f"{title}: {explanation.score:.4f} nats"))
+    tokens = _table("tokens: weight x log p add up to it", ["token", "log p", "weight"])
+    for token in explanation.tokens:
+        tokens.add_row(Text(token.token), f"{token.log_likelihood:.4f}", f"{token.weight:.3f}")
+    console.print(tokens)
+    spans = _table("the query: the score is less without", ["part", "text", "by, nats"], left=2)
+    for span in explanation.spans:
+        spans.add_row(span.kind, Text(span.text), f"{span.contribution:+.4f}")
+    console.print(spans)
+
+
+def _table(title: str, headings: Sequence[str], *, left: int = 1) -> Table:
+    # Text, not strings: brackets would be taken for markup.
+    table = Table(title=Text(title), title_justify="left")
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if index < left else "right", overflow="fold")
+    return table
 
 
 def _add(

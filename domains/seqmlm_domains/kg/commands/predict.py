@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from seqmlm.cli.options import AsJson, Backend, Device
+from seqmlm_domains.kg.commands.options import End, GraphRun, Normalise
 
 NAME = "predict"
 EXAMPLES = """Examples:
@@ -20,10 +21,7 @@ seqmlm kg predict runs/nations --head brazil --tail usa --json"""
 
 
 def run(
-    run: Annotated[
-        Path,
-        typer.Argument(help="A run of domain kg, or a saved predictor.", show_default=False),
-    ],
+    run: GraphRun,
     head: Annotated[str | None, typer.Option(help="Identifier of an entity.")] = None,
     relation: Annotated[str | None, typer.Option(help="Identifier of a relation.")] = None,
     tail: Annotated[str | None, typer.Option(help="Identifier of an entity.")] = None,
@@ -34,9 +32,19 @@ def run(
     candidate: Annotated[
         list[str] | None, typer.Option(help="Choose from these identifiers only; repeatable.")
     ] = None,
+    types: Annotated[
+        Path | None,
+        typer.Option(help="JSON, or lines of entity TAB type, for --type.", show_default=False),
+    ] = None,
+    of_type: Annotated[
+        str | None,
+        typer.Option("--type", help="Choose from the entities of this type only."),
+    ] = None,
     abstain_below: Annotated[
         float, typer.Option(min=0, max=1, help="No answer if the best is less probable.")
     ] = 0.0,
+    normalise: Normalise = None,
+    end: End = None,
     device: Device = "auto",
     backend: Backend = "auto",
     as_json: AsJson = False,
@@ -51,6 +59,7 @@ def run(
 
     from seqmlm.errors import ConfigError
     from seqmlm_domains.kg.commands.link_tables import print_predictions
+    from seqmlm_domains.kg.entity_types import read_entity_types
     from seqmlm_domains.kg.predictor import LinkPredictor
 
     query = (head, relation, tail)
@@ -58,12 +67,17 @@ def run(
         raise ConfigError(
             "Give two of --head, --relation and --tail: the one that is left out is predicted."
         )
-    predictor = LinkPredictor.load(run, device=device, backend=backend)
+    predictor = LinkPredictor.load(
+        run, device=device, backend=backend, normalise=normalise, end=end
+    )
+    if types is not None:
+        predictor.set_entity_types(read_entity_types(types))
     (found,) = predictor.predict_many(
         [query],
         top_k=top_k,
         filtered=filtered,
         candidates=candidate,
+        candidate_type=of_type,
         abstain_below=abstain_below,
     )
     if as_json:
