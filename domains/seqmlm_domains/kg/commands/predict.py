@@ -17,7 +17,7 @@ seqmlm kg predict runs/nations --head brazil --relation embassy --top-k 5
 
 seqmlm kg predict runs/nations --relation embassy --tail usa --filtered
 
-seqmlm kg predict runs/nations --head brazil --tail usa --json"""
+seqmlm kg predict runs/nations --head brazil --relation embassy --candidate usa --json"""
 
 
 def run(
