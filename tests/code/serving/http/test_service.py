@@ -63,6 +63,14 @@ def test_a_candidate_says_what_it_replaces_and_why_it_stands_there(client: httpx
     assert all(score <= 1e-6 for score in scores)
 
 
+def test_a_name_in_another_case_is_a_candidate_and_no_choice(client: httpx.Client) -> None:
+    response = client.post("/v1/completions", json=body(PREFIX.removesuffix("tot") + "TOT"))
+    answer = response.json()
+
+    assert "total_amount" in [candidate["text"] for candidate in answer["candidates"]]
+    assert answer["choices"] == []
+
+
 def test_the_limit_bounds_the_candidates(client: httpx.Client) -> None:
     assert len(complete(client, limit=1)["candidates"]) == 1
 

@@ -87,7 +87,7 @@ async def complete(body: CompletionBody, service: Service) -> Any:
     if body.stream:
         return await _stream(request, service)
     result = await service.queue.complete(request, deadline_s=service.settings.deadline_s)
-    return _json(CompletionAnswer.of(result, identifier=new_identifier()))
+    return _json(CompletionAnswer.of(result, source=request.source, identifier=new_identifier()))
 
 
 async def reload(service: Service) -> Health:
@@ -134,20 +134,20 @@ async def _stream(request: CompletionRequest, service: CompletionService) -> Res
     # Before the status line is sent: a full queue is a 429.
     first = await anext(answers)
     return StreamingResponse(
-        _events(first, answers),
+        _events(first, answers, source=request.source),
         media_type="text/event-stream",
         headers={"cache-control": "no-store", "x-accel-buffering": "no"},
     )
 
 
 async def _events(
-    first: CompletionResult, answers: AsyncGenerator[CompletionResult]
+    first: CompletionResult, answers: AsyncGenerator[CompletionResult], *, source: str
 ) -> AsyncIterator[str]:
     identifier = new_identifier()
     try:
-        yield _event("lexical", first, identifier)
+        yield _event("lexical", first, source=source, identifier=identifier)
         async for answer in answers:
-            yield _event("model", answer, identifier)
+            yield _event("model", answer, source=source, identifier=identifier)
     except (ConfigError, DataError, QueueRefusal) as error:
         data = bytes(_refusal_of(error).response().body).decode()
         yield f"event: error\ndata: {data}\n\n"
@@ -156,8 +156,9 @@ async def _events(
         await answers.aclose()
 
 
-def _event(name: str, result: CompletionResult, identifier: str) -> str:
-    data = CompletionAnswer.of(result, identifier=identifier).model_dump_json()
+def _event(name: str, result: CompletionResult, *, source: str, identifier: str) -> str:
+    answer = CompletionAnswer.of(result, source=source, identifier=identifier)
+    data = answer.model_dump_json()
     return f"event: {name}\ndata: {data}\n\n"
 
 

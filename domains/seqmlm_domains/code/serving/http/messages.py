@@ -82,20 +82,27 @@ class CompletionAnswer(BaseModel):
     """The candidates, best first."""
 
     id: str
-    choices: list[Choice]
+    choices: Annotated[
+        list[Choice], Field(description="of the candidates, those that go on as is typed")
+    ]
     candidates: list[Candidate]
     used_model: Annotated[bool, Field(description="whether the neural model took part")]
 
     @classmethod
-    def of(cls, result: CompletionResult, *, identifier: str) -> CompletionAnswer:
-        """Return a completer's result as it is sent."""
+    def of(cls, result: CompletionResult, *, source: str, identifier: str) -> CompletionAnswer:
+        """Return a completer's result for a source as it is sent.
+
+        A choice is put behind what is typed: a name in another case is a candidate alone.
+        """
         completions = result.completions
+        remainders = [
+            completion.text.removeprefix(typed)
+            for completion in completions
+            if completion.text.startswith(typed := source[completion.start : completion.end])
+        ]
         return cls(
             id=identifier,
-            choices=[
-                Choice(index=index, text=completion.text[completion.end - completion.start :])
-                for index, completion in enumerate(completions)
-            ],
+            choices=[Choice(index=index, text=text) for index, text in enumerate(remainders)],
             candidates=[
                 Candidate(
                     text=completion.text,
