@@ -99,7 +99,7 @@ def split_records(
         raise ConfigError(
             f"data.validation_fraction = {validation_fraction}: the {len(usable)} records form "
             f"{len(np.unique(units[usable]))} similarity group(s), too few to hold any out. "
-            "Give more data, or train without validation: data.validation_fraction = 0"
+            "Give more data, or train without validation: data.validation_fraction=0"
         )
     if sampling == "cluster":
         validation = _longest_of_each(groups, store.lengths, validation)
