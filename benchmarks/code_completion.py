@@ -38,6 +38,11 @@ NAME = "code_completion"
 SIDES: Mapping[Sides, str] = {"left": "L", "both": "LR"}
 PREFIXES = range(4)
 LAST_RANK = 1000
+MODELS_PART = "model's part"
+"""Of the mixture, with its weights there. What the model reaches with weights of its own is in the
+table of ``seqmlm code fit``, and in the result as ``fitting``.
+"""
+
 WRONG = np.iinfo(np.int64).max
 AT_ONCE = 16
 RESAMPLES = 1000
@@ -114,6 +119,7 @@ def _describe(run: Path, completer: Completer) -> dict[str, Any]:
     return {
         "run": run,
         "weights": {key: mixture.to_json() for key, mixture in mixtures.items()},
+        "fitting": completer.project.report,
         "parameters": sum(weight.numel() for weight in completer.model.parameters()),
     }
 
@@ -191,7 +197,7 @@ def _scorers(
     yield "n-gram, no cache", project
     yield "n-gram + cache", row["ngram left"] + both * (row["ngram right"] - row["frequency"])
     if mixture is not None:
-        yield "model", mixture.parts(terms, sides, {"model": PARTS["model"]})["model"]
+        yield MODELS_PART, mixture.parts(terms, sides, {"model": PARTS["model"]})["model"]
         yield "mixture without model", mixture.scores(terms[:LEXICAL_TERMS], sides)
         yield "mixture", mixture.scores(terms, sides)
 

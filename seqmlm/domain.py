@@ -100,8 +100,11 @@ class Domain(ABC):
     """How many segments its own encodings number, from 0; at least as many rows has the table of
     ``model.segments``, unless all share one or there is none."""
 
-    why_indivisible: ClassVar[str] = ""
-    """Why no record can be parted in two, as objectives on pairs do; empty where records can."""
+    why_indivisible: ClassVar[str] = "they have no segments, such as sentences or lines"
+    """Why no record can be parted in two, as objectives on pairs do.
+
+    Empty in a domain whose :meth:`segment_starts` finds segments.
+    """
 
     learns_vocabulary: ClassVar[bool] = False
     """Whether :meth:`fit_tokenizer` must be called, or a tokenizer loaded, before ``vocabulary``
@@ -253,10 +256,10 @@ class Domain(ABC):
 
         Returns:
             bool ``[n]``, whether a segment may begin at a token, such as a sentence or a line;
-            the first one always does. By default every token may, as fits units of one token;
-            none but the first of a record that is indivisible.
+            the first one always does. By default no other does. A domain that overrides this
+            leaves :attr:`why_indivisible` empty.
         """
-        starts = np.full(len(tokens), not self.why_indivisible)
+        starts = np.zeros(len(tokens), np.bool_)
         starts[:1] = True
         return starts
 

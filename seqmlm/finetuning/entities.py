@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 OUTSIDE = "O"
@@ -19,9 +19,15 @@ class Entity:
     kind: str
 
 
-def are_bio(labels: Sequence[str]) -> bool:
+def are_bio(labels: Iterable[str]) -> bool:
     """Whether all labels are ``O``, ``B-TYPE`` or ``I-TYPE``, at least one of them a type."""
-    return all(map(_BIO_LABEL.fullmatch, labels)) and any(label != OUTSIDE for label in labels)
+    different = set(labels)
+    return bool(different - {OUTSIDE}) and not not_bio(different)
+
+
+def not_bio(labels: Iterable[str]) -> list[str]:
+    """Return the labels that are neither ``O`` nor ``B-TYPE`` nor ``I-TYPE``."""
+    return [label for label in labels if not _BIO_LABEL.fullmatch(label)]
 
 
 def complete_bio(labels: Sequence[str]) -> list[str]:

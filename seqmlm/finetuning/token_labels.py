@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from seqmlm.data.report import ReadReport
 from seqmlm.domain import Domain
 from seqmlm.errors import ConfigError, DataError, suggestion
 from seqmlm.finetuning.conll import read_conll
-from seqmlm.finetuning.entities import OUTSIDE, are_bio, complete_bio, entity_counts
+from seqmlm.finetuning.entities import OUTSIDE, are_bio, complete_bio, entity_counts, not_bio
 from seqmlm.finetuning.plots import draw_confusion
 from seqmlm.finetuning.records import TABLE_FORMATS, LabelledRecord, read_table
 from seqmlm.finetuning.statistics import (
@@ -35,7 +36,12 @@ if TYPE_CHECKING:
     from seqmlm.data.packing import PackedBatch
     from seqmlm.model.model import Model
 
+logger = logging.getLogger("seqmlm")
+
 LabelledUnit = Literal["word", "character"]
+
+_SLIPS = 0.05
+"""Share of the labels; more that are not of BIO are a scheme of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +132,41 @@ class TokenClassification(Task[TokenTruth, TokenAnswer]):
                 f"{records[0].place} and on: all labels are {next(iter(counts), 'missing')!r}. "
                 "Two labels at least are needed."
             )
-        if are_bio(list(counts)):
+        if are_bio(counts):
             self._take(complete_bio(list(counts)), OUTSIDE)
         else:
+            self._require_no_slip(records, counts)
             self._take(sorted(counts), counts.most_common(1)[0][0])
+
+    def _require_no_slip(
+        self, records: Sequence[LabelledRecord], counts: Mapping[str, int]
+    ) -> None:
+        """Refuse labels of entities with a few others among them: these are typing errors.
+
+        Read as they are, whole entities would not be found, and another measure would be told.
+        """
+        odd = not_bio(counts)
+        if not are_bio(counts.keys() - odd):
+            return
+        share = sum(counts[label] for label in odd) / sum(counts.values())
+        if share >= _SLIPS:
+            logger.warning(
+                "tokens: labels such as %r are none of BIO (O, B-TYPE, I-TYPE), so that words are "
+                "judged one by one, not whole entities.",
+                odd[0],
+            )
+            return
+        place, position, label = next(
+            (record.place, position, label)
+            for record in records
+            for position, label in enumerate(self._labels(record), start=1)
+            if label in odd
+        )
+        raise DataError(
+            f"{place}, {self._unit} {position}: {label!r} among labels of entities, which are "
+            f"'O', 'B-TYPE' or 'I-TYPE'.{suggestion(f'I-{label}', list(counts))} "
+            f"{sum(counts[each] for each in odd):,} labels of {sum(counts.values()):,} are such."
+        )
 
     def state(self) -> dict[str, Any]:
         """Return the labels and the one of words without a token."""

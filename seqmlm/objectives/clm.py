@@ -102,7 +102,7 @@ def predictable(encoding: Encoding, direction: Direction, *, last: int | None = 
     is_target = encoding.unit_ids >= 0
     end, first = (-1, 0) if direction == "left_to_right" else (0, -1)
     if last is not None and not encoding.is_cut:
-        is_target[end] = encoding.ids[end] == last
+        is_target[end] |= encoding.ids[end] == last
     is_target[first] = False  # nothing comes before it
     return np.flatnonzero(is_target).astype(np.int32)
 

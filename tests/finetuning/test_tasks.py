@@ -194,6 +194,21 @@ def names(characters: Domain) -> TokenClassification:
     return task
 
 
+def test_a_slip_among_labels_of_entities_is_refused_with_its_place(characters: Domain) -> None:
+    sentences = [record(text="a b", labels="B-x I-x") for _ in range(20)]
+    with pytest.raises(DataError, match=r"word 2: 'x' among labels of entities.*'I-x'"):
+        TokenClassification(characters).learn([*sentences, record(text="a b", labels="B-x x")])
+
+
+def test_labels_of_another_scheme_are_judged_word_by_word_and_this_is_said(
+    characters: Domain, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = TokenClassification(characters)
+    task.learn([record(text="a b c", labels="B-x E-x O")])
+    assert task.labels == ["B-x", "E-x", "O"]
+    assert "'E-x' are none of BIO" in caplog.text
+
+
 def test_a_word_is_judged_at_its_first_token(names: TokenClassification) -> None:
     (example,) = encode(names, record(text=["abc", "de"], labels=["O", "I-x"]))
     targets = example.rows[0].targets["tokens"]

@@ -11,9 +11,10 @@ import torch
 
 from seqmlm.data.packing import pack
 from seqmlm.domain import Domain
+from seqmlm.encoding import Encoding
 from seqmlm.errors import ConfigError
 from seqmlm.model.model import Model
-from seqmlm.objectives.clm import CausalLanguageModelling
+from seqmlm.objectives.clm import CausalLanguageModelling, predictable
 from seqmlm.objectives.rows import Direction, Row
 from seqmlm.vocabulary import AllowedTokens
 
@@ -114,6 +115,14 @@ def test_where_a_window_is_cut_no_end_is_predicted(words: Domain, direction: Dir
     cut = replace(words.parse("ab.c"), is_cut=True)
     (row,) = objective.rows(cut, np.random.default_rng(0))
     assert sorted(row.targets["clm"].labels) == sorted(row.ids[[1, 2, 4]])
+
+
+def test_a_last_token_that_is_no_end_is_predicted_as_any_other(words: Domain) -> None:
+    """A cut response ends without an end token."""
+    whole = words.parse("ab")
+    cut = Encoding(whole.ids[:-1], whole.unit_ids[:-1], whole.segment_ids[:-1])
+    special = words.vocabulary.special
+    assert predictable(cut, "left_to_right", last=special.end).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)

@@ -202,6 +202,7 @@ def marked(
     """Records of 2 to 6 segments of 1 to 7 letters and a dot; each segment begins with an a."""
 
     monkeypatch.setattr(type(words), "segment_starts", starts_behind_dots)
+    monkeypatch.setattr(type(words), "why_indivisible", "")
 
     def make(max_length: int) -> Corpus:
         generator = np.random.default_rng(1)
@@ -331,6 +332,18 @@ def test_data_that_give_no_pairs_are_refused(
     corpus = build(documents, max_length=max_length)
     with pytest.raises(ConfigError, match=message):
         OBJECTIVES[name](corpus.domain).check(corpus)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize(
+    ("domain", "reason"),
+    [("protein", "they have no segments, such as sentences or lines"), ("kg", "a triple")],
+)
+def test_a_domain_without_segments_is_refused(name: str, domain: str, reason: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"'{name}' does not fit domain '{domain}': it parts .* and {reason}"
+    ):
+        OBJECTIVES[name](build_domain({"name": domain}))
 
 
 def test_a_single_segment_embedding_is_refused(build: Build) -> None:
