@@ -106,6 +106,9 @@ class Domain(ABC):
     Empty in a domain whose :meth:`segment_starts` finds segments.
     """
 
+    settings_for_documents: ClassVar[str] = ""
+    """Settings that find several documents in one file, for messages; empty if there are none."""
+
     learns_vocabulary: ClassVar[bool] = False
     """Whether :meth:`fit_tokenizer` must be called, or a tokenizer loaded, before ``vocabulary``
     exists."""

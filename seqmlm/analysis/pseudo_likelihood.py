@@ -103,12 +103,14 @@ def analyse_pseudo_likelihood(
         on_progress: called with the number of records scored.
 
     Raises:
-        DataError: a source cannot be used, or no record has a token that can be scored.
+        DataError: a source cannot be used, a record is longer than the learned positions, or no
+            record has a token that can be scored.
     """
     read = ReadReport()
     records: list[RecordLikelihood] = []
     unscored = 0
-    for record, encoding in encoded_records(run.model.domain, sources, read):
+    longest = run.model.encoder.config.longest_sequence
+    for record, encoding in encoded_records(run.model.domain, sources, read, longest=longest):
         _, nats = token_surprisal(run, encoding, tokens_per_batch=tokens_per_batch)
         if not len(nats):
             unscored += 1

@@ -14,12 +14,20 @@ EXAMPLES = """Examples:
 
 seqmlm fill-mask runs/protein 'MKT<mask>YIAKQRQ'
 
-seqmlm fill-mask runs/protein 'MKT<mask>YIAK<mask>RQ' --top-k 3 --json"""
+seqmlm fill-mask runs/protein 'MKT<mask>YIAK<mask>RQ' --top-k 3 --json
+
+seqmlm fill-mask runs/text 'To be, or not to [MASK]'"""
 
 
 def run(
     run: Run,
-    text: Annotated[str, typer.Argument(help="The sequence, with <mask> where one is missing.")],
+    text: Annotated[
+        str,
+        typer.Argument(
+            help="The sequence with masks: <mask> in a protein, [MASK] in text or code; "
+            "as its tokenizer has it in an imported model."
+        ),
+    ],
     top_k: Annotated[int, typer.Option(min=1, help="Proposals per mask.")] = 5,
     device: Device = "auto",
     backend: Backend = "auto",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from seqmlm.finetuning.statistics import Evaluation
+    from seqmlm.finetuning.statistics import Evaluation, Metric
 
 
 def print_evaluations(
@@ -26,7 +27,12 @@ def print_evaluations(
         table.add_column("value", justify="right")
         table.add_column("95 % interval", justify="right")
         for metric, found in evaluation.metrics.items():
-            table.add_row(metric, f"{found.value:.4f}", f"{found.low:.4f} to {found.high:.4f}")
+            table.add_row(metric, f"{found.value:.4f}", _interval(found))
         for bar, value in evaluation.bars.items():
             table.add_row(f"bar: {bar}", f"{value:.4f}", "")
         console.print(table)
+
+
+def _interval(metric: Metric) -> str:
+    """Both ends; a dash where there were too few examples to resample."""
+    return "-" if math.isnan(metric.low) else f"{metric.low:.4f} to {metric.high:.4f}"

@@ -20,7 +20,11 @@ seqmlm infill runs/text 'to [MASK] or not [MASK] be' --strategy gibbs --samples 
 def run(
     run: Run,
     texts: Annotated[
-        list[str], typer.Argument(help="Sequences, with <mask> or [MASK] where one is missing.")
+        list[str],
+        typer.Argument(
+            help="Sequences with masks: <mask> in proteins, [MASK] in texts and code; "
+            "as its tokenizer has it in an imported model."
+        ),
     ],
     strategy: Annotated[
         str,

@@ -44,7 +44,8 @@ def run(
     kind = "pseudo_" if causal_direction(model.trained_objectives) is None else ""
     columns = ("name", "scored_tokens", f"{kind}log_likelihood", f"{kind}perplexity")
     has_header = as_json
-    for record, encoding in encoded_records(model.domain, data, report):
+    longest = model.encoder.config.longest_sequence
+    for record, encoding in encoded_records(model.domain, data, report, longest=longest):
         score = score_encoding(model, encoding, tokens_per_batch=tokens_per_batch)
         if not has_header:  # only now: an error is not to stand under a header
             print("\t".join(columns))

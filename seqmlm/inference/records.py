@@ -14,7 +14,11 @@ RECORDS_PER_BLOCK = 256
 
 
 def encoded_records(
-    domain: Domain, sources: Sequence[str], report: ReadReport
+    domain: Domain,
+    sources: Sequence[str],
+    report: ReadReport,
+    *,
+    longest: int | None = None,
 ) -> Iterator[tuple[Record, Encoding]]:
     """Yield each usable record with its encoding, uncut, in order of reading.
 
@@ -22,9 +26,12 @@ def encoded_records(
         domain: reads and encodes.
         sources: files, folders, glob patterns, or ``-`` for standard input.
         report: counts the records, those left out included.
+        longest: tokens of an encoding at most, special tokens included, as a model with learned
+            positions has it; None if there is no limit.
 
     Raises:
-        DataError: a source or record cannot be used, or no record is left.
+        DataError: a source or record cannot be used, an encoding is longer than ``longest``, or
+            no record is left.
     """
     records = domain.read(sources, report)
     found = False
@@ -35,10 +42,14 @@ def encoded_records(
             if length:
                 found = True
                 uncut = length + domain.special_tokens_per_sequence
-                yield (
-                    record,
-                    domain.assemble(tokens.tokens[start : start + length], max_length=uncut),
-                )
+                encoding = domain.assemble(tokens.tokens[start : start + length], max_length=uncut)
+                if longest is not None and len(encoding) > longest:
+                    raise DataError(
+                        f"{record.place}: {len(encoding):,} tokens, special tokens included; this "
+                        f"model has learned {longest:,} positions (model.max_positions). Give the "
+                        "record in parts, or leave it out."
+                    )
+                yield record, encoding
             start += length
     if not found:
         raise DataError(f"{', '.join(map(str, sources))}: no usable record ({report.summary()}).")

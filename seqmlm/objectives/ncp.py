@@ -13,7 +13,7 @@ class NextCodeFragmentPrediction(NextSentencePrediction):
 
     Like next-sentence prediction, but a true pair never leaves its record and a foreign side may
     come from any other record: a function's next lines against those of another function, also of
-    the same document. So it needs no documents, and suits every domain.
+    the same document. So it needs no documents, and suits every domain with segments.
 
     Args:
         domain: gives segments, the lines of code, and special tokens.

@@ -31,11 +31,13 @@ class NextSentencePrediction(PairObjective):
         divisible = corpus.divisible(within=self.within)
         first = int(divisible[0])
         if corpus.draw_other(first, np.random.default_rng(0), within=self.within) is None:
+            settings = self._domain.settings_for_documents if self.within == "document" else ""
+            hint = f" ({settings} finds several in one file)" if settings else ""
             raise ConfigError(
                 f"objectives: {self.name} draws half of its second segments from another "
                 f"{self.within}, and all {len(divisible):,} training records with two segments "
-                f"are of one. Give the data as several {self.within}s, or use sop, which needs no "
-                "other."
+                f"are of one. Give the data as several {self.within}s{hint}, or use sop, which "
+                "needs no other."
             )
 
     def pair(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -24,8 +25,8 @@ Folder = Callable[..., Path]
 def saved(build_model: Callable[..., Model], tmp_path: Path) -> Folder:
     """Save a protein model that was trained with some objectives."""
 
-    def save(*objectives: TrainedObjective) -> Path:
-        model = build_model(build_domain({"name": "protein"}))
+    def save(*objectives: TrainedObjective, **options: Any) -> Path:
+        model = build_model(build_domain({"name": "protein"}), **options)
         model.trained_objectives = objectives
         model.save(tmp_path / "model")
         return tmp_path / "model"
@@ -86,3 +87,16 @@ def test_no_header_stands_above_an_error(saved: Folder, fasta: Path, tmp_path: P
     outcome = CliRunner().invoke(app, ["score", str(saved(rtd)), str(fasta)])
     assert isinstance(outcome.exception, ConfigError)
     assert outcome.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "command", ["score", "analyse surprisal", "analyse pseudo-likelihood"], ids=str
+)
+def test_a_record_longer_than_the_learned_positions_is_named(
+    saved: Folder, fasta: Path, command: str
+) -> None:
+    """Failed before: the message told neither file nor record."""
+    folder = saved(positions="learned", max_positions=9)
+    outcome = CliRunner().invoke(app, ["-q", *command.split(), str(folder), str(fasta)])
+    assert isinstance(outcome.exception, DataError)
+    assert "a.fasta, record 1 (a): 10 tokens, special tokens included" in str(outcome.exception)

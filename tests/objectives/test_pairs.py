@@ -321,10 +321,18 @@ def test_a_record_of_one_sentence_makes_no_pair_and_is_counted(
         ("sop", [[1], [1]], 64, "none of the 2 training records has a second one"),
         ("nsp", [[1], [0]], 64, "none of the 1 training records has a second one"),
         ("nsp", [[6, 4]], 64, "all 2 training records with two segments are of one"),
+        ("nsp", [[6, 4]], 64, r"several documents \(domain.documents=heading or"),
         ("ncp", [[6]], 64, "from another record, and all 1 training"),
         ("sop", [[6], [4]], 4, "data.max_length = 4: a pair of sop needs 3 special tokens"),
     ],
-    ids=["one sentence", "empty documents", "one document", "one record", "too short"],
+    ids=[
+        "one sentence",
+        "empty documents",
+        "one document",
+        "names the setting",
+        "one record",
+        "too short",
+    ],
 )
 def test_data_that_give_no_pairs_are_refused(
     build: Build, name: str, documents: list[list[int]], max_length: int, message: str

@@ -64,6 +64,7 @@ class DialogueDomain(TextDomain):
 
     num_segments: ClassVar[int] = 2
     summary: ClassVar[str] = "Dialogues in JSON Lines or scripts of plays: who says what to whom"
+    settings_for_documents: ClassVar[str] = ""
     what_is_cut: ClassVar[str] = "the oldest turns before a response are left out"
     special_tokens_per_sequence = 1  # [CLS]: the ends of turns are stored
 

@@ -70,6 +70,8 @@ class TextDomain(Domain):
     name: ClassVar[str] = "text"
     summary: ClassVar[str] = "Text, JSON Lines or CSV files, with a vocabulary learned from them"
     learns_vocabulary: ClassVar[bool] = True
+    why_indivisible: ClassVar[str] = ""
+    settings_for_documents: ClassVar[str] = "domain.documents=heading or domain.documents=line"
 
     def __init__(
         self,

@@ -48,11 +48,11 @@ def run(
     from seqmlm.inference.records import encoded_records
 
     opened = open_run(run, device=device, backend=backend)
-    domain = opened.model.domain
+    domain, longest = opened.model.domain, opened.model.encoder.config.longest_sequence
     sequences = []
     for text in texts:
         if _is_file(text):
-            records = encoded_records(domain, [text], ReadReport())
+            records = encoded_records(domain, [text], ReadReport(), longest=longest)
             sequences += [(record.name, encoding) for record, encoding in islice(records, most)]
         else:
             sequences.append((text, domain.parse(text)))

@@ -74,7 +74,8 @@ def write_predicted_contacts(
             protein is too long for the model.
     """
     report = ReadReport()
-    records = list(encoded_records(model.domain, sources, report))
+    longest = model.encoder.config.longest_sequence
+    records = list(encoded_records(model.domain, sources, report, longest=longest))
     if known is not None:
         check_known_contacts(known, _lengths(records))
     judged = []
