@@ -142,6 +142,9 @@ def test_another_language_completes_what_one_has_typed_and_keeps_it(browser: Bro
 
 
 def test_every_part_that_speaks_has_a_colour_of_its_own(browser: Browser) -> None:
+    # The lexical answer, in which the model has no part, comes first.
+    entries = "document.querySelectorAll('#legend .entry').length"
+    browser.wait_until(f"{entries} === {len(PARTS)}")
     colours: dict[str, str] = browser.run(
         """return Object.fromEntries(
              [...document.querySelectorAll('#legend .entry')].map((entry) =>
