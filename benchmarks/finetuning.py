@@ -7,6 +7,8 @@ epoch, the others the best one of a tenth held out (wnut17: of its development f
 CMRC 2018 has no public training file here: each fold trains on the trial file and four fifths of
 the articles of the development file, and is judged on the other fifth, whose questions have three
 reference answers. Its numbers are therefore not those of the leaderboard.
+``benchmarks.finetuning_corpora`` writes text to pre-train on; with it take ``--folds 1``, whose
+test articles it leaves out.
 """
 
 from __future__ import annotations
@@ -160,29 +162,34 @@ def wnut17(arguments: argparse.Namespace, folder: Path) -> Iterator[Result]:
             yield Result("wnut17", contender, "all", seed, metrics, cpu_s)
 
 
-def cmrc2018(arguments: argparse.Namespace, folder: Path) -> Iterator[Result]:
-    """Exact match and F1 by the official rules, on folds of articles."""
-    source = arguments.data / "cmrc2018"
+def cmrc2018_fold(data: Path, fold: int) -> dict[str, list[dict[str, Any]]]:
+    """Return the articles of ``train`` and of ``test``; no context is in both."""
     trial, development = (
-        json.loads((source / f"cmrc2018_{name}.json").read_text(encoding="utf-8"))["data"]
+        json.loads((data / "cmrc2018" / f"cmrc2018_{name}.json").read_text(encoding="utf-8"))[
+            "data"
+        ]
         for name in ("trial", "dev")
     )
-    judged = {
-        paragraph["context"] for article in development for paragraph in article["paragraphs"]
-    }
-    trial = [
-        article
-        for article in trial
-        if not any(paragraph["context"] in judged for paragraph in article["paragraphs"])
-    ]
+    judged = {context for article in development for context in contexts(article)}
+    trial = [article for article in trial if judged.isdisjoint(contexts(article))]
     order = list(range(len(development)))
     random.Random(0).shuffle(order)
+    held_out = set(order[fold::FOLDS])
+    return {
+        "train": trial + [a for i, a in enumerate(development) if i not in held_out],
+        "test": [a for i, a in enumerate(development) if i in held_out],
+    }
+
+
+def contexts(article: dict[str, Any]) -> list[str]:
+    """Return the texts that an article's questions are about."""
+    return [paragraph["context"] for paragraph in article["paragraphs"]]
+
+
+def cmrc2018(arguments: argparse.Namespace, folder: Path) -> Iterator[Result]:
+    """Exact match and F1 by the official rules, on folds of articles."""
     for fold in range(arguments.folds):
-        held_out = set(order[fold::FOLDS])
-        parts = {
-            "train": trial + [a for i, a in enumerate(development) if i not in held_out],
-            "test": [a for i, a in enumerate(development) if i in held_out],
-        }
+        parts = cmrc2018_fold(arguments.data, fold)
         here = folder / f"cmrc2018-{fold}"
         here.mkdir()
         data = {name: str(here / f"{name}.json") for name in parts}
@@ -199,11 +206,6 @@ def cmrc2018(arguments: argparse.Namespace, folder: Path) -> Iterator[Result]:
             arguments, arguments.chinese, here, "qa", data, seed, overrides
         ):
             yield Result("cmrc2018", contender, f"fold {fold + 1}", seed, metrics, cpu_s)
-
-
-def contexts(article: dict[str, Any]) -> list[str]:
-    """Return the texts that an article's questions are about."""
-    return [paragraph["context"] for paragraph in article["paragraphs"]]
 
 
 BENCHMARKS = {"banking77": banking77, "wnut17": wnut17, "cmrc2018": cmrc2018}
