@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 LONGEST_WAIT_S = 60.0
+WATCH_EVERY_S = 0.005
 
 
 @dataclass(slots=True)
@@ -26,6 +27,7 @@ class Answers:
         lexical: answers without the model.
         hung: requests without an answer after a minute.
         broken: requests whose connection ended before the answer.
+        delays_s: by how much later than due the clients' own event loop ran, seconds.
         service_cpu_s: processor time of the service, seconds.
         client_cpu_s: of all clients.
     """
@@ -38,6 +40,7 @@ class Answers:
     lexical: int = 0
     hung: int = 0
     broken: int = 0
+    delays_s: list[float] = field(default_factory=list)
     service_cpu_s: float = 0.0
     client_cpu_s: float = 0.0
 
@@ -45,6 +48,14 @@ class Answers:
     def goodput_per_s(self) -> float:
         """Answers of the model per second; NaN where it was not counted."""
         return self.good / self.counted_s if self.counted_s else float("nan")
+
+
+async def watch_delays(seen: Answers) -> None:
+    """Note, until cancelled, how late this event loop is: that part of a latency is not served."""
+    while True:
+        due_at = time.perf_counter() + WATCH_EVERY_S
+        await asyncio.sleep(WATCH_EVERY_S)
+        seen.delays_s.append(time.perf_counter() - due_at)
 
 
 class _Connection(asyncio.Protocol):

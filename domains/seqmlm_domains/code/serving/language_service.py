@@ -10,7 +10,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lsprotocol import types
 
@@ -25,11 +25,9 @@ from seqmlm_domains.code.serving.channels import (
 from seqmlm_domains.code.serving.completion_queue import CompletionQueue
 from seqmlm_domains.code.serving.frames import FrameReader, StreamLost, UnreadableFrame
 from seqmlm_domains.code.serving.language_server import CompletionServer
+from seqmlm_domains.code.serving.loading import load_completer
 from seqmlm_domains.code.serving.served_model import ServedModel
 from seqmlm_domains.code.serving.settings import ServerSettings
-
-if TYPE_CHECKING:
-    from seqmlm_domains.code.completion.completer import Completer
 
 logger = logging.getLogger(__name__)
 
@@ -192,13 +190,7 @@ def _run(
     # A wrong folder is a mistake of who starts the server: said before anyone is answered.
     read_model_config(find_model_folder(run))
 
-    def read() -> Completer:
-        # Importing torch takes seconds; editors give up a server that is silent for so long.
-        from seqmlm_domains.code.completion.completer import Completer
-
-        return Completer.load(run, backend=settings.backend, device=settings.device)
-
-    model = ServedModel(read, settings)
+    model = ServedModel(lambda: load_completer(run, settings), settings)
     code = asyncio.run(_serve(model, LanguageService(model, settings=settings), serve))
     if model.is_reading:
         # Ended while the model is read: neither an import nor a read of weights can be broken off,

@@ -19,7 +19,8 @@ class ServedModel:
     """A model and its queue, once it is loaded.
 
     Args:
-        read: reads the completer; slow, and therefore called on a thread of its own.
+        read: reads the completer; takes seconds, in which editors would give up a server that is
+            silent, and is therefore called on a thread of its own.
         settings: of the process.
     """
 

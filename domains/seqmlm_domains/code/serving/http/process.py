@@ -22,10 +22,10 @@ from seqmlm_domains.code.serving.http.connection import timed_connection
 from seqmlm_domains.code.serving.http.guard import LOOPBACK_NAMES, Guard, GuardRules
 from seqmlm_domains.code.serving.http.service import CompletionService
 from seqmlm_domains.code.serving.http.token_bucket import TokenBuckets
+from seqmlm_domains.code.serving.loading import load_completer
 from seqmlm_domains.code.serving.settings import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
-    from seqmlm_domains.code.completion.completer import Completer
     from seqmlm_domains.code.serving.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
@@ -52,17 +52,12 @@ def run_service(run: Path, settings: ServerSettings) -> None:
             token, or the token cannot be read.
         CheckpointError: the model cannot be read.
     """
-    from seqmlm_domains.code.completion.completer import Completer
-
     token = read_token(settings.token_file, os.environ)
     check_address(settings.host, has_token=token is not None)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
 
-    def load() -> Completer:
-        return Completer.load(run, backend=settings.backend, device=settings.device)
-
     with closing(_bind(settings.host, settings.port)) as listener:
-        service = CompletionService(load, settings)
+        service = CompletionService(lambda: load_completer(run, settings), settings)
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         # Told at every log level: with port 0 nothing else says where to go.
