@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import IntEnum
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -79,10 +80,8 @@ class Streams:
 
         They share nothing with what :func:`stream` gives.
         """
-        starts = np.zeros(1, np.uint64)
-        for word in (seed, int(purpose), epoch, index, samples):
-            starts = _hashed((starts + np.uint64(_GOLDEN_RATIO)) ^ np.asarray(word, np.uint64))
-        return cls(starts)
+        shared = _start(seed, int(purpose), epoch, index)
+        return cls(_next_start(shared, samples))
 
     @classmethod
     def of_one(cls, generator: np.random.Generator) -> Streams:
@@ -120,6 +119,19 @@ class Streams:
             start["state"]["key"][0] = key
             philox.state = start
             yield generator
+
+
+@lru_cache(maxsize=64)  # the same for all batches of an epoch
+def _start(*words: int) -> Words:
+    """What streams that share these words begin with, uint64 ``[1]``; not to be changed."""
+    start = np.zeros(1, np.uint64)
+    for word in words:
+        start = _next_start(start, word)
+    return start
+
+
+def _next_start(start: Words, words: int | npt.NDArray[np.int64]) -> Words:
+    return _hashed((start + np.uint64(_GOLDEN_RATIO)) ^ np.asarray(words, np.uint64))
 
 
 def _steps(numbers: npt.NDArray[np.int64]) -> Words:

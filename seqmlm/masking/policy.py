@@ -15,6 +15,7 @@ from seqmlm.masking.corruptors import Corruption, Corruptor, MixedCorruptor
 from seqmlm.masking.counts import MaskCounts
 from seqmlm.masking.fitting import Fitted
 from seqmlm.masking.rate import RateSchedule, check_share
+from seqmlm.masking.runs import RunSelector, units_of_groups
 from seqmlm.masking.selectors import (
     BatchSelector,
     Selection,
@@ -211,17 +212,20 @@ class MaskingPolicy:
             streams: the only source of randomness; what is hidden in a sequence depends on its own
                 stream and on nothing else in the batch.
         """
-        selection = self._selected(batch, streams)
+        chosen = self._selected(batch, streams)
         corruption = self.corruptor.corrupt(
             batch.ids,
-            selection,
+            chosen,
             mask_id=vocabulary.special.mask,
             token_range=token_range,
-            uniform=streams.uniform(2 * batch.count(selection.positions)).reshape(-1, 2),
+            uniform=streams.uniform(2 * batch.count(chosen.positions)).reshape(-1, 2),
         )
         ids, selection = corruption.ids, corruption.selection
         is_predicted = self._predicted(batch, selection, streams)
         counts = _count(batch, corruption, is_predicted, mask_id=vocabulary.special.mask)
+        if isinstance(self.selector, RunSelector):
+            units = batch.unit_ids[chosen.positions]
+            counts += MaskCounts.of_runs(units_of_groups(chosen.groups, units))
         return Masked(
             ids, selection.positions[is_predicted], selection.groups[is_predicted], counts
         )

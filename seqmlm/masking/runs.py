@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from seqmlm.encoding import EncodingBatch
+from seqmlm.encoding import EncodingBatch, IntArray
 from seqmlm.errors import ConfigError
+from seqmlm.masking.run_lengths import before_in_sequence, draw_lengths, weights_before_cuts
 from seqmlm.masking.selectors import (
     BatchSelector,
     Selection,
@@ -19,33 +19,42 @@ from seqmlm.masking.selectors import (
 from seqmlm.randomness import Streams
 
 LONGEST_SPAN = 100_000
-_TRIES = 8
 
 
 class RunSelector(BatchSelector):
-    """Runs of adjacent units whose lengths follow a given distribution.
+    """Runs of adjacent units whose lengths have given shares.
 
-    The budget becomes a number of units as in :class:`UnitSelector`. A length is drawn first, then
-    a start among the places where a run of that length is free. Places are those of a ring, the end
-    of the sequence joined to its start, so that the units at its ends are hidden as often as the
-    others. A run is then cut into groups at the end of the sequence, at unmaskable tokens and at
-    the border of a segment: no group crosses one. Where no place is long enough, as in a sequence
-    shorter than the run, the length is reduced until one is. The run that would exceed the budget
-    is taken with probability left / length, which keeps the expected amount exact.
+    The budget becomes a number of units as in :class:`UnitSelector`. Lengths are drawn first
+    (:func:`~seqmlm.masking.run_lengths.draw_lengths`), then the runs are laid out disjointly on a
+    ring, the end of the sequence joined to its start: each falls independently into one of the gaps
+    between the units left over, and the whole is turned by a random angle. So every unit is hidden
+    equally often, at the ends of the sequence and beside unmaskable tokens too. A run is then cut
+    into groups at the end of the sequence, at unmaskable tokens and at the border of a segment: no
+    group crosses one, and the lengths drawn make up for it
+    (:func:`~seqmlm.masking.run_lengths.weights_before_cuts`).
 
-    Cuts, missing room and the budget's end all make groups of short sequences shorter than the
-    distribution says. For 1- to 4-grams of .40/.30/.20/.10 at a rate of 0.15, groups have
-    .59/.27/.11/.03 in sequences of 10 units, .49/.30/.16/.05 of 20, .45/.30/.17/.08 of 40,
-    .41/.30/.19/.09 of 128, and .40/.30/.20/.10 only of 512 and more.
+    In expectation the rate is exact always, and the shares of the groups' lengths are exact in any
+    sequence in which
+
+    * there is room: its number of units to choose, plus the longest run, is at most one more than
+      the units it has (else the last run is shortened to meet the budget, so that a rate of 1 hides
+      everything),
+    * some stretch of adjacent units has room for the longest run (else longer ones count as the
+      longest that fits), and
+    * cuts do not make more pieces of some length than its share asks for.
+
+    At a rate of 0.15 these hold for 1- to 4-grams of .40/.30/.20/.10 in sequences of 4 units and
+    more without a break, or broken into stretches of 4; for the spans of SpanBERT, of 1 to 10
+    units, from 11 and for UniLM-v2's blocks from 6. What was realised is counted.
 
     Args:
-        chances: of 1, 2, 3, ... units; need not add up to 1.
+        shares: of 1, 2, 3, ... units; need not add up to 1.
     """
 
-    def __init__(self, chances: npt.ArrayLike) -> None:
-        weights = np.asarray(chances, np.float64)
-        self._cumulative = np.cumsum(weights / weights.sum()).tolist()
-        self._cumulative[-1] = 1.0  # rounding must not make room for a longer run
+    def __init__(self, shares: npt.ArrayLike) -> None:
+        weights = np.asarray(shares, np.float64)
+        self.shares = weights / weights.sum()
+        """Of 1, 2, 3, ... units, adding up to 1; float64."""
 
     def select_in_batch(
         self,
@@ -55,50 +64,18 @@ class RunSelector(BatchSelector):
         streams: Streams,
     ) -> Selection:
         """See :meth:`BatchSelector.select_in_batch`; a budget is met on average."""
+        units = batch.num_units
         numbers = number_of_units(batch.encoding_of_unit, costs, budgets, streams)
-        runs = [
-            run_of_unit
-            for units, number, generator in zip(
-                batch.num_units.tolist(), numbers.tolist(), streams.generators(), strict=True
-            )
-            for run_of_unit in self._runs(units, number, generator)
-        ]
-        return positions_of_units(batch, _cut(np.array(runs, np.int64), batch))
-
-    def _runs(self, units: int, number: int, generator: np.random.Generator) -> list[int]:
-        """For every unit of a sequence the number of its run; -1 for none."""
-        left, free = number, units
-        taken = bytearray(2 * units)  # the ring twice: a run may pass its seam
-        run_of_unit = [-1] * units
-        run = 0
-        while left > 0 and free:
-            start, length = self._place(taken, generator)
-            if length > left and generator.random() * length >= left:
-                break
-            for unit in range(start, start + length):
-                unit %= units
-                taken[unit] = taken[unit + units] = 1
-                run_of_unit[unit] = run
-            run += 1
-            free -= length
-            left -= length
-        return run_of_unit
-
-    def _place(self, taken: bytearray, generator: np.random.Generator) -> tuple[int, int]:
-        """Start and length of a new run, uniform over the free places of a drawn length."""
-        units = len(taken) // 2
-        length = min(bisect_right(self._cumulative, generator.random()) + 1, units)
-        # Most places are free at usual rates: trying a few is ten times faster than listing them.
-        for _ in range(_TRIES):
-            start = int(generator.random() * units)
-            if 1 not in taken[start : start + length]:
-                return start, length
-        is_taken = np.frombuffer(taken, np.uint8)
-        starts = _free_starts(is_taken, length)
-        while not len(starts):
-            length -= 1
-            starts = _free_starts(is_taken, length)
-        return int(starts[generator.integers(len(starts))]), length
+        is_first = _begins_stretch(batch)
+        first_units = np.flatnonzero(is_first)
+        sizes = np.diff(first_units, append=len(is_first))
+        weights = weights_before_cuts(
+            self.shares, units, batch.encoding_of_unit[first_units], sizes
+        )
+        sequences, lengths = draw_lengths(weights, numbers, units, streams)
+        run_of_unit = _laid_out(sequences, lengths, units, streams)
+        is_first |= np.diff(run_of_unit, prepend=-1) != 0
+        return positions_of_units(batch, np.where(run_of_unit >= 0, np.cumsum(is_first), -1))
 
 
 class SpanSelector(RunSelector):
@@ -170,6 +147,18 @@ class BlockSelector(RunSelector):
         super().__init__([single, *[(1 - single) / longer] * longer])
 
 
+def units_of_groups(groups: IntArray, units: IntArray) -> npt.NDArray[np.int64]:
+    """Return how many units each group of adjacent ones has, int64 ``[groups]``.
+
+    Args:
+        groups: int32 ``[m]``, of the selected positions.
+        units: int32 ``[m]``.
+    """
+    groups_of_units = groups[np.diff(units, prepend=-1) != 0]
+    begins_group = np.diff(groups_of_units, prepend=-1) != 0
+    return np.diff(np.flatnonzero(begins_group), append=len(begins_group))
+
+
 def _check_longest(argument: str, given: object, *, least: int) -> None:
     if not isinstance(given, int) or not least <= given <= LONGEST_SPAN:
         raise ConfigError(
@@ -177,27 +166,36 @@ def _check_longest(argument: str, given: object, *, least: int) -> None:
         )
 
 
-def _cut(run_of_unit: npt.NDArray[np.int64], batch: EncodingBatch) -> npt.NDArray[np.int64]:
-    """Number the groups: a new one where the run changes or the units are not adjacent."""
-    is_border = np.diff(run_of_unit, prepend=-1) != 0
-    is_border[1:] |= _are_apart(batch)
-    return np.where(run_of_unit >= 0, np.cumsum(is_border), -1)
-
-
-def _are_apart(batch: EncodingBatch) -> npt.NDArray[np.bool_]:
-    """Whether anything lies between a unit and the one before it, for all but the first."""
+def _begins_stretch(batch: EncodingBatch) -> npt.NDArray[np.bool_]:
+    """Whether anything lies between a unit and the one before it, bool ``[units]``."""
     maskable = np.flatnonzero(batch.unit_ids >= 0)
-    units = batch.unit_ids[maskable]
-    first_tokens = maskable[np.diff(units, prepend=-1) != 0][1:]
-    last_tokens = maskable[np.diff(units, append=-1) != 0][:-1]
-    are_apart: npt.NDArray[np.bool_] = first_tokens != last_tokens + 1
+    first_tokens = maskable[np.diff(batch.unit_ids[maskable], prepend=-1) != 0]
+    before = first_tokens - 1
+    begins: npt.NDArray[np.bool_] = batch.unit_ids[before] < 0
     for owner in (batch.segment_ids, batch.encoding_of_token):
-        are_apart |= owner[first_tokens] != owner[last_tokens]
-    return are_apart
+        begins |= owner[before] != owner[first_tokens]
+    begins[:1] = True  # whatever stands before the first token of the batch, at its end
+    return begins
 
 
-def _free_starts(is_taken: npt.NDArray[np.uint8], length: int) -> npt.NDArray[np.int64]:
-    """Units where a free run of the given length may start; the ring is given twice."""
-    units = len(is_taken) // 2
-    taken_before = np.concatenate([[0], np.cumsum(is_taken, dtype=np.int64)])
-    return np.flatnonzero(taken_before[length : length + units] == taken_before[:units])
+def _laid_out(
+    sequences: npt.NDArray[np.int64],
+    lengths: npt.NDArray[np.int64],
+    units: npt.NDArray[np.int64],
+    streams: Streams,
+) -> npt.NDArray[np.int64]:
+    """For every unit of the batch the number of its run, -1 for none; see :class:`RunSelector`."""
+    numbers = np.bincount(sequences, minlength=len(units))
+    hidden = np.bincount(sequences, lengths, minlength=len(units)).astype(np.int64)
+    gaps = ((units - hidden)[sequences] * streams.uniform(numbers)).astype(np.int64)
+    # Sorted within each sequence: a gap is a number below that of the units.
+    limit = int(units.max(initial=1))
+    gaps = np.sort(sequences * limit + gaps) - sequences * limit
+    angles = (units * streams.uniform(np.ones_like(units))).astype(np.int64)
+    starts = angles[sequences] + gaps + before_in_sequence(lengths, numbers)
+    runs = np.repeat(np.arange(len(lengths)), lengths)
+    places = starts[runs] + np.arange(len(runs)) - (np.cumsum(lengths) - lengths)[runs]
+    owners = sequences[runs]
+    run_of_unit = np.full(int(units.sum()), -1)
+    run_of_unit[places % units[owners] + (np.cumsum(units) - units)[owners]] = runs
+    return run_of_unit

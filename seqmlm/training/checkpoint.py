@@ -72,7 +72,7 @@ class TrainingState:
     seconds: float
     config: Mapping[str, Any]
     identity: Mapping[str, str | int | float]
-    masking: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    masking: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     selection: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -176,7 +176,7 @@ class Stepper:
         local = [
             *targets,
             sum(batch.num_tokens for batch in micro_batches),
-            *(number for counts in masking for number in astuple(counts)),
+            *(number for counts in masking for number in counts.numbers()),
         ]
         return self.processes.sum(
             torch.tensor(local, dtype=torch.float64, device=self.processes.device)
@@ -186,7 +186,7 @@ class Stepper:
         """Tokens, and the counts of each objective that masked; waits for the device."""
         tokens, *numbers = (int(number) for number in totals.tolist())
         found = {
-            objective.name: MaskCounts(*numbers[index * NUM_COUNTS :][:NUM_COUNTS])
+            objective.name: MaskCounts.from_numbers(numbers[index * NUM_COUNTS :][:NUM_COUNTS])
             for index, objective in enumerate(self.objectives)
         }
         return tokens, {name: counts for name, counts in found.items() if counts.sequences}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from seqmlm.data.store import TokenStore
 from seqmlm.domain import Domain
 from seqmlm.encoding import Encoding
 from seqmlm.errors import ConfigError
-from seqmlm.masking.counts import MaskCounts, add_counts
+from seqmlm.masking.counts import NUM_COUNTS, MaskCounts, add_counts
 from seqmlm.masking.policy import Masked, MaskingPolicy
 from seqmlm.masking.rate import RateSchedule
 from seqmlm.objectives.mlm import MaskedLanguageModelling
@@ -165,7 +166,14 @@ def test_counts_tell_what_the_encoder_sees(words: Domain) -> None:
 
 def test_counts_of_older_checkpoints_can_be_read(words: Domain) -> None:
     """They do not have the tokens without a candidate."""
-    old = {"maskable": 10, "selected": 2, "masked": 2, "replaced": 0, "kept": 0, "predicted": 2}
+    old: dict[str, Any] = {
+        "maskable": 10,
+        "selected": 2,
+        "masked": 2,
+        "replaced": 0,
+        "kept": 0,
+        "predicted": 2,
+    }
     assert MaskCounts(**old) + MaskCounts(10, 2, 0, 2, 0, 2, 1) == MaskCounts(20, 4, 2, 2, 0, 4, 1)
 
 
@@ -196,6 +204,30 @@ def test_sequences_without_a_target_are_a_reason_to_warn(
 def test_a_sequence_without_a_target_is_counted(words: Domain) -> None:
     assert hide(words, policy(rate=1.0), "word").counts.without_target == 0
     assert hide(words, policy(rate=1.0), ".").counts == MaskCounts(sequences=1, without_target=1)
+
+
+def test_lengths_of_runs_are_counted_in_units(words: Domain) -> None:
+    """Five words of three letters are hidden; the blanks between them, never hidden, part them."""
+    chosen = policy(rate=1.0, selector={"name": "ngram"})
+    counts = hide(words, chosen, "abc abc abc abc abc").counts
+    assert counts.runs == (5, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    assert (counts.units_in_runs, counts.selected) == (5, 15)
+    assert hide(words, policy(rate=1.0), "abc").counts.runs == (0,) * 10
+
+
+def test_runs_of_ten_units_and_more_are_counted_together() -> None:
+    counts = MaskCounts.of_runs(np.array([1, 1, 12, 10, 1, 2]))
+    assert counts.runs == (3, 1, 0, 0, 0, 0, 0, 0, 0, 2)
+    assert counts.describe().endswith("; runs by units 1: 50.0%, 2: 16.7%, 10+: 33.3% (mean 4.50)")
+
+
+def test_counts_go_through_a_sum_over_ranks_and_a_checkpoint() -> None:
+    counts = MaskCounts(60, 20, 16, 2, 2, 10) + MaskCounts.of_runs(np.array([1, 3, 3]))
+    assert MaskCounts.from_numbers(counts.numbers()) == counts
+    assert len(counts.numbers()) == NUM_COUNTS
+    stored = json.loads(json.dumps(add_counts({}, {"mlm": counts})))
+    assert add_counts(stored, {"mlm": counts})["mlm"]["runs"][:4] == (2, 0, 4, 0)
+    assert MaskCounts(**stored["mlm"]) == counts
 
 
 def test_counts_of_a_run_grow_by_those_of_a_step() -> None:

@@ -120,6 +120,22 @@ def test_the_rate_falls_over_the_run_and_what_was_hidden_is_recorded(
     assert f"mlm: {counts['selected'] / counts['maskable']:.2%} of" in caplog.text
 
 
+def test_the_lengths_of_ngrams_are_recorded_and_printed(
+    configure: Configure, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = configure(
+        [{"name": "mlm", "policy": {"selector": {"name": "ngram", "p": [0.5, 0.5]}}}]
+    )
+    with caplog.at_level(logging.INFO, "seqmlm"):
+        train(config, tmp_path / "run")
+    *_, last = lines_of(tmp_path / "run", "train")
+    counts = last["masking"]["mlm"]
+    runs = np.array(counts["runs"])
+    assert runs @ np.arange(1, 11) == counts["units_in_runs"] > 0
+    assert not runs[4:].any()
+    assert f"runs by units 1: {runs[0] / runs.sum():.1%}, 2:" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("policy", "message"),
     [
