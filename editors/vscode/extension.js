@@ -10,7 +10,14 @@ const LANGUAGES = [
   "javascript",
   "javascriptreact",
 ];
-const SERVER_SETTINGS = ["deadline_ms", "limit", "inline_probability", "max_document_characters"];
+const SERVER_SETTINGS = [
+  "deadline_ms",
+  "limit",
+  "inline_probability",
+  "max_document_characters",
+  "roles",
+  "types",
+];
 
 let client;
 

@@ -64,7 +64,7 @@ def test_roles_in_python(text: str, expected: list[tuple[str, Role]]) -> None:
             *(("a", IMPORT), ("b", IMPORT), ("java", IMPORT), ("util", IMPORT), ("List", IMPORT)),
         ]),
         ("@Ann(key=V) class A<T extends B> extends C { D<E> f = new G(), h; }", [
-            *(("Ann", TYPE), ("key", KEYWORD), ("V", READ), ("A", CLASS), ("T", TYPE)),
+            *(("Ann", TYPE), ("key", KEYWORD), ("V", READ), ("A", CLASS), ("T", CLASS)),
             *(("B", TYPE), ("C", TYPE), ("D", TYPE), ("E", TYPE), ("f", VARIABLE), ("G", TYPE)),
             ("h", VARIABLE),
         ]),
@@ -103,7 +103,7 @@ SCRIPT = [
     ]),
     ("function f(a = b, {c}) { return {a, d: c, [e]: 1, g() {}} }", [
         *(("f", FUNCTION), ("a", PARAMETER), ("b", READ), ("c", PARAMETER), ("a", READ)),
-        *(("d", KEYWORD), ("c", READ), ("e", READ), ("g", FUNCTION)),
+        *(("d", KEYWORD), ("c", READ), ("e", READ), ("g", KEYWORD)),
     ]),
     ("for (const a of b) try { c?.d() } catch (e) { new F(g => g) }", [
         *(("a", VARIABLE), ("b", READ), ("c", READ), ("d", ATTRIBUTE), ("e", PARAMETER)),
@@ -130,15 +130,23 @@ def test_roles_in_javascript_hold_in_typescript_too(
             *(("F", TYPE), ("g", PARAMETER)),
         ]),
         ("type A<T> = B | c.D; enum E { F, G = 1 }", [
-            *(("A", CLASS), ("T", TYPE), ("B", TYPE), ("c", READ), ("D", TYPE), ("E", CLASS)),
+            *(("A", CLASS), ("T", CLASS), ("B", TYPE), ("c", READ), ("D", TYPE), ("E", CLASS)),
             *(("F", VARIABLE), ("G", VARIABLE)),
         ]),
         ("class A implements B { private c?: D; constructor(public e: F, g?: H) { super() } }", [
             *(("A", CLASS), ("B", TYPE), ("c", VARIABLE), ("D", TYPE), ("constructor", FUNCTION)),
             *(("e", PARAMETER), ("F", TYPE), ("g", PARAMETER), ("H", TYPE)),
         ]),
+        ("namespace A.B { type C = D } import E = F.G; import h = require('i')", [
+            *(("A", CLASS), ("B", CLASS), ("C", CLASS), ("D", TYPE), ("E", IMPORT)),
+            *(("F", IMPORT), ("G", IMPORT), ("h", IMPORT)),
+        ]),
+        ("const a = <T, U = V>(b: T): b is U => b as T; declare module c { }", [
+            *(("a", VARIABLE), ("T", CLASS), ("U", CLASS), ("V", TYPE), ("b", PARAMETER)),
+            *(("T", TYPE), ("b", READ), ("U", TYPE), ("b", READ), ("T", TYPE), ("c", CLASS)),
+        ]),
     ],
-    ids=["interface", "alias-enum", "class"],
+    ids=["interface", "alias-enum", "class", "namespace", "generic"],
 )  # fmt: skip
 @pytest.mark.parametrize("language", ["typescript", "tsx"])
 def test_roles_in_typescript(text: str, expected: list[tuple[str, Role]], language: str) -> None:
@@ -147,9 +155,10 @@ def test_roles_in_typescript(text: str, expected: list[tuple[str, Role]], langua
 
 @pytest.mark.parametrize("language", ["javascript", "tsx"])
 def test_roles_in_elements(language: str) -> None:
-    text = "const A = () => <B.C d={e}><p>{f}</p></B.C>"
+    text = "const A = () => <B.C d={e} x:y='z'><p>{f}</p></B.C>"
     assert named_roles(text, language) == [
         *(("A", VARIABLE), ("B", READ), ("C", ATTRIBUTE), ("d", KEYWORD), ("e", READ)),
+        *(("x", KEYWORD), ("y", KEYWORD)),
         *(("p", READ), ("f", READ), ("p", READ), ("B", READ), ("C", ATTRIBUTE)),
     ]
 

@@ -88,6 +88,7 @@ class Scopes:
         self._scopes = [_Scope(-1, len(source) + 1, is_class=False, places={})]
         self._innermost = 0
         self._typed_names: set[bytes] = set()
+        self._declared_at: dict[int, bytes] = {}
 
     def visit(self, node: tree_sitter.Node, kind: str) -> None:
         """Note what a node declares, and open its scope; in the order of the source."""
@@ -123,7 +124,7 @@ class Scopes:
         if name not in self._typed_names:
             return None
         if role == Role.ATTRIBUTE:
-            first = self._class_around(scope) if self._is_own_member(start) else -1
+            first = self._class_around(scope) if self.is_own_member(start) else -1
             return _nearest(self._scopes[first].places.get(name), start) if first >= 0 else None
         # The name of a function stands inside the function, and is declared around it.
         first = self._scopes[scope].parent if role == Role.FUNCTION else scope
@@ -143,6 +144,23 @@ class Scopes:
             scope.is_class for scope in self._scopes
         )
 
+    def declared_at(self, start: int) -> bytes | None:
+        """Return the type that is declared for a name right there, at its first byte."""
+        return self._declared_at.get(start)
+
+    def name_start(self, name: tree_sitter.Node) -> int:
+        """Return the first byte of the name that a node is, the sign of a private one left out."""
+        return name.start_byte + self._source.startswith(_PRIVATE_SIGN, name.start_byte)
+
+    def is_own_member(self, start: int) -> bool:
+        """Say whether the method's own object and a dot stand before a name, at a byte."""
+        start -= self._source.startswith(_PRIVATE_SIGN, start - 1)
+        own = self._rules.own_object.encode() + b"."
+        before = start - len(own)
+        if not self._source.endswith(own, 0, start):
+            return False
+        return before == 0 or _WORD_END.match(self._source, before - 1) is None
+
     def hide(self, start: int, end: int, scope: int) -> None:
         """Note a parameter without a type: it hides what is declared further out."""
         places = self._scopes[scope].places.setdefault(self._source[start:end], [])
@@ -160,16 +178,17 @@ class Scopes:
             if name is not None and name.type not in self._identifier_kinds:
                 name = name.children[-1] if name.children else None  # as of `self.name: int`
                 own = self._class_around(scope)
-                if name is None or not self._is_own_member(name.start_byte):
+                if name is None or not self.is_own_member(name.start_byte):
                     own = -1
             if name is None or own < 0:
                 continue
-            start = name.start_byte + self._source.startswith(_PRIVATE_SIGN, name.start_byte)
+            start = self.name_start(name)
             text = self._source[start : name.end_byte]
             key = self._key(text, is_function=declaration.is_function)
             self._scopes[own].places.setdefault(key, []).append((start, type_name))
             if type_name is not None:
                 self._typed_names.add(key)
+                self._declared_at[start] = type_name
 
     def _declared_type(self, node: tree_sitter.Node, declaration: Declaration) -> bytes | None:
         if declaration.type == ONLY_PART:
@@ -186,15 +205,6 @@ class Scopes:
         while scope >= 0 and not self._scopes[scope].is_class:
             scope = self._scopes[scope].parent
         return scope
-
-    def _is_own_member(self, start: int) -> bool:
-        """Whether the method's own object and a dot stand before a name."""
-        start -= self._source.startswith(_PRIVATE_SIGN, start - 1)
-        own = self._rules.own_object.encode() + b"."
-        before = start - len(own)
-        if not self._source.endswith(own, 0, start):
-            return False
-        return before == 0 or _WORD_END.match(self._source, before - 1) is None
 
 
 def type_name(node: tree_sitter.Node, source: bytes, rules: TypeRules) -> bytes | None:

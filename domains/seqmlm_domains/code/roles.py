@@ -27,13 +27,13 @@ class Role(IntEnum):
     FUNCTION = 5
     """A function or method where it is defined."""
     CLASS = 6
-    """A class, interface, enumeration or type alias where it is defined."""
+    """A class, interface, enumeration, namespace, type alias or parameter where it is defined."""
     TYPE = 7
     """A type in a declaration or annotation."""
     IMPORT = 8
     """A name in an import."""
     KEYWORD = 9
-    """The name of a keyword argument, object key or attribute of an element."""
+    """The name of a keyword argument, object key (of a method too) or attribute of an element."""
     OTHER = 10
     """No identifier: keywords, signs, literals, comments."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -17,11 +17,10 @@ from seqmlm_domains.code.declared_types import DeclaredTypes, Scopes
 from seqmlm_domains.code.languages import LANGUAGES
 from seqmlm_domains.code.languages.language import ANY_FIELD, Inherited, Language, Rule
 from seqmlm_domains.code.roles import Role
+from seqmlm_domains.code.value_types import value_type
 
 IdentifierArray = npt.NDArray[np.int32]
 """int32 ``[identifiers, 3]``: first character, one past the last, :class:`Role`; in order."""
-
-NO_IDENTIFIERS: Final = np.zeros((0, 3), np.int32)
 
 _MEMBER_SIGNS = frozenset({".", "?.", "::", "optional_chain"})
 _PRIVATE_SIGN = b"#"
@@ -50,6 +49,11 @@ class ParsedText:
     declared_types: DeclaredTypes
 
 
+NOTHING_PARSED: Final = ParsedText(
+    np.zeros((0, 3), np.int32), DeclaredTypes(np.zeros(0, np.int32), ())
+)
+
+
 def parse_text(text: str, language: str) -> ParsedText:
     """Return every identifier of a text with its role and declared type; some 3 MB/s on one core.
 
@@ -64,17 +68,8 @@ def parse_text(text: str, language: str) -> ParsedText:
     scopes = Scopes(source, LANGUAGES[language])
     tree = _parser(language, threading.get_ident()).parse(source)
     occurrences = _walk(tree, source, LANGUAGES[language], scopes)
-    for start, end, role, _, scope in occurrences:
-        if role == Role.PARAMETER:
-            scopes.hide(start, end, scope)
-    types = [
-        scopes.type_of(start, end, role, is_function=is_function, scope=scope)
-        for start, end, role, is_function, scope in occurrences
-    ]
-    found = np.array([occurrence[:3] for occurrence in occurrences], np.int32).reshape(-1, 3)
-    if len(source) != len(text):
-        found[:, :2] = _character_offsets(source)[found[:, :2]]
-    return ParsedText(found, DeclaredTypes.of(types))
+    types = _types_of(occurrences, scopes)
+    return ParsedText(_identifiers(occurrences, source, text), DeclaredTypes.of(types))
 
 
 def find_identifiers(text: str, language: str) -> IdentifierArray:
@@ -88,24 +83,33 @@ class ScopedIdentifiers:
 
     Args:
         identifiers: in order.
+        declared_types: of each of them.
+        declared_type: that the identifier asked for is declared with right there.
+        value_type: see :func:`~seqmlm_domains.code.value_types.value_type`, of the same one.
+        is_text: whether no identifier can stand at that place, as between the tags of an element.
         scopes: int32 ``[identifiers]``, number of the innermost scope of each.
         parents: of each scope, -1 of the whole text.
         is_class: of each scope, whether what it declares are members.
     """
 
     identifiers: IdentifierArray
+    declared_types: DeclaredTypes
+    declared_type: str | None
+    value_type: str | None
+    is_text: bool
     scopes: npt.NDArray[np.int32]
     parents: tuple[int, ...]
     is_class: tuple[bool, ...]
 
 
 def find_scoped_identifiers(
-    text: str, language: str, *, timeout_s: float
+    text: str, language: str, *, place: int, timeout_s: float
 ) -> ScopedIdentifiers | None:
     """Return the identifiers of a text with roles and scopes; None if it took too long to parse.
 
     Args:
         text: source code, possibly broken.
+        place: first character of the identifier whose own types are asked for.
         language: a key of :data:`~seqmlm_domains.code.languages.LANGUAGES`.
         timeout_s: seconds that the parser may take; the walk adds some 0.3 ms per kB.
     """
@@ -115,14 +119,48 @@ def find_scoped_identifiers(
         return None
     scopes = Scopes(source, LANGUAGES[language])
     occurrences = _walk(tree, source, LANGUAGES[language], scopes)
-    found = np.array([occurrence[:3] for occurrence in occurrences], np.int32).reshape(-1, 3)
-    if len(source) != len(text):
-        found[:, :2] = _character_offsets(source)[found[:, :2]]
+    types = _types_of(occurrences, scopes)
+    type_at = {occurrence[0]: name for occurrence, name in zip(occurrences, types, strict=True)}
+    start = len(text[:place].encode(errors="replace"))
+    node = tree.root_node.descendant_for_byte_range(start, start + 1)
+    declared = wanted = None
+    if node is not None and node.type in LANGUAGES[language].identifier_kinds:
+        declared = scopes.declared_at(start)
+        wanted = value_type(node, source, LANGUAGES[language], scopes, type_at.get)
     return ScopedIdentifiers(
-        found,
+        _identifiers(occurrences, source, text),
+        DeclaredTypes.of(types),
+        None if declared is None else declared.decode(),
+        None if wanted is None else wanted.decode(),
+        _is_text(node, LANGUAGES[language]),
         np.array([occurrence[4] for occurrence in occurrences], np.int32),
         *scopes.nesting,
     )
+
+
+def _is_text(node: tree_sitter.Node | None, language: Language) -> bool:
+    """Whether a node is text for sure: in code that is not complete anything may look like it."""
+    around = None if node is None or node.type not in language.text_kinds else node.parent
+    return around is not None and not around.has_error
+
+
+def _types_of(occurrences: Sequence[_Occurrence], scopes: Scopes) -> list[bytes | None]:
+    """The declared type of each identifier."""
+    for start, end, role, _, scope in occurrences:
+        if role == Role.PARAMETER:
+            scopes.hide(start, end, scope)
+    return [
+        scopes.type_of(start, end, role, is_function=is_function, scope=scope)
+        for start, end, role, is_function, scope in occurrences
+    ]
+
+
+def _identifiers(occurrences: Sequence[_Occurrence], source: bytes, text: str) -> IdentifierArray:
+    """Characters and roles of the identifiers of a text and its bytes."""
+    found = np.array([occurrence[:3] for occurrence in occurrences], np.int32).reshape(-1, 3)
+    if len(source) != len(text):
+        found[:, :2] = _character_offsets(source)[found[:, :2]]
+    return found
 
 
 def _parsed_in_time(source: bytes, language: str, timeout_s: float) -> tree_sitter.Tree | None:

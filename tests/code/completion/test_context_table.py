@@ -145,3 +145,35 @@ def test_the_roles_of_names_are_counted() -> None:
         ("a", Role.PARAMETER): 1,
         ("a", Role.READ): 1,
     }
+
+
+def test_declared_types_of_names_are_counted_and_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = (
+        "class A { int size; Foo a; void f() { size = size + a; } }",
+        "class B { String size; Bar b = new Bar(c); }",
+    )
+    table = ContextTable.of([SourceTokens.of(text, "java") for text in texts])
+    table.save(tmp_path)
+    for types in (table.types, ContextTable.load(tmp_path).types):
+        found = {name: types.of_name(number) for name, number in table.number_of.items()}
+        assert {name: counts for name, counts in found.items() if counts} == {
+            "size": {"int": 3, "String": 1},
+            "a": {"Foo": 2},
+            "b": {"Bar": 1},
+            "f": {"void": 1},
+        }
+        for chosen, expected in (
+            ({"int", "Bar"}, {"size", "b"}),
+            ({"Foo"}, {"a"}),
+            ({"Unheard"}, set()),
+            (set(), set()),
+        ):
+            numbers = types.names_with(chosen).tolist()
+            assert {table.names[number] for number in numbers} == expected
+    (tmp_path / "types.json").unlink()
+    earlier = ContextTable.load(tmp_path).types
+    assert earlier.of_name(0) == {}
+    assert not len(earlier.names_with({"int"}))
+    assert "was counted before declared types were" in caplog.text

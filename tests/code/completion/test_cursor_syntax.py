@@ -28,7 +28,7 @@ def look(marked: str, language: str = "python") -> tuple[Role | None, set[str], 
         pytest.param("x = self.|", "python", Role.ATTRIBUTE, id="behind a dot at the end"),
         pytest.param("x = self.|\nreturn 1", "python", Role.ATTRIBUTE, id="behind a dot"),
         pytest.param("def f(a, na|", "python", Role.PARAMETER, id="an open parameter list"),
-        pytest.param("def na|", "python", Role.READ, id="a definition without its parameters"),
+        pytest.param("def na|", "python", Role.FUNCTION, id="a definition without its parameters"),
         pytest.param("def na|(x): pass", "python", Role.FUNCTION, id="a definition"),
         pytest.param("def f(x: |", "python", Role.TYPE, id="an open annotation"),
         pytest.param("from a import |", "python", Role.IMPORT, id="an import"),
@@ -47,6 +47,19 @@ def look(marked: str, language: str = "python") -> tuple[Role | None, set[str], 
         pytest.param("class A { java.| x; }", "java", Role.TYPE, id="java, a qualified type"),
         pytest.param("const x: |", "typescript", Role.TYPE, id="typescript"),
         pytest.param("const x = <A b={y.|} />", "tsx", Role.ATTRIBUTE, id="tsx"),
+        pytest.param("import { a, |", "typescript", Role.IMPORT, id="an open import"),
+        pytest.param("import |", "typescript", Role.IMPORT, id="an import that begins"),
+        pytest.param("export function |", "typescript", Role.FUNCTION, id="a function that begins"),
+        pytest.param("import |", "java", Role.IMPORT, id="java, an import that begins"),
+        pytest.param("const { a, | } = b", "typescript", Role.VARIABLE, id="destructuring"),
+        pytest.param("function f({ a, |", "typescript", Role.PARAMETER, id="a parameter's parts"),
+        pytest.param("const o = { a, | }", "typescript", Role.READ, id="object shorthand"),
+        pytest.param("a?.b?.|", "typescript", Role.ATTRIBUTE, id="optional chaining"),
+        pytest.param("a!.|", "typescript", Role.ATTRIBUTE, id="not null"),
+        pytest.param("class A<T> { private | }", "typescript", Role.VARIABLE, id="a class member"),
+        pytest.param("class A { m() { this.#| } }", "typescript", Role.ATTRIBUTE, id="private"),
+        pytest.param("const x = <A b={y} | />", "tsx", Role.KEYWORD, id="an attribute"),
+        pytest.param("f = () => (\n<p>\n<A |\n</p>\n)", "tsx", Role.KEYWORD, id="an open element"),
     ],
 )
 def test_the_role_is_that_of_a_name_at_the_cursor(marked: str, language: str, role: Role) -> None:
@@ -60,7 +73,7 @@ def test_the_role_is_that_of_a_name_at_the_cursor(marked: str, language: str, ro
             "import os\nclass A:\n  x = 1\n  def f(self, b):\n    c = 2\n    return |\n"
             "  def g(d): e\n",
             "python",
-            {"os", "A", "f", "self", "b", "c"},
+            {"os", "A", "self", "b", "c"},
             id="python: no members, no other function's names",
         ),
         pytest.param(
@@ -76,6 +89,27 @@ def test_the_role_is_that_of_a_name_at_the_cursor(marked: str, language: str, ro
             id="javascript",
         ),
         pytest.param("import { a } from 'b'\nlet c: T = |", "typescript", {"a", "c"}, id="ts"),
+        pytest.param(
+            "class A { b = 1; c() { return | } d() {} }", "typescript", {"A"}, id="ts: no members"
+        ),
+        pytest.param(
+            "function g<V>(b) {} function f<T, U>(a: T): | { }",
+            "typescript",
+            {"f", "T", "U", "a", "g"},
+            id="ts: parameters of types",
+        ),
+        pytest.param(
+            "enum E { A } const o = { b() {}, c: d => | }",
+            "typescript",
+            {"E", "o", "d"},
+            id="ts: no members of enumerations and objects",
+        ),
+        pytest.param(
+            "xs.map(({ a, b: c }, [d, ...e]) => { return | })",
+            "typescript",
+            {"a", "c", "d", "e"},
+            id="ts: parts of parameters",
+        ),
     ],
 )
 def test_names_of_the_scopes_around_are_bound(marked: str, language: str, bound: set[str]) -> None:
@@ -143,3 +177,57 @@ def test_a_text_that_takes_too_long_tells_nothing_and_the_next_one_is_parsed_afr
 
 def test_nothing_is_told_of_an_empty_text() -> None:
     assert look("|") == (None, set(), [])
+
+
+@pytest.mark.parametrize(
+    ("marked", "language", "due"),
+    [
+        pytest.param("class A { Foo | }", "java", "Foo", id="declared"),
+        pytest.param("class A { void f(Foo |", "java", "Foo", id="declared, a parameter"),
+        pytest.param("class A { int x = |; }", "java", "int", id="an initial value"),
+        pytest.param("class A { int x = |(y); }", "java", "int", id="of a call"),
+        pytest.param("class A { int x = |\n }", "java", None, id="what may go on"),
+        pytest.param("class A { int x = |", "java", None, id="with nothing behind"),
+        pytest.param("class A { int x = |.y; }", "java", None, id="an object"),
+        pytest.param("class A { int x = |()(); }", "java", None, id="of a call of a call"),
+        pytest.param("class A { String s; void f() { s = this.|; } }", "java", "String", id="own"),
+        pytest.param("class A { String s; void f() { s = p.|; } }", "java", None, id="another's"),
+        pytest.param("class A { String s; void f() { s += |; } }", "java", None, id="added"),
+        pytest.param("class A { Foo f() { if (x) return |; } }", "java", "Foo", id="returned"),
+        pytest.param("class A { Foo f() { g(() -> { return |; }); } }", "java", None, id="lambda"),
+        pytest.param("class A { Foo f() { return g(|); } }", "java", None, id="an argument"),
+        pytest.param("const x: Foo<Bar> = |;", "typescript", "Foo", id="ts"),
+        pytest.param(
+            "class A { #x: Foo; f() { this.#x = |; } }", "typescript", "Foo", id="private"
+        ),
+        pytest.param("const f = (): Foo => { return |; }", "typescript", "Foo", id="an arrow"),
+        pytest.param(
+            "async function f(): Promise<Foo> { return |; }", "typescript", None, id="async"
+        ),
+        pytest.param("function f(a: Foo, | = 1) {}", "javascript", None, id="no types"),
+        pytest.param("def f(x: int) -> str:\n  y: list = |;\n", "python", "list", id="python"),
+        pytest.param("x: \u00e9 = 1\ndef f(a: Foo, |: Bar): pass", "python", "Bar", id="no ascii"),
+    ],
+)
+def test_the_type_due_is_told_where_the_source_gives_it(
+    marked: str, language: str, due: str | None
+) -> None:
+    tokens = SourceTokens.of(marked.replace("|", "", 1), language)
+    cursor = Cursor.at(tokens, marked.index("|"))
+    assert cursor is not None
+    assert CursorSyntax.at(cursor).due_type == due
+
+
+@pytest.mark.parametrize(
+    ("marked", "language", "is_text"),
+    [
+        pytest.param("const x = <A>te|xt</A>", "tsx", True, id="between tags"),
+        pytest.param("const x = <A>{te|}</A>", "tsx", False, id="an expression there"),
+        pytest.param("const x = <A>\nf(|)", "tsx", False, id="an element still open"),
+        pytest.param("x = a.match(/ab|c/)", "javascript", True, id="a regular expression"),
+    ],
+)
+def test_where_no_name_can_stand_is_told(marked: str, language: str, is_text: bool) -> None:
+    tokens = SourceTokens.of(marked.replace("|", "", 1), language)
+    cursor = Cursor.at(tokens, marked.index("|"))
+    assert (cursor is None or CursorSyntax.at(cursor).is_text) == is_text

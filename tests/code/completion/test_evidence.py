@@ -117,3 +117,10 @@ def test_members_come_before_variables_behind_a_dot(
     scores = Mixture.unfitted().scores(found.features, sides_of(found))
     best = np.argsort(-scores)[: len(members)].tolist()
     assert {found.names[number] for number in best} == members
+
+
+def test_words_that_no_parser_took_for_identifiers_are_not_proposed() -> None:
+    project = "const a = <B>plain words</B>; c.match(/regular/)"
+    found = evidence_at("const x = |; const words = 1", "tsx", project=project)
+    visible = {found.names[number] for number in np.flatnonzero(found.is_visible).tolist()}
+    assert visible == {"a", "B", "c", "match", "x", "words"}

@@ -41,6 +41,7 @@ def test_an_editor_without_wishes_changes_nothing(sent: Any) -> None:
     [
         ({"limit": "many"}, "limit"),
         ({"limit": 10**9}, "limit"),
+        ({"roles": ["atribute"]}, "no role called 'atribute'. Did you mean 'attribute'"),
         ({"device": "cuda"}, "device cannot be set from there"),
         ({"newer": 1}, "newer cannot be set from there"),
         ([1], "not a list"),
@@ -52,6 +53,13 @@ def test_what_an_editor_may_not_set_is_told_and_left_out(sent: Any, message: str
     settings, (complaint,) = ServerSettings().with_client_settings(sent)
     assert message in complaint
     assert settings == ServerSettings()
+
+
+def test_an_editor_may_ask_for_roles_and_types_alone() -> None:
+    sent = {"roles": ["call", "Function"], "types": ["List"]}
+    settings, complaints = ServerSettings().with_client_settings(sent)
+    assert (settings.roles, settings.types) == (("call", "Function"), ("List",))
+    assert not complaints
 
 
 def test_one_wrong_setting_of_an_editor_does_not_cost_it_the_others() -> None:

@@ -26,6 +26,11 @@ def contributed() -> dict[str, Any]:
     return properties
 
 
+def client_defaults() -> dict[str, Any]:
+    """What a client sends whose user has set nothing."""
+    return ServerSettings().model_dump(mode="json", include=set(CLIENT_SETTINGS))
+
+
 def activate(**settings: Any) -> dict[str, Any]:
     """What the extension does with VS Code when it is activated, configured anew and left."""
     node = shutil.which("node")
@@ -49,7 +54,7 @@ def activate(**settings: Any) -> dict[str, Any]:
 def test_it_offers_the_settings_of_an_editor_with_their_defaults(
     contributed: dict[str, Any],
 ) -> None:
-    defaults = {name: getattr(ServerSettings(), name) for name in CLIENT_SETTINGS}
+    defaults = client_defaults()
     offered = {
         name.removeprefix("seqmlm."): value["default"] for name, value in contributed.items()
     }
@@ -62,7 +67,7 @@ def test_a_repository_cannot_choose_what_is_run(contributed: dict[str, Any]) -> 
 
 
 def test_it_starts_the_server_for_the_languages_that_are_read() -> None:
-    settings = {name: getattr(ServerSettings(), name) for name in CLIENT_SETTINGS}
+    settings = client_defaults()
     told = activate(command="/bin/seqmlm", run="/runs/code", **settings)
     assert told["serverOptions"] == {
         "command": "/bin/seqmlm",

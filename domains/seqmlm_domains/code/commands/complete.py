@@ -20,7 +20,7 @@ seqmlm code complete runs/code --file module.py --line 12 --column 9
 
 seqmlm code complete runs/code --file module.py --offset 250 --limit 5 --json
 
-seqmlm code complete runs/code --file Module.java --line 12 --column 9 --role attribute"""
+seqmlm code complete runs/code --file A.java --offset 250 --role attribute --type int"""
 
 
 def run(
@@ -42,6 +42,13 @@ def run(
             show_default=False,
         ),
     ] = None,
+    type: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only names declared with this type somewhere, such as List or int[]; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     device: Device = "auto",
     backend: Backend = "auto",
     as_json: AsJson = False,
@@ -57,19 +64,30 @@ def run(
 
     from seqmlm_domains.code.commands.place import language_at, offset_at, read_text
     from seqmlm_domains.code.completion.completer import Completer
+    from seqmlm_domains.code.completion.completion import CompletionRequest, roles_named
 
     text, language = read_text(file), language_at(file)
-    place = offset_at(text, offset=offset, line=line, column=column)
-    found = Completer.load(run, device=device, backend=backend).complete(
-        text, place, language, limit=limit, roles=role or None
+    request = CompletionRequest(
+        source=text,
+        offset=offset_at(text, offset=offset, line=line, column=column),
+        language=language,
+        limit=limit,
+        roles=roles_named(role) if role else None,
+        types=frozenset(type) if type else None,
     )
+    (found,) = Completer.load(run, device=device, backend=backend).complete_batch([request])
     if as_json:
-        print(json.dumps([_as_json(item) for item in found], ensure_ascii=False))
+        print(json.dumps([_as_json(item) for item in found.completions], ensure_ascii=False))
         return
-    if not found:
+    if not found.completions:
         print("No name can stand here, or none is known that begins as typed.")
-    for item in found:
-        print(f"{item.score:8.3f}  {item.text}  ({item.source})")
+        return
+    if found.types:
+        expected = ", ".join(f"{each.name} {each.probability:.2f}" for each in found.types)
+        print(f"expected type: {expected}")
+    for item in found.completions:
+        name = item.text if item.type is None else f"{item.text}: {item.type}"
+        print(f"{item.score:8.3f}  {name}  ({item.source})")
 
 
 def _as_json(item: Completion) -> dict[str, Any]:

@@ -44,8 +44,8 @@ def run(
     """Complete identifiers for editors, offline: nothing leaves this machine.
 
     Settings come from --config, then variables such as SEQMLM_CODE_DEADLINE_MS, then --set and the
-    options; an editor may change deadline_ms, limit, inline_probability and
-    max_document_characters for itself.
+    options; an editor may change deadline_ms, limit, inline_probability,
+    max_document_characters, roles and types for itself.
     """
     import logging
     import os

@@ -19,11 +19,12 @@ from seqmlm_domains.code.completion.completion import (
     Completion,
     CompletionRequest,
     CompletionResult,
+    ExpectedType,
     roles_named,
 )
 from seqmlm_domains.code.completion.cursor import Cursor, part_around
 from seqmlm_domains.code.completion.evidence import SYNTAX_FEATURES, Evidence, FloatArray
-from seqmlm_domains.code.completion.main_role import main_role
+from seqmlm_domains.code.completion.main_role import main_role, main_type
 from seqmlm_domains.code.completion.mixture import (
     LENGTH_TERMS,
     MODEL_TERMS,
@@ -34,6 +35,7 @@ from seqmlm_domains.code.completion.mixture import (
 from seqmlm_domains.code.completion.name_scorer import NameScorer, NameTokens
 from seqmlm_domains.code.completion.names import KnownNames
 from seqmlm_domains.code.completion.project import Project, read_trained_length, table_key
+from seqmlm_domains.code.completion.type_stage import TypeStage
 from seqmlm_domains.code.domain import CodeDomain
 from seqmlm_domains.code.roles import Role
 from seqmlm_domains.code.source_tokens import RecentTexts, SourceTokens
@@ -63,6 +65,8 @@ class Completer:
         project: names and weights; nothing is known of the project if absent.
         trained_length: tokens of the longest sequence that the model was trained on, where that is
             known: positions that are learned mean nothing beyond it.
+        type_stage: of a model that was trained by ``typed_mlm``: names are then predicted by way of
+            their types.
 
     Raises:
         ConfigError: the model is of another domain or does not fill in masks.
@@ -74,13 +78,15 @@ class Completer:
         project: Project | None = None,
         *,
         trained_length: int | None = None,
+        type_stage: TypeStage | None = None,
     ) -> None:
         self._domain = require_code_domain(model)
         require_masks(model.trained_objectives, "Completion")
         self.model = model
         self.project = Project.unknown() if project is None else project
         self.trained_length = trained_length
-        self._scorer = NameScorer(model, trained_length=trained_length)
+        self.type_stage = type_stage
+        self._scorer = NameScorer(model, trained_length=trained_length, type_stage=type_stage)
         self._texts = RecentTexts(_TEXTS_KEPT)
         # Now, so that the first answer takes no longer than others.
         self._project_tokens = {
@@ -110,7 +116,12 @@ class Completer:
                 "YOUR_REPOSITORY`.",
                 *(run, run),
             )
-        return cls(model, project, trained_length=read_trained_length(Path(run)))
+        return cls(
+            model,
+            project,
+            trained_length=read_trained_length(Path(run)),
+            type_stage=TypeStage.load(Path(run), model),
+        )
 
     def complete(
         self,
@@ -120,10 +131,12 @@ class Completer:
         limit: int = 10,
         *,
         roles: Iterable[Role | str] | None = None,
+        types: Iterable[str] | None = None,
     ) -> list[Completion]:
         """Return the most probable names at a place of a text, best first.
 
-        See :class:`CompletionRequest` for the arguments; roles may be given by name.
+        See :class:`CompletionRequest` for the arguments; roles may be given by name. A name that
+        has none of the roles, or none of the types, has probability zero.
 
         Raises:
             ConfigError: an argument cannot be meant.
@@ -134,6 +147,7 @@ class Completer:
             language=language,
             limit=limit,
             roles=None if roles is None else roles_named(roles),
+            types=None if types is None else frozenset(types),
         )
         return list(self.complete_batch([request])[0].completions)
 
@@ -144,11 +158,15 @@ class Completer:
             ConfigError: see :meth:`CompletionRequest.check`.
         """
         found = [self.evidence(request) for request in requests]
-        terms = iter(self.terms([evidence for evidence in found if evidence is not None]))
+        scored = iter(self._scored([evidence for evidence in found if evidence is not None]))
         results = []
         for request, evidence in zip(requests, found, strict=True):
-            chosen = () if evidence is None else self._choose(request, evidence, next(terms))
-            results.append(CompletionResult(completions=chosen, used_model=evidence is not None))
+            if evidence is None:
+                results.append(CompletionResult(completions=(), used_model=False))
+                continue
+            terms, types = next(scored)
+            chosen = self._choose(request, evidence, terms)
+            results.append(CompletionResult(completions=chosen, used_model=True, types=types))
         return results
 
     def complete_lexically(self, request: CompletionRequest) -> CompletionResult:
@@ -172,18 +190,33 @@ class Completer:
         cursor = Cursor.at(self._texts.tokens(source, request.language), offset)
         if cursor is None:
             return None
-        evidence = self.evidence_at(cursor, roles=request.roles)
-        return evidence if evidence.is_visible.any() else None
+        evidence = self.evidence_at(cursor, roles=request.roles, types=request.types)
+        return evidence if evidence.is_visible.any() and not evidence.syntax.is_text else None
 
-    def evidence_at(self, cursor: Cursor, *, roles: frozenset[Role] | None = None) -> Evidence:
+    def evidence_at(
+        self,
+        cursor: Cursor,
+        *,
+        roles: frozenset[Role] | None = None,
+        types: frozenset[str] | None = None,
+    ) -> Evidence:
         """Return what is known of all names at a cursor without the model."""
-        return Evidence.at(cursor, self._known(cursor.tokens), roles=roles)
+        return Evidence.at(cursor, self._known(cursor.tokens), roles=roles, types=types)
 
     def terms(self, places: Sequence[Evidence]) -> list[FloatArray]:
         """Return the terms of the mixture at some places, the model's from one forward pass."""
+        return [terms for terms, _ in self._scored(places)]
+
+    def _scored(
+        self, places: Sequence[Evidence]
+    ) -> list[tuple[FloatArray, tuple[ExpectedType, ...]]]:
+        """The terms at some places, and the types that the model expects there."""
         tokens = [self._tokens_of(evidence) for evidence in places]
         scores = self._scorer.score(list(zip(places, tokens, strict=True)))
-        return [terms_of(*each) for each in zip(places, scores, tokens, strict=True)]
+        return [
+            (terms_of(evidence, found.log_likelihoods, own), found.types)
+            for evidence, found, own in zip(places, scores, tokens, strict=True)
+        ]
 
     def _known(self, text: SourceTokens) -> KnownNames:
         """The names that may be proposed in a text."""
@@ -228,6 +261,7 @@ class Completer:
                 source=max(parts, key=lambda part: float(parts[part][place])),
                 parts={part: float(values[place]) for part, values in parts.items()},
                 role=main_role(int(allowed[place]), names, evidence.syntax),
+                type=main_type(int(allowed[place]), names, evidence.syntax),
             )
             for place in best
         )

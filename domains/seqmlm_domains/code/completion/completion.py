@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from seqmlm.errors import ConfigError, suggestion
+from seqmlm.errors import ConfigError, UnknownNameError, suggestion
 from seqmlm_domains.code.languages import LANGUAGES
 from seqmlm_domains.code.roles import Role
 
@@ -21,6 +21,9 @@ class CompletionRequest:
         limit: most completions to return.
         roles: what the name may do there: only names that do it somewhere in the project or around
             the cursor are proposed, and the model chooses among their tokens; any if absent.
+        types: simple names of types, such as ``List`` or ``int[]``: only names that are declared
+            with one of them somewhere in the project or around the cursor are proposed, in the same
+            way, and a model that was trained by ``typed_mlm`` expects no other type; any if absent.
     """
 
     source: str
@@ -28,6 +31,7 @@ class CompletionRequest:
     language: str
     limit: int = 10
     roles: frozenset[Role] | None = None
+    types: frozenset[str] | None = None
 
     def check(self) -> None:
         """Refuse what cannot be meant.
@@ -53,16 +57,14 @@ def roles_named(roles: Iterable[Role | str]) -> frozenset[Role]:
     """Return roles that are given as such or by name, in any letter case.
 
     Raises:
-        ConfigError: there is no such role.
+        UnknownNameError: there is no such role.
     """
     known = {role.name.lower(): role for role in Role if role != Role.OTHER}
     found = set()
     for given in roles:
         name = given.name if isinstance(given, Role) else str(given)
         if name.lower() not in known:
-            raise ConfigError(
-                f"role {name!r}: it is one of {', '.join(known)}.{suggestion(name.lower(), known)}"
-            )
+            raise UnknownNameError("role", name.lower(), known)
         found.add(known[name.lower()])
     return frozenset(found)
 
@@ -80,6 +82,7 @@ class Completion:
         source: the part that gave the name its highest weighted probability: a key of ``parts``.
         parts: part -> natural logarithm of its own probability of the name.
         role: what the name mostly is in the project and around the cursor; None if not known.
+        type: simple name of the type that it is mostly declared with there; None if with none.
     """
 
     text: str
@@ -89,6 +92,20 @@ class Completion:
     source: str
     parts: Mapping[str, float]
     role: Role | None = None
+    type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedType:
+    """A type that the name at the cursor may have.
+
+    Args:
+        name: simple, such as ``List``; ``<unknown>`` for all that the model does not tell apart.
+        probability: 1 for the one that the source gives, else the model's.
+    """
+
+    name: str
+    probability: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +115,10 @@ class CompletionResult:
     Args:
         completions: best first; none where no name can stand, as within a comment or a string.
         used_model: whether the neural model took part; without it the answer is lexical.
+        types: the most probable types of the name, best first, on which its tokens were
+            conditioned; none if the model has no stage of types or read from left to right.
     """
 
     completions: tuple[Completion, ...]
     used_model: bool
+    types: tuple[ExpectedType, ...] = ()

@@ -15,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from seqmlm.errors import CheckpointError
+from seqmlm_domains.code.completion.name_counts import Counts, HashArray, Level, TypeCounts
+from seqmlm_domains.code.declared_types import NO_TYPE
 from seqmlm_domains.code.languages.lexicon import Kind
 from seqmlm_domains.code.roles import MEMBER_ROLES, Role
 from seqmlm_domains.code.source_tokens import SourceTokens
-from seqmlm_domains.code.syntax import IdentifierArray, find_identifiers
+from seqmlm_domains.code.syntax import ParsedText, parse_text
 
 LONGEST_CONTEXT: Final = 5
 """Tokens; the model is of order 6."""
@@ -26,59 +28,14 @@ LONGEST_CONTEXT: Final = 5
 Direction = Literal["left", "right"]
 """On which side of a name its context is."""
 
-Level = tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]
-"""Numbers of the names seen in a context, and how often each."""
-
-FindIdentifiers = Callable[[str, str], IdentifierArray]
-"""Finds the identifiers of a text of a language; see :func:`find_identifiers`."""
-
-HashArray = npt.NDArray[np.uint64]
+Parse = Callable[[str, str], ParsedText]
+"""Finds the identifiers of a text of a language; see :func:`parse_text`."""
 
 _LAST_CHARACTER: Final = "\U0010ffff"
 _EDGE: Final = "<edge>"
 _NO_NAME: Final = -1
 _NAMES_FILE: Final = "names.json"
 _ROLES_FILE: Final = "role-counts.npy"
-_ARRAYS: Final = ("contexts", "firsts", "names", "counts")
-
-
-@dataclass(frozen=True, eq=False)
-class _Counts:
-    """What was seen in each context of one direction, of all lengths together.
-
-    Args:
-        contexts: uint64 ``[contexts]``, hashes, ascending.
-        firsts: uint32 ``[contexts + 1]``, where the entries of each begin.
-        names: int32 ``[entries]``.
-        counts: uint32 ``[entries]``.
-    """
-
-    contexts: HashArray
-    firsts: npt.NDArray[np.uint32]
-    names: npt.NDArray[np.int32]
-    counts: npt.NDArray[np.uint32]
-
-    @classmethod
-    def of(cls, hashes: HashArray, names: npt.NDArray[np.int32]) -> _Counts:
-        """Count pairs of context and name, each ``[occurrences]``."""
-        order = np.lexsort((names, hashes))
-        hashes, names = hashes[order], names[order]
-        is_new_context = np.diff(hashes, prepend=hashes[:1] + np.uint64(1)) != 0
-        is_new = is_new_context | (np.diff(names, prepend=_NO_NAME) != 0)
-        entries = np.flatnonzero(is_new)
-        return cls(
-            hashes[is_new_context],
-            np.append(np.flatnonzero(is_new_context[entries]), len(entries)).astype(np.uint32),
-            names[entries],
-            np.diff(entries, append=len(names)).astype(np.uint32),
-        )
-
-    def level(self, context: np.uint64) -> Level | None:
-        place = int(self.contexts.searchsorted(context))
-        if place == len(self.contexts) or self.contexts[place] != context:
-            return None
-        start, end = int(self.firsts[place]), int(self.firsts[place + 1])
-        return np.asarray(self.names[start:end]), self.counts[start:end].astype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,21 +65,21 @@ class ContextTable:
         names: the different names, the most frequent first.
         counts: of each direction.
         role_counts: uint32 ``[names, len(Role)]``, how often each name does what.
+        types: how often each name is declared with which type.
     """
 
     names: tuple[str, ...]
-    counts: dict[Direction, _Counts]
+    counts: dict[Direction, Counts]
     role_counts: npt.NDArray[np.uint32]
+    types: TypeCounts
 
     @classmethod
-    def of(
-        cls, files: Sequence[SourceTokens], *, find: FindIdentifiers = find_identifiers
-    ) -> ContextTable:
+    def of(cls, files: Sequence[SourceTokens], *, parse: Parse = parse_text) -> ContextTable:
         """Count the names of files; about 1 MB of source a second.
 
         Args:
             files: of one language.
-            find: finds their identifiers and roles.
+            parse: finds their identifiers, with roles and declared types.
         """
         ids: dict[str, int] = {}
         words, targets = _join(files, ids)
@@ -137,18 +94,27 @@ class ContextTable:
         return cls(
             names,
             {
-                side: _Counts.of(
+                side: Counts.of(
                     np.concatenate(list(_hashes_around(words, occurrences, side))), repeated
                 )
                 for side in get_args(Direction)
             },
-            _count_roles(files, names, find),
+            *_count_parsed(files, names, parse),
         )
 
     @cached_property
     def number_of(self) -> dict[str, int]:
         """Number of each name."""
         return {name: number for number, name in enumerate(self.names)}
+
+    @cached_property
+    def is_identifier(self) -> npt.NDArray[np.bool_]:
+        """Whether the parser took each name for one anywhere, bool ``[names]``.
+
+        Not so words of the text between tags, and of regular expressions.
+        """
+        found: npt.NDArray[np.bool_] = self.role_counts.sum(1) > 0
+        return found
 
     @cached_property
     def member_counts(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -201,8 +167,8 @@ class ContextTable:
         (folder / _NAMES_FILE).write_text(content, encoding="utf-8")
         np.save(folder / _ROLES_FILE, self.role_counts)
         for side, counts in self.counts.items():
-            for array in _ARRAYS:
-                np.save(folder / f"{side}-{array}.npy", getattr(counts, array))
+            counts.save(folder, side)
+        self.types.save(folder)
 
     @classmethod
     def load(cls, folder: Path) -> ContextTable:
@@ -213,18 +179,15 @@ class ContextTable:
         """
         try:
             names = json.loads((folder / _NAMES_FILE).read_text(encoding="utf-8"))
-            counts: dict[Direction, _Counts] = {
-                side: _Counts(
-                    *(np.load(folder / f"{side}-{array}.npy", mmap_mode="r") for array in _ARRAYS)
-                )
-                for side in get_args(Direction)
-            }
+            counts = {side: Counts.load(folder, side) for side in get_args(Direction)}
+            types = TypeCounts.load(folder)
             role_counts = np.load(folder / _ROLES_FILE, mmap_mode="r")
         except (OSError, EOFError, ValueError) as error:
             raise CheckpointError(
-                f"{folder}: the counts of names cannot be read: {error}."
+                f"{folder}: the counts of names cannot be read: {error}. Run `seqmlm code fit` "
+                "again."
             ) from error
-        return cls(tuple(names), counts, role_counts)
+        return cls(tuple(names), counts, role_counts, types)
 
 
 def _join(
@@ -248,20 +211,28 @@ def _join(
     return np.concatenate(hashes), np.concatenate(targets)
 
 
-def _count_roles(
-    files: Sequence[SourceTokens], names: Sequence[str], find: FindIdentifiers
-) -> npt.NDArray[np.uint32]:
+def _count_parsed(
+    files: Sequence[SourceTokens], names: Sequence[str], parse: Parse
+) -> tuple[npt.NDArray[np.uint32], TypeCounts]:
+    """How often each name has each role, and each declared type."""
     number_of = {name: number for number, name in enumerate(names)}
     counts = np.zeros((len(names), len(Role)), np.uint32)
+    type_numbers: dict[str, int] = {}
+    typed: list[npt.NDArray[np.int32]] = [np.zeros((0, 2), np.int32)]
     for tokens in files:
-        found = find(tokens.text, tokens.language)
+        parsed = parse(tokens.text, tokens.language)
+        found, declared = parsed.identifiers, parsed.declared_types
         if not len(found):
             continue
         of_words = np.array([number_of.get(word, _NO_NAME) for word in tokens.words], np.int32)
         numbers = of_words[tokens.numbers[tokens.ends.searchsorted(found[:, 0], "right")]]
         is_name = numbers != _NO_NAME  # else the lexer takes it for a keyword or literal
         np.add.at(counts, (numbers[is_name], found[is_name, 2]), 1)
-    return counts
+        own = [type_numbers.setdefault(name, len(type_numbers)) for name in declared.names]
+        is_typed = is_name & (declared.numbers != NO_TYPE)
+        of_own = np.array(own, np.int32)[declared.numbers[is_typed]]
+        typed.append(np.stack([numbers[is_typed], of_own], axis=1))
+    return counts, TypeCounts.of(tuple(type_numbers), np.concatenate(typed))
 
 
 def _hashes_around(

@@ -6,13 +6,15 @@ before it is closed if nothing follows. Of long files a window is parsed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from seqmlm_domains.code.completion.cursor import Cursor
+from seqmlm_domains.code.declared_types import DeclaredTypes
 from seqmlm_domains.code.languages import LANGUAGES
 from seqmlm_domains.code.languages.lexicon import Kind
 from seqmlm_domains.code.roles import Role
@@ -29,8 +31,8 @@ _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
 BINDING_ROLES: Final = (Role.VARIABLE, Role.PARAMETER, Role.FUNCTION, Role.CLASS, Role.IMPORT)
 """Of names that begin to mean something where they stand."""
 
-_BOUND_OUTSIDE: Final = (Role.FUNCTION, Role.CLASS)
 _VALUES: Final = (Role.VARIABLE, Role.PARAMETER)
+_VALUE_END: Final = re.compile(r"[ \t]*[;,)(]")
 _MEMBER_SIGNS: Final = (".", "?.", "::")
 
 
@@ -46,6 +48,11 @@ class CursorSyntax:
         roles: int32 ``[m]``, what each of them does.
         declares_member: bool ``[m]``, whether it declares a member of a class.
         members_are_in_scope: whether the language needs no object before a member.
+        types: declared types of ``words``.
+        is_text: whether no name can stand there, such as between the tags of an element.
+        due_type: simple name of the type that the source gives the name there: that it is declared
+            with, or that of what it is the whole value of, which what follows has to tell; None
+            where that is not known.
     """
 
     role: Role | None
@@ -54,6 +61,9 @@ class CursorSyntax:
     roles: npt.NDArray[np.int32]
     declares_member: npt.NDArray[np.bool_]
     members_are_in_scope: bool
+    types: DeclaredTypes
+    due_type: str | None
+    is_text: bool = False
 
     @classmethod
     def at(cls, cursor: Cursor) -> CursorSyntax:
@@ -70,14 +80,17 @@ class CursorSyntax:
         else:
             end_of_name, behind = cursor.start, _closing(tokens, first, cursor.piece)
         found = find_scoped_identifiers(
-            before + _STAND_IN + behind, tokens.language, timeout_s=PARSE_TIMEOUT_S
+            before + _STAND_IN + behind,
+            tokens.language,
+            place=len(before),
+            timeout_s=PARSE_TIMEOUT_S,
         )
         if found is None:
             return _NOTHING
         starts = found.identifiers[:, 0]
         here = np.flatnonzero(starts == len(before))
         if not len(here):
-            return _NOTHING
+            return replace(_NOTHING, is_text=found.is_text)
         place = int(here[0])
         # Where the identifiers are in the text, and which of its words they are.
         offsets = starts + start
@@ -88,7 +101,11 @@ class CursorSyntax:
         is_name[place] = False
         members = LANGUAGES[tokens.language].types.members_are_in_scope
         is_bound = _is_bound(found, place, members_are_in_scope=members) & is_name
+        # What is being typed may go on behind the name, unless the code there ends the value.
+        is_whole = last > cursor.next_piece and _VALUE_END.match(behind) is not None
         role = Role(int(found.identifiers[place, 2]))
+        if role in (Role.READ, Role.TYPE) and len(cursor.left):
+            role = LANGUAGES[tokens.language].announced.get(tokens.words[cursor.left[-1]], role)
         is_value = is_bound & np.isin(found.identifiers[:, 2], _VALUES)
         if role == Role.TYPE and receiver_at(cursor) in words[is_value]:
             role = Role.ATTRIBUTE  # in Java, `value.` before a name or a brace looks like a type
@@ -99,6 +116,8 @@ class CursorSyntax:
             found.identifiers[is_name, 2],
             _declares_member(found)[is_name],
             members,
+            DeclaredTypes(found.declared_types.numbers[is_name], found.declared_types.names),
+            found.declared_type or (found.value_type if is_whole else None),
         )
 
 
@@ -110,7 +129,10 @@ def receiver_at(cursor: Cursor) -> int | None:
 
 
 _NONE: Final = np.zeros(0, np.int32)
-_NOTHING: Final = CursorSyntax(None, _NONE, _NONE, _NONE, np.zeros(0, np.bool_), False)
+_NO_TYPES: Final = DeclaredTypes(_NONE, ())
+_NOTHING: Final = CursorSyntax(
+    *(None, _NONE, _NONE, _NONE, np.zeros(0, np.bool_), False, _NO_TYPES, None)
+)
 
 
 def _window(cursor: Cursor) -> tuple[int, int]:
@@ -152,8 +174,16 @@ def _is_bound(
         scope = found.parents[scope]
     holds_in = found.scopes
     is_bound = is_around[holds_in]
-    outside = np.isin(roles, _BOUND_OUTSIDE) & (parents[holds_in] >= 0)
+    # A function's name stands in the function's own scope and is bound around it, that of a method
+    # as a member. So may a class's name; one that stands in a function's scope is a type parameter.
+    is_function = roles == Role.FUNCTION
+    holds_a_function = np.zeros(len(parents), np.bool_)
+    holds_a_function[holds_in[is_function]] = True
+    outside = is_function | (roles == Role.CLASS) & ~holds_a_function[holds_in]
+    outside &= parents[holds_in] >= 0
     is_bound |= outside & is_around[parents[holds_in]]
+    is_method = is_function & np.append(found.is_class, False)[parents[holds_in]]
+    is_bound &= ~is_method | is_around[parents[holds_in]]
     is_bound &= np.isin(roles, BINDING_ROLES)
     is_bound[place:] = False
     return is_bound

@@ -71,9 +71,10 @@ class Evidence:
         syntax: what the parser tells there.
         features: float64 ``[len(FEATURES), names]``; those of a side that is empty are 0.
         frequency: float64 ``[names]``, probability of each name without any context.
-        is_visible: bool ``[names]``, whether the project has it, or the text outside the cursor, in
-            one of ``roles``.
+        is_visible: bool ``[names]``, whether the project has it as an identifier, or the text
+            outside the cursor, in one of ``roles`` and with one of ``types``.
         roles: any if absent.
+        types: that are asked for; any if absent.
     """
 
     cursor: Cursor
@@ -83,10 +84,21 @@ class Evidence:
     frequency: FloatArray
     is_visible: npt.NDArray[np.bool_]
     roles: frozenset[Role] | None
+    types: frozenset[str] | None
+
+    @property
+    def is_constrained(self) -> bool:
+        """Whether only names of some roles or types are asked for."""
+        return self.roles is not None or self.types is not None
 
     @classmethod
     def at(
-        cls, cursor: Cursor, names: KnownNames, *, roles: frozenset[Role] | None = None
+        cls,
+        cursor: Cursor,
+        names: KnownNames,
+        *,
+        roles: frozenset[Role] | None = None,
+        types: frozenset[str] | None = None,
     ) -> Evidence:
         """Collect it; some 10 ms for a project of 25,000 names and a text of 200 kB."""
         features = np.zeros((len(FEATURES), len(names)))
@@ -105,11 +117,14 @@ class Evidence:
             for place, distance in distances.items():
                 row[f"new on the {place}, {syntax.role.name.lower()}"][:] = distance >= FAR
             _relate(cursor, names, syntax, syntax.role, row)
-        is_visible = np.ones(len(names), np.bool_)
-        is_visible[len(names.table.names) :] = is_in_file[len(names.table.names) :]
+        of_project = names.table.is_identifier
+        is_visible = np.concatenate([of_project, is_in_file[len(of_project) :]])
+        is_visible[names.of_words[syntax.words]] = True
         if roles is not None:
             is_visible &= _does_any(names, syntax, roles)
-        return cls(cursor, names, syntax, features, frequency, is_visible, roles)
+        if types is not None:
+            is_visible &= _has_any(names, syntax, types)
+        return cls(cursor, names, syntax, features, frequency, is_visible, roles, types)
 
     @property
     def is_new_on_the_left(self) -> npt.NDArray[np.bool_]:
@@ -169,6 +184,17 @@ def _does_any(
     does[: len(names.table.names)] = names.table.role_counts[:, chosen].any(1)
     does[names.of_words[syntax.words[np.isin(syntax.roles, chosen)]]] = True
     return does
+
+
+def _has_any(
+    names: KnownNames, syntax: CursorSyntax, types: frozenset[str]
+) -> npt.NDArray[np.bool_]:
+    """Whether each name is declared with one of some types in the project or around the cursor."""
+    has = np.zeros(len(names), np.bool_)
+    has[names.table.types.names_with(types)] = True
+    chosen = [number for number, name in enumerate(syntax.types.names) if name in types]
+    has[names.of_words[syntax.words[np.isin(syntax.types.numbers, chosen)]]] = True
+    return has
 
 
 def _distances(words: Int32Array, names: KnownNames) -> FloatArray:

@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from seqmlm_domains.code.completion.context_table import LONGEST_CONTEXT, Direction, Level
+from seqmlm_domains.code.completion.context_table import LONGEST_CONTEXT, Direction
+from seqmlm_domains.code.completion.name_counts import Level
 from seqmlm_domains.code.source_tokens import Int32Array
 
 _EDGE: Final = -1

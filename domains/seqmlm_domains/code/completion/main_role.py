@@ -1,4 +1,4 @@
-"""What a name is, for the sign that editors show beside it."""
+"""What a name is and which type it has, for what editors show beside it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from seqmlm_domains.code.completion.cursor_syntax import CursorSyntax
 from seqmlm_domains.code.completion.names import KnownNames
+from seqmlm_domains.code.declared_types import NO_TYPE
 from seqmlm_domains.code.roles import Role
 
 _PLAIN: Final = (Role.VARIABLE, Role.PARAMETER, Role.IMPORT, Role.CALL, Role.TYPE)
@@ -39,3 +40,23 @@ def main_role(number: int, names: KnownNames, syntax: CursorSyntax) -> Role | No
         if counts[role]:
             return role
     return None
+
+
+def main_type(number: int, names: KnownNames, syntax: CursorSyntax) -> str | None:
+    """Return the type that a name is mostly declared with; None if with none.
+
+    That around the cursor goes before that in the project.
+
+    Args:
+        number: of the name.
+        names: that may be proposed.
+        syntax: at the cursor.
+    """
+    around = syntax.types.numbers[names.of_words[syntax.words] == number]
+    around = around[around != NO_TYPE]
+    if len(around):
+        return syntax.types.names[int(np.bincount(around).argmax())]
+    if number >= len(names.table.names):
+        return None
+    counts = names.table.types.of_name(number)
+    return max(counts, key=counts.__getitem__) if counts else None

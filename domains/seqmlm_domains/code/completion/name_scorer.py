@@ -12,6 +12,9 @@ how many tokens are missing, so a single mask cannot share a row with more: at a
 mean reciprocal rank fell from .50 to .40, while a group that the context does not see loses nothing
 (.494 against .496 for the row of training, 108 names).
 
+A model that was trained by ``typed_mlm`` expects the type of each group's name at its first mask,
+and its tokens given that; see :mod:`.type_stage`.
+
 Without code behind the cursor, a model that was also trained from left to right gives
 log p(first token | what is before), and the frequencies of the names that begin with it the rest.
 """
@@ -26,12 +29,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from seqmlm.data.packing import pack
 from seqmlm.model.model import Model
 from seqmlm.objectives.rows import Row, RowVisibility
 from seqmlm.vocabulary import AllowedTokens, SpecialTokens
+from seqmlm_domains.code.completion.completion import ExpectedType
 from seqmlm_domains.code.completion.evidence import Evidence, FloatArray
+from seqmlm_domains.code.completion.type_stage import TypeStage
 from seqmlm_domains.code.condensed import condensed
 from seqmlm_domains.code.domain import CodeDomain
 
@@ -80,17 +86,61 @@ class NameTokens:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What the model says at one cursor.
+
+    Args:
+        log_likelihoods: of each known name, nats, float64 ``[names]``.
+        types: that a name of one token has most probably; none where no types are expected.
+    """
+
+    log_likelihoods: FloatArray
+    types: tuple[ExpectedType, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row of a place.
+
+    Args:
+        row: without targets.
+        positions: that are to be scored.
+        groups: how many of them each name takes whose type is expected.
+    """
+
+    row: Row
+    positions: range
+    groups: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _MaskedName:
+    """Masks of one name among the targets of a batch, and the types that it may have."""
+
+    targets: range
+    types: AllowedTokens | None
+
+
 class NameScorer:
     """Scores all known names at cursors.
 
     Args:
         model: of domain ``code``, trained to fill in masks.
         trained_length: see :class:`~seqmlm_domains.code.completion.completer.Completer`.
+        type_stage: of the model, if it has one.
     """
 
-    def __init__(self, model: Model, *, trained_length: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        trained_length: int | None = None,
+        type_stage: TypeStage | None = None,
+    ) -> None:
         assert isinstance(model.domain, CodeDomain), "the completer has checked it"
         self._model = model
+        self._type_stage = type_stage
         self._domain = model.domain
         self._context_tokens = MOST_CONTEXT
         learned_positions = model.encoder.config.longest_sequence
@@ -102,10 +152,8 @@ class NameScorer:
         low, high = model.vocabulary.ranges[self._domain.name]
         self._range = slice(low, high)
 
-    def score(self, places: Sequence[tuple[Evidence, NameTokens]]) -> list[FloatArray]:
-        """Return the log-likelihood of each known name, nats, float64 ``[names]``, for each place.
-
-        One forward pass for all.
+    def score(self, places: Sequence[tuple[Evidence, NameTokens]]) -> list[Scores]:
+        """Return the scores of all known names for each place, from one forward pass.
 
         Args:
             places: what is known there, and the tokens of its names.
@@ -113,42 +161,59 @@ class NameScorer:
         rows: list[Row] = []
         targets: list[int] = []
         allowed: list[AllowedTokens | None] = []
+        masked: list[_MaskedName] = []
         end = 0
         for evidence, tokens in places:
             own = self._allowed_tokens(evidence, tokens)
-            for row, positions in self._rows(evidence):
-                rows.append(row)
-                targets += [end + position for position in positions]
-                allowed += [own] * len(positions)
-                end += len(row.ids)
-        log_probabilities = iter(self._predict(rows, targets, allowed))
+            types = self._allowed_types(evidence)
+            for each in self._rows(evidence):
+                first = len(targets)
+                for count in each.groups:
+                    masked.append(_MaskedName(range(first, first + count), types))
+                    first += count
+                rows.append(each.row)
+                targets += [end + position for position in each.positions]
+                allowed += [own] * len(each.positions)
+                end += len(each.row.ids)
+        predicted, expected = self._predict(rows, targets, allowed, masked)
+        log_probabilities, types_of_groups = iter(predicted), iter(expected)
         scores = []
         for evidence, tokens in places:
             if self._reads_causally(evidence):
-                scores.append(
-                    _begun(next(log_probabilities), tokens, evidence.frequency, self._range.start)
+                begun = _begun(
+                    next(log_probabilities), tokens, evidence.frequency, self._range.start
                 )
+                scores.append(Scores(begun, ()))
             else:
-                table = [
-                    [next(log_probabilities) for _ in range(count)]
-                    for count in range(1, MOST_MASKS + 1)
-                ]
-                scores.append(_product_of_marginals(table, tokens, self._range.start))
+                groups = range(1, MOST_MASKS + 1)
+                table = [[next(log_probabilities) for _ in range(count)] for count in groups]
+                told = [next(types_of_groups) for _ in groups]
+                product = _product_of_marginals(table, tokens, self._range.start)
+                scores.append(Scores(product, told[0]))
         return scores
 
     def _allowed_tokens(self, evidence: Evidence, tokens: NameTokens) -> AllowedTokens | None:
         """The tokens of the names that may stand at a place; None where any may."""
-        if evidence.roles is None:
+        if not evidence.is_constrained:
             return None
         ids, lengths = tokens.ids[evidence.is_visible], tokens.lengths[evidence.is_visible]
         is_there = np.arange(MOST_MASKS) < lengths[:, None]
         return AllowedTokens.of(np.unique(ids[is_there]).tolist(), len(self._model.vocabulary))
 
+    def _allowed_types(self, evidence: Evidence) -> AllowedTokens | None:
+        """The types of the names that may stand at a place; None where any may."""
+        if self._type_stage is None:
+            return None
+        if evidence.types is not None:
+            return self._type_stage.allowed(evidence.types)
+        due = evidence.syntax.due_type
+        return None if due is None else self._type_stage.allowed([due])
+
     def _reads_causally(self, evidence: Evidence) -> bool:
         return self._is_causal and not len(evidence.cursor.right)
 
-    def _rows(self, evidence: Evidence) -> list[tuple[Row, range]]:
-        """Rows of a place, and which of their positions are to be scored."""
+    def _rows(self, evidence: Evidence) -> list[_Row]:
+        """Rows of a place."""
         special = self._model.vocabulary.special
         left, right = self._context(evidence)
         if self._reads_causally(evidence):
@@ -156,7 +221,7 @@ class NameScorer:
             order = np.arange(len(ids), dtype=np.int32)
             visibility = RowVisibility(order, order, np.full_like(order, -1))
             row = Row(ids, order, np.zeros_like(order), visibility)
-            return [(row, range(len(ids) - 1, len(ids)))]
+            return [_Row(row, range(len(ids) - 1, len(ids)), groups=())]
         near = len(left) // 2, len(right) // 2
         return [
             _gap(special, left, right, groups=(1,)),
@@ -187,26 +252,46 @@ class NameScorer:
         rows: Sequence[Row],
         targets: Sequence[int],
         allowed: Sequence[AllowedTokens | None],
-    ) -> list[npt.NDArray[np.float32]]:
-        """Log-probabilities of the domain's tokens at packed positions, float32 each.
+        masked: Sequence[_MaskedName],
+    ) -> tuple[list[npt.NDArray[np.float32]], list[tuple[ExpectedType, ...]]]:
+        """Log-probabilities of the domain's tokens at packed positions, and types of names.
 
         Of tokens that are not allowed, they are the least finite number.
         """
         if not rows:
-            return []
+            return [], []
         model = self._model
         with model.inference():
             hidden = model(pack(rows).to(model.device))
+            states = hidden.index_select(0, torch.tensor(targets, device=model.device))
+            types = self._condition(states, masked)
             # Some ten positions, and mostly any token of the domain: there is nothing to leave out
             # that the fused projection could save.
-            features = model.token_head.features(hidden, torch.tensor(targets, device=model.device))
+            features = model.token_head.features(
+                states, torch.arange(len(targets), device=model.device)
+            )
             weight = model.encoder.token_embedding.weight[self._range]
             scores = F.linear(features, weight, model.token_head.bias[self._range]).float()
             for target, own in zip(scores, allowed, strict=True):
                 if own is not None:
                     outside = torch.from_numpy(~own.mask()[self._range]).to(scores.device)
                     target.masked_fill_(outside, torch.finfo(scores.dtype).min)
-            return list(scores.log_softmax(1).cpu().numpy())
+            return list(scores.log_softmax(1).cpu().numpy()), types
+
+    def _condition(
+        self, states: Tensor, masked: Sequence[_MaskedName]
+    ) -> list[tuple[ExpectedType, ...]]:
+        """Let the states of masks know the expected types, in place; return these."""
+        stage = self._type_stage
+        if stage is None or not masked:
+            return [()] * len(masked)
+        probabilities = stage.probabilities(
+            states[[name.targets.start for name in masked]], [name.types for name in masked]
+        )
+        places = [place for name in masked for place in name.targets]
+        owners = [number for number, name in enumerate(masked) for _ in name.targets]
+        states[places] = stage.conditioned(states[places], probabilities[owners])
+        return [stage.told(own) for own in probabilities]
 
 
 def _gap(
@@ -215,8 +300,8 @@ def _gap(
     right: npt.NDArray[np.uint32],
     *,
     groups: tuple[int, ...],
-) -> tuple[Row, range]:
-    """A row with groups of masks between two sides, and the positions of the masks in it.
+) -> _Row:
+    """A row with groups of masks between two sides.
 
     The smallest group fills the gap; of a larger one the last masks stand beside the right side.
     """
@@ -231,7 +316,7 @@ def _gap(
     group[context:] = np.repeat(np.arange(len(groups)), groups)
     nothing = np.zeros(len(ids), np.int32)
     row = Row(ids.astype(np.int32), positions, nothing, RowVisibility(nothing, nothing, group))
-    return row, range(context, len(ids))
+    return _Row(row, range(context, len(ids)), groups)
 
 
 def _end(evidence: Evidence) -> int:

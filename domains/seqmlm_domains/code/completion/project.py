@@ -23,7 +23,7 @@ from seqmlm_domains.code.completion.mixture import Mixture
 from seqmlm_domains.code.languages import LANGUAGES
 from seqmlm_domains.code.parser_process import ParserProcess, ParsingFailed
 from seqmlm_domains.code.source_tokens import SourceTokens
-from seqmlm_domains.code.syntax import NO_IDENTIFIERS, IdentifierArray
+from seqmlm_domains.code.syntax import NOTHING_PARSED, ParsedText
 
 _FOLDER: Final = "completion"
 _WEIGHTS_FILE: Final = "weights.json"
@@ -128,21 +128,21 @@ def table_key(language: str) -> str:
 def count_names(files: Iterable[SourceTokens]) -> dict[str, ContextTable]:
     """Return the counts of files of any languages.
 
-    They are parsed for the roles of names, in a child process; of one that cannot be, the roles are
-    not counted.
+    They are parsed for the roles and types of names, in a child process; of one that cannot be,
+    neither is counted, and names that are in no other are not proposed.
     """
     by_key: dict[str, list[SourceTokens]] = {}
     for tokens in files:
         by_key.setdefault(table_key(tokens.language), []).append(tokens)
     with ParserProcess() as parser:
 
-        def find(text: str, language: str) -> IdentifierArray:
+        def parse(text: str, language: str) -> ParsedText:
             try:
-                return parser.parse(text, language).identifiers
+                return parser.parse(text, language)
             except ParsingFailed:
-                return NO_IDENTIFIERS
+                return NOTHING_PARSED
 
-        return {key: ContextTable.of(own, find=find) for key, own in by_key.items()}
+        return {key: ContextTable.of(own, parse=parse) for key, own in by_key.items()}
 
 
 def read_trained_length(run: Path) -> int | None:

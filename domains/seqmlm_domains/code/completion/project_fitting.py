@@ -23,6 +23,7 @@ from seqmlm_domains.code.completion.project import (
     read_trained_length,
     table_key,
 )
+from seqmlm_domains.code.completion.type_stage import TypeStage
 from seqmlm_domains.code.domain import CodeDomain
 from seqmlm_domains.code.repository import find_source_files, printable
 from seqmlm_domains.code.source_file import Unusable, read_source
@@ -88,7 +89,12 @@ def fit_project(
             f"({read.summary()})."
         )
     project = Project(count_names(counted), {}, {})
-    completer = Completer(model, project, trained_length=read_trained_length(Path(run)))
+    completer = Completer(
+        model,
+        project,
+        trained_length=read_trained_length(Path(run)),
+        type_stage=TypeStage.load(Path(run), model),
+    )
     mixtures, report = {}, {}
     for key in dict.fromkeys(table_key(tokens.language) for tokens in judged):
         own = [tokens for tokens in judged if table_key(tokens.language) == key]

@@ -88,6 +88,9 @@ _TYPES = TypeRules(
     passed_over=frozenset({"type_arguments"}),
     array_kinds=frozenset({"array_type"}),
     untyped=frozenset({"var"}),
+    values={"variable_declarator": ("value", "name"), "assignment_expression": ("right", "left")},
+    results={"method_declaration": "type", "lambda_expression": "", "constructor_declaration": ""},
+    wholes={"field_access": "field", "method_invocation": "name"},
 )
 
 JAVA = Language(
@@ -98,6 +101,7 @@ JAVA = Language(
     rules={
         **{kind: {"name": Role.CLASS} for kind in _DEFINES_A_TYPE},
         **{kind: {"name": Role.FUNCTION} for kind in _DEFINES_A_FUNCTION},
+        "type_parameter": {ANY_FIELD: Role.CLASS},
         # Of `String... names` the declarator is that of a parameter.
         "variable_declarator": {"name": Inherited(Role.VARIABLE)},
         "spread_parameter": {ANY_FIELD: Role.PARAMETER},
@@ -118,6 +122,10 @@ JAVA = Language(
         "scoped_identifier": {ANY_FIELD: INHERIT},
     },
     kind_roles={"type_identifier": Role.TYPE},
+    announced={
+        **dict.fromkeys(("import", "package"), Role.IMPORT),
+        **dict.fromkeys(("class", "interface", "enum"), Role.CLASS),
+    },
     types=_TYPES,
     lexicon=_LEXICON,
 )

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from seqmlm_domains.code.languages.language import ANY_FIELD, INHERIT, NO_TYPES, Language, Rule
+from seqmlm_domains.code.languages.language import (
+    ANY_FIELD,
+    INHERIT,
+    NO_TYPES,
+    Inherited,
+    Language,
+    Rule,
+)
 from seqmlm_domains.code.languages.lexicon import C_COMMENT, ORDINARY_STRING, Hole, Lexicon
 from seqmlm_domains.code.roles import Role
 
@@ -19,7 +26,7 @@ def _load_grammar() -> object:
 
 _DEFINES_A_FUNCTION = (
     *("function_declaration", "function_expression", "generator_function_declaration"),
-    *("generator_function", "method_definition"),
+    "generator_function",
 )
 
 IDENTIFIER_KINDS: Final = frozenset(
@@ -31,6 +38,9 @@ IDENTIFIER_KINDS: Final = frozenset(
 
 RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
     **{kind: {"name": Role.FUNCTION} for kind in _DEFINES_A_FUNCTION},
+    # In an object it is one of the keys, and nothing that could be called by its name alone.
+    "method_definition": {"name": Inherited(Role.FUNCTION)},
+    "object": {ANY_FIELD: Role.KEYWORD},
     "class_declaration": {"name": Role.CLASS},
     "class": {"name": Role.CLASS},
     "variable_declarator": {"name": Role.VARIABLE},
@@ -51,9 +61,18 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
     "new_expression": {"constructor": Role.CALL},
     "pair": {"key": Role.KEYWORD},
     "jsx_attribute": {ANY_FIELD: Role.KEYWORD},
+    "jsx_namespace_name": {ANY_FIELD: INHERIT},
     "import_clause": {ANY_FIELD: Role.IMPORT},
     "namespace_import": {ANY_FIELD: Role.IMPORT},
     "import_specifier": {"name": Role.IMPORT, "alias": Role.IMPORT},
+}
+
+KIND_ROLES: Final[Mapping[str, Role]] = {"shorthand_property_identifier": Role.READ}
+TEXT_KINDS: Final = frozenset({"jsx_text", "regex_pattern"})
+ANNOUNCED: Final[Mapping[str, Role]] = {
+    "import": Role.IMPORT,
+    "function": Role.FUNCTION,
+    "class": Role.CLASS,
 }
 
 _KEYWORDS = (
@@ -93,14 +112,17 @@ JAVASCRIPT = Language(
     load_grammar=_load_grammar,
     identifier_kinds=IDENTIFIER_KINDS,
     rules=RULES,
-    kind_roles={},
+    kind_roles=KIND_ROLES,
+    text_kinds=TEXT_KINDS,
+    announced=ANNOUNCED,
     lexicon=LEXICON,
     types=replace(
         NO_TYPES,
         scopes=frozenset(
             {
-                *(*_DEFINES_A_FUNCTION, "arrow_function", "class_body", "statement_block"),
-                *("for_statement", "for_in_statement", "catch_clause", "switch_body"),
+                *(*_DEFINES_A_FUNCTION, "method_definition", "arrow_function", "class_body"),
+                *("statement_block", "for_statement", "for_in_statement", "catch_clause"),
+                "switch_body",
             }
         ),
         class_scopes=frozenset({"class_body"}),

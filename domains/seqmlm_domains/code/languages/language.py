@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from seqmlm_domains.code.languages.lexicon import Lexicon
@@ -68,6 +68,10 @@ class TypeRules:
         array_kinds: kinds of nodes that add ``[]`` to the name of their part.
         empty: names beside which another one of a union counts alone, such as ``null``.
         untyped: names that stand in place of a type, such as ``var``.
+        values: kind of a node that gives a name a value -> the fields of the value and of the name.
+        results: kind of a function -> the field of the type of what it returns, if there is one.
+        wholes: kind of an expression -> the field of the name whose type it has: of a call that of
+            the function, of a member of the method's own object that of the member.
     """
 
     declarations: Mapping[str, Declaration]
@@ -81,6 +85,9 @@ class TypeRules:
     array_kinds: frozenset[str] = frozenset()
     empty: frozenset[str] = frozenset()
     untyped: frozenset[str] = frozenset()
+    values: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    results: Mapping[str, str] = field(default_factory=dict)
+    wholes: Mapping[str, str] = field(default_factory=dict)
 
 
 NO_TYPES = TypeRules(
@@ -110,6 +117,8 @@ class Language:
             :attr:`Role.CLASS`.
         lexicon: its tokens.
         types: how it declares types.
+        announced: keyword -> the role of a name behind it, where the parser cannot tell it yet.
+        text_kinds: kinds of nodes within which no name can stand, comments and strings aside.
     """
 
     name: str
@@ -120,3 +129,5 @@ class Language:
     kind_roles: Mapping[str, Role]
     lexicon: Lexicon
     types: TypeRules = NO_TYPES
+    announced: Mapping[str, Role] = field(default_factory=dict)
+    text_kinds: frozenset[str] = frozenset()

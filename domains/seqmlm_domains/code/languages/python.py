@@ -72,6 +72,9 @@ _TYPES = TypeRules(
     },
     passed_over=frozenset({"type_parameter", "string_start", "string_end"}),
     empty=frozenset({"None"}),
+    values={"assignment": ("right", "left")},
+    results={"function_definition": "return_type", "lambda": ""},
+    wholes={"attribute": "attribute", "call": "function"},
 )
 
 PYTHON = Language(
@@ -106,6 +109,10 @@ PYTHON = Language(
         "aliased_import": {"name": Role.IMPORT, "alias": Role.IMPORT},
     },
     kind_roles={},
+    announced={
+        **dict.fromkeys(("import", "from"), Role.IMPORT),
+        **{"def": Role.FUNCTION, "class": Role.CLASS},
+    },
     types=_TYPES,
     lexicon=_LEXICON,
 )

@@ -5,8 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from seqmlm_domains.code.languages.javascript import IDENTIFIER_KINDS, LEXICON, RULES
-from seqmlm_domains.code.languages.language import ONLY_PART, Declaration, Language, TypeRules
+from seqmlm_domains.code.languages.javascript import (
+    ANNOUNCED,
+    IDENTIFIER_KINDS,
+    KIND_ROLES,
+    LEXICON,
+    RULES,
+    TEXT_KINDS,
+)
+from seqmlm_domains.code.languages.language import (
+    ANY_FIELD,
+    INHERIT,
+    ONLY_PART,
+    Declaration,
+    Language,
+    TypeRules,
+)
 from seqmlm_domains.code.roles import Role
 
 
@@ -24,7 +38,7 @@ def _load_tsx() -> object:
 
 _DEFINES_A_TYPE = (
     *("abstract_class_declaration", "interface_declaration", "type_alias_declaration"),
-    "enum_declaration",
+    *("enum_declaration", "type_parameter", "internal_module", "module"),
 )
 
 _IDENTIFIER_KINDS: Final = IDENTIFIER_KINDS | {"type_identifier"}
@@ -41,8 +55,15 @@ _RULES: Final = {
     "required_parameter": {"pattern": Role.PARAMETER},
     "optional_parameter": {"pattern": Role.PARAMETER},
     "index_signature": {"name": Role.PARAMETER},
+    "nested_identifier": {ANY_FIELD: INHERIT},
+    "import_require_clause": {ANY_FIELD: Role.IMPORT},
+    "import_alias": {ANY_FIELD: Role.IMPORT},
 }
-_KIND_ROLES: Final = {"type_identifier": Role.TYPE}
+_KIND_ROLES: Final = {**KIND_ROLES, "type_identifier": Role.TYPE}
+_ANNOUNCED: Final = {
+    **ANNOUNCED,
+    **dict.fromkeys(("interface", "enum", "namespace"), Role.CLASS),
+}
 
 _KEYWORDS = (
     "abstract any boolean declare implements infer interface is keyof namespace never number "
@@ -55,7 +76,8 @@ _FUNCTIONS: Final = (
     *("function_declaration", "generator_function_declaration", "function_signature"),
     *("method_definition", "method_signature", "abstract_method_signature"),
 )
-_CLASS_BODIES: Final = ("class_body", "interface_body", "object_type")
+_FUNCTION_EXPRESSIONS: Final = ("function_expression", "generator_function", "arrow_function")
+_CLASS_BODIES: Final = ("class_body", "interface_body", "object_type", "enum_body")
 
 _TYPES: Final = TypeRules(
     declarations={
@@ -68,9 +90,9 @@ _TYPES: Final = TypeRules(
     },
     scopes=frozenset(
         {
-            *(*_FUNCTIONS, *_CLASS_BODIES, "statement_block", "function_expression"),
-            *("generator_function", "arrow_function", "function_type", "for_statement"),
-            *("for_in_statement", "catch_clause", "switch_body"),
+            *(*_FUNCTIONS, *_FUNCTION_EXPRESSIONS, *_CLASS_BODIES, "statement_block"),
+            *("function_type", "for_statement", "for_in_statement", "catch_clause"),
+            "switch_body",
         }
     ),
     class_scopes=frozenset(_CLASS_BODIES),
@@ -87,6 +109,16 @@ _TYPES: Final = TypeRules(
     },
     array_kinds=frozenset({"array_type"}),
     empty=frozenset({"null", "undefined"}),
+    values={
+        "variable_declarator": ("value", "name"),
+        "public_field_definition": ("value", "name"),
+        "assignment_expression": ("right", "left"),
+    },
+    results={
+        **{kind: "return_type" for kind in _FUNCTIONS},
+        **{kind: "return_type" for kind in _FUNCTION_EXPRESSIONS},
+    },
+    wholes={"member_expression": "property", "call_expression": "function"},
 )
 
 TYPESCRIPT = Language(
@@ -96,6 +128,8 @@ TYPESCRIPT = Language(
     identifier_kinds=_IDENTIFIER_KINDS,
     rules=_RULES,
     kind_roles=_KIND_ROLES,
+    text_kinds=TEXT_KINDS,
+    announced=_ANNOUNCED,
     types=_TYPES,
     lexicon=_LEXICON,
 )
@@ -107,6 +141,8 @@ TSX = Language(
     identifier_kinds=_IDENTIFIER_KINDS,
     rules=_RULES,
     kind_roles=_KIND_ROLES,
+    text_kinds=TEXT_KINDS,
+    announced=_ANNOUNCED,
     types=_TYPES,
     lexicon=_LEXICON,
 )

@@ -87,7 +87,8 @@ def _kind(completion: Completion) -> types.CompletionItemKind:
 
 
 def with_details(item: types.CompletionItem, completion: Completion) -> types.CompletionItem:
-    """Return an item with its probability, and what each part of the mixture says, in nats."""
+    """Return an item with type and probability, and what each part of the mixture says, in nats."""
+    probability = f"{math.exp(completion.score):.1%}"
     parts = sorted(completion.parts.items(), key=lambda part: -part[1])
     return types.CompletionItem(
         label=item.label,
@@ -97,7 +98,7 @@ def with_details(item: types.CompletionItem, completion: Completion) -> types.Co
         preselect=item.preselect,
         text_edit=item.text_edit,
         data=item.data,
-        detail=f"{math.exp(completion.score):.1%}, {completion.source}",
+        detail=", ".join(filter(None, [completion.type, probability, completion.source])),
         documentation="\n".join(f"{name} {score:.2f} nats" for name, score in parts),
     )
 

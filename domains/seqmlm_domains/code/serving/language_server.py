@@ -13,7 +13,11 @@ from pygls.protocol import default_converter
 
 from seqmlm import __version__
 from seqmlm.errors import SeqmlmError
-from seqmlm_domains.code.completion.completion import CompletionRequest, CompletionResult
+from seqmlm_domains.code.completion.completion import (
+    CompletionRequest,
+    CompletionResult,
+    roles_named,
+)
 from seqmlm_domains.code.serving.completion_items import (
     AnswerMemory,
     completion_list,
@@ -109,7 +113,12 @@ class CompletionServer(LanguageServer):
             return None
         began_at = time.monotonic()
         request = CompletionRequest(
-            source=place.source, offset=place.offset, language=place.language, limit=limit
+            source=place.source,
+            offset=place.offset,
+            language=place.language,
+            limit=limit,
+            roles=roles_named(self.settings.roles) if self.settings.roles else None,
+            types=frozenset(self.settings.types) if self.settings.types else None,
         )
         try:
             result = await queue.complete(

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from seqmlm.config import Section, apply_override, merge, read_config_file, validate_as
-from seqmlm.errors import ConfigError
+from seqmlm.errors import ConfigError, UnknownNameError
+from seqmlm_domains.code.completion.completion import roles_named
 
 ENVIRONMENT_PREFIX: Final = "SEQMLM_CODE_"
 
@@ -24,6 +25,8 @@ CLIENT_SETTINGS: Final = (
     "limit",
     "inline_probability",
     "max_document_characters",
+    "roles",
+    "types",
 )
 """What an editor may change for its own connection; the rest belongs to the process."""
 
@@ -46,6 +49,12 @@ class ServerSettings(Section):
     max_document_characters: Annotated[
         int, Field(ge=1, description="longer documents are not completed")
     ] = 1_000_000
+    roles: Annotated[
+        tuple[str, ...], Field(description="names of other roles are not proposed; none: of any")
+    ] = ()
+    types: Annotated[
+        tuple[str, ...], Field(description="nor are those of other declared types; none: of any")
+    ] = ()
     queue_capacity: Annotated[int, Field(ge=1, description="requests not yet answered")] = 64
     max_batch: Annotated[int, Field(ge=1, description="most requests of one forward pass")] = 8
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -69,6 +78,15 @@ class ServerSettings(Section):
     drain_timeout_s: Annotated[
         float, Field(gt=0, description="at the end, for what is still to be answered")
     ] = 8.0
+
+    @field_validator("roles")
+    @classmethod
+    def _known(cls, roles: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            roles_named(roles)
+        except UnknownNameError as error:
+            raise ValueError(str(error)) from error
+        return roles
 
     @property
     def deadline_s(self) -> float:

@@ -63,6 +63,25 @@ def test_a_candidate_says_what_it_replaces_and_why_it_stands_there(client: httpx
     assert all(score <= 1e-6 for score in scores)
 
 
+def test_names_of_some_roles_or_types_may_be_asked_for(client: httpx.Client) -> None:
+    everything = complete(client)["candidates"]
+    assert {"variable", "parameter"} & {candidate["role"] for candidate in everything}
+    assert {candidate["type"] for candidate in everything} == {None}
+    assert complete(client, roles=["class"])["candidates"] == []
+    found = [each["text"] for each in complete(client, roles=["Variable"])["candidates"]]
+    assert "total_amount" in found
+    assert complete(client, types=["int"])["candidates"] == []
+    typed = PREFIX.replace("total_amount =", "total_amount: int =")
+    answer = client.post("/v1/completions", json=body(typed, types=["int"])).json()
+    assert [(each["text"], each["type"]) for each in answer["candidates"]] == [
+        ("total_amount", "int")
+    ]
+    refused = client.post("/v1/completions", json=body(PREFIX, roles=["klass"]))
+    assert refused.status_code == 422
+    assert refused.json()["error"]["code"] == "unknown_name"
+    assert "'klass'. Did you mean 'class'?" in refused.json()["error"]["message"]
+
+
 def test_a_name_in_another_case_is_a_candidate_and_no_choice(client: httpx.Client) -> None:
     response = client.post("/v1/completions", json=body(PREFIX.removesuffix("tot") + "TOT"))
     answer = response.json()

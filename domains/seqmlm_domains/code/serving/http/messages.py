@@ -9,7 +9,11 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from seqmlm.errors import UnknownNameError
-from seqmlm_domains.code.completion.completion import CompletionRequest, CompletionResult
+from seqmlm_domains.code.completion.completion import (
+    CompletionRequest,
+    CompletionResult,
+    roles_named,
+)
 from seqmlm_domains.code.languages import LANGUAGES
 from seqmlm_domains.code.serving.documents import EDITOR_LANGUAGES
 
@@ -31,6 +35,14 @@ class CompletionBody(BaseModel):
     ]
     segments: Segments
     limit: Annotated[int | None, Field(ge=1, le=200, description="most candidates")] = None
+    roles: Annotated[
+        list[str] | None,
+        Field(description="only names that do one of these somewhere, such as call or type"),
+    ] = None
+    types: Annotated[
+        list[str] | None,
+        Field(description="only names declared with one of these types somewhere, such as List"),
+    ] = None
     stream: Annotated[
         bool,
         Field(description="answer by server-sent events: the lexical answer, then the model's"),
@@ -43,7 +55,7 @@ class CompletionBody(BaseModel):
             limit: most candidates, unless the body says otherwise.
 
         Raises:
-            UnknownNameError: the language is none of ``LANGUAGES``.
+            UnknownNameError: the language is none of ``LANGUAGES``, or there is no such role.
         """
         language = EDITOR_LANGUAGES.get(self.language, self.language)
         if language not in LANGUAGES:
@@ -54,6 +66,8 @@ class CompletionBody(BaseModel):
             offset=len(prefix),
             language=language,
             limit=self.limit or limit,
+            roles=None if self.roles is None else roles_named(self.roles),
+            types=None if self.types is None else frozenset(self.types),
         )
 
 
@@ -76,6 +90,12 @@ class Candidate(BaseModel):
     ]
     start: Annotated[int, Field(description="of what it replaces, in code points of the prefix")]
     end: Annotated[int, Field(description="one past what it replaces: the cursor")]
+    role: Annotated[
+        str | None, Field(description="what the name mostly does; null: seen nowhere as yet")
+    ]
+    type: Annotated[
+        str | None, Field(description="that it is mostly declared with; null: with none")
+    ]
 
 
 class CompletionAnswer(BaseModel):
@@ -115,6 +135,8 @@ class CompletionAnswer(BaseModel):
                     },
                     start=completion.start,
                     end=completion.end,
+                    role=None if completion.role is None else completion.role.name.lower(),
+                    type=completion.type,
                 )
                 for completion in completions
             ],
