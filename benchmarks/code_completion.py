@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from benchmarks.code_splits import SPLITS, CodeSplit, Position, load_split
 from benchmarks.record import RESULTS, Stopwatch, describe_machine, print_table, write_result
-from seqmlm_domains.code.completion.completer import PARTS, Completer
+from seqmlm_domains.code.completion.completer import Completer
 from seqmlm_domains.code.completion.context_table import ContextTable
 from seqmlm_domains.code.completion.evidence import FEATURES, Evidence
 from seqmlm_domains.code.completion.hidden_names import HiddenName
@@ -38,11 +38,6 @@ NAME = "code_completion"
 SIDES: Mapping[Sides, str] = {"left": "L", "both": "LR"}
 PREFIXES = range(4)
 LAST_RANK = 1000
-MODELS_PART = "model's part"
-"""Of the mixture, with its weights there. What the model reaches with weights of its own is in the
-table of ``seqmlm code fit``, and in the result as ``fitting``.
-"""
-
 WRONG = np.iinfo(np.int64).max
 AT_ONCE = 16
 RESAMPLES = 1000
@@ -197,7 +192,7 @@ def _scorers(
     yield "n-gram, no cache", project
     yield "n-gram + cache", row["ngram left"] + both * (row["ngram right"] - row["frequency"])
     if mixture is not None:
-        yield MODELS_PART, mixture.parts(terms, sides, {"model": PARTS["model"]})["model"]
+        yield "model alone", mixture.model_alone[sides] @ terms
         yield "mixture without model", mixture.scores(terms[:LEXICAL_TERMS], sides)
         yield "mixture", mixture.scores(terms, sides)
 

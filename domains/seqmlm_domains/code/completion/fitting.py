@@ -114,15 +114,17 @@ def fit_mixture(samples: Mapping[Sides, Sample]) -> tuple[Mixture, dict[str, dic
     """
     everything = np.arange(len(TERMS))
     lexical = np.arange(LEXICAL_TERMS)
+    of_model = np.array([TERMS.index(name) for name in PARTS["model"]])
     with_model: dict[Sides, FloatArray] = {}
     without_model: dict[Sides, FloatArray] = {}
+    model_alone: dict[Sides, FloatArray] = {}
     report: dict[str, dict[str, object]] = {}
     for sides in get_args(Sides):
         sample = samples[sides]
         with_model[sides] = _fit(sample, everything)
         without_model[sides] = _fit(sample, lexical)[:LEXICAL_TERMS]
-        choices = {"mixture": everything, "without model": lexical}
-        choices["model alone"] = np.array([TERMS.index(name) for name in PARTS["model"]])
+        model_alone[sides] = _fit(sample, of_model)
+        choices = {"mixture": everything, "without model": lexical, "model alone": of_model}
         for part in PARTS:
             if part != "model":
                 own = [TERMS.index(name) for name in PARTS[part]]
@@ -131,7 +133,7 @@ def fit_mixture(samples: Mapping[Sides, Sample]) -> tuple[Mixture, dict[str, dic
             name: asdict(Accuracy.of(_held_out_ranks(sample, terms)))
             for name, terms in choices.items()
         }
-    return Mixture(with_model, without_model), report
+    return Mixture(with_model, without_model, model_alone), report
 
 
 def _competitors(

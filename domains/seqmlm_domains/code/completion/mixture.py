@@ -36,6 +36,8 @@ TERMS: Final = (*FEATURES, *MODEL_TERMS, *LENGTH_TERMS, NEW_TERM)
 
 LEXICAL_TERMS: Final = len(FEATURES)
 
+_TERMS_OF: Final = {"with_model": TERMS, "without_model": FEATURES, "model_alone": TERMS}
+
 _UNFITTED: Final[Mapping[str, float]] = MappingProxyType(
     {
         **{"ngram left": 0.6, "ngram right": 0.6, "frequency": -0.3, "in file": 0.5},
@@ -52,17 +54,24 @@ class Mixture:
     Args:
         with_model: float64 ``[TERMS]`` for either case of what there is to see.
         without_model: float64 ``[LEXICAL_TERMS]``.
+        model_alone: float64 ``[TERMS]``, 0 for all but :data:`MODEL_TERMS` and
+            :data:`LENGTH_TERMS`; tells what the model knows without counts.
     """
 
     with_model: Mapping[Sides, FloatArray]
     without_model: Mapping[Sides, FloatArray]
+    model_alone: Mapping[Sides, FloatArray]
 
     @classmethod
     def unfitted(cls) -> Mixture:
         """Return weights that are a guess, for a run that nothing was fitted for."""
         weights = np.array([_UNFITTED.get(term, 0.0) for term in TERMS])
-        sides = get_args(Sides)
-        return cls(dict.fromkeys(sides, weights), dict.fromkeys(sides, weights[:LEXICAL_TERMS]))
+        of_model = np.where(np.isin(TERMS, MODEL_TERMS), weights, 0.0)
+        with_model, without_model, model_alone = (
+            dict.fromkeys(get_args(Sides), of)
+            for of in (weights, weights[:LEXICAL_TERMS], of_model)
+        )
+        return cls(with_model, without_model, model_alone)
 
     def scores(self, terms: FloatArray, sides: Sides) -> FloatArray:
         """Return the weighted sum of terms, ``[names]``; with a model if it is among them.
@@ -98,9 +107,9 @@ class Mixture:
         return {
             kind: {
                 side: dict(zip(TERMS, weights.tolist(), strict=False))
-                for side, weights in of.items()
+                for side, weights in getattr(self, kind).items()
             }
-            for kind, of in (("with_model", self.with_model), ("without_model", self.without_model))
+            for kind in _TERMS_OF
         }
 
     @classmethod
@@ -111,7 +120,7 @@ class Mixture:
             CheckpointError: the terms are not those of this version.
         """
         found: dict[str, dict[Sides, FloatArray]] = {}
-        for kind, terms in (("with_model", TERMS), ("without_model", FEATURES)):
+        for kind, terms in _TERMS_OF.items():
             found[kind] = {}
             for side in get_args(Sides):
                 weights = content.get(kind, {}).get(side, {})
@@ -121,7 +130,7 @@ class Mixture:
                         "this version adds up other terms. Run `seqmlm code fit` again."
                     )
                 found[kind][side] = np.array(list(weights.values()), np.float64)
-        return cls(found["with_model"], found["without_model"])
+        return cls(**found)
 
 
 def sides_of(evidence: Evidence) -> Sides:
