@@ -9,7 +9,7 @@ SAMPLES := domains/seqmlm_domains/protein/samples
 TEM1 := $(SAMPLES)/BLAT_ECOLX.fasta
 HOMOLOGS := runs/tem1-homologs.fasta
 
-.PHONY: demo test lint format bench bench-gpu wheel-check lock clean
+.PHONY: demo test lint format bench bench-gpu compile-all test-triton-3.6 wheel-check lock clean
 
 # The catalytic serine of TEM-1 stands hidden between FPMM and TFKV. Neither TEM-1 nor what is 95 %
 # identical to it has been trained on.
@@ -52,9 +52,32 @@ bench: .venv/bench-ready
 	$(BIN)/python benchmarks/run_all.py $(if $(DATA),--data $(DATA))
 
 # Correctness and speed of the kernels on a GPU, in nine minutes. Only torch and triton are needed:
-# from any environment that has them, PYTHON -m benchmarks.gpu does the same.
-bench-gpu: .venv/ready
+# from any environment that has them, PYTHON -m benchmarks.gpu does the same. Nothing is installed
+# where there is no GPU.
+bench-gpu:
+	@nvidia-smi >/dev/null 2>&1 || { \
+		echo "make bench-gpu: nvidia-smi finds no NVIDIA GPU or driver here." >&2; exit 2; }
+	$(MAKE) .venv/gpu-ready
 	$(BIN)/python -m benchmarks.gpu
+
+# Every kernel for every architecture: half an hour of one core. `make test` compiles a part.
+compile-all: .venv/ready
+	SEQMLM_COMPILE=all $(BIN)/python -m pytest -q --timeout 0 tests/kernels/triton/test_compiled.py
+
+# The oldest Triton that the kernels run on: their contract, interpreted, and compiling them.
+# Its interpreter cannot use a newer numpy. Both go to a folder of their own, before those of .venv.
+test-triton-3.6: .venv/ready build/triton-3.6/ready
+	PYTHONPATH=$(CURDIR)/build/triton-3.6 $(BIN)/python -c \
+		'import triton; assert triton.__version__ == "3.6.0", triton.__version__'
+	PYTHONPATH=$(CURDIR)/build/triton-3.6 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q \
+		--timeout 1800 tests/kernels/triton/test_compiled.py \
+		tests/contract/test_backends.py::test_interpreted_backend_keeps_its_contract
+
+build/triton-3.6/ready: .venv/uv
+	mkdir -p build/triton-3.6
+	$(UV_PIP) --python $(BIN)/python --target build/triton-3.6 --no-deps 'triton==3.6.0' \
+		'numpy>=2.0,<2.4'
+	touch $@
 
 # The wheel in an empty environment, used from outside the checkout.
 wheel-check: .venv/ready
@@ -75,6 +98,10 @@ UV_PIP := UV_FIND_LINKS="$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-}}" $(BIN)/uv pip 
 
 .venv/ready: .venv/uv pyproject.toml lock.txt
 	$(UV_PIP) --python $(BIN)/python -c lock.txt -e '.[dev]'
+	touch $@
+
+.venv/gpu-ready: .venv/uv pyproject.toml lock.txt
+	$(UV_PIP) --python $(BIN)/python -c lock.txt torch triton numpy
 	touch $@
 
 .venv/bench-ready: .venv/ready

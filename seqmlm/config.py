@@ -148,6 +148,10 @@ class TrainingSection(Section):
     device: str = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
     backend: Literal["auto", "reference", "torch", "triton"] = "auto"
+    attention_backward: Annotated[
+        Literal["deterministic", "atomic"],
+        Field(description="of triton's gradients: bit-equal between runs, or fewer products"),
+    ] = "deterministic"
     compile: bool = False
     non_finite_limit: Positive = 3
 

@@ -314,6 +314,7 @@ def test_no_override_fails_otherwise_than_with_a_config_error(path: str, text: s
         ("objectives.0.weight=inf", r"objectives\.0\.weight = Infinity"),
         ("objectives.0.name=3", r"objectives\.0\.name = 3: input should be a valid string"),
         ("training.backend=cuda", "'auto', 'reference', 'torch' or 'triton'"),
+        ("training.attention_backward=fast", "'deterministic' or 'atomic'"),
     ],
     ids=lambda text: text if "=" in text and " = " not in text else "",
 )

@@ -6,13 +6,16 @@
 Every section runs in processes of its own, so that a fault of the GPU, a hang or a missing peer
 costs one section; what was measured until then is kept. The first step compiles in many processes
 at once, and checks results; then one process at a time measures. ``PYTHONPATH`` may name folders
-with peers (Liger, cut cross-entropy, transformers). The exit status is 1 if a kernel is wrong.
+with peers (Liger, cut cross-entropy, transformers). The exit status is 1 if a kernel is wrong or a
+branch of the launchers was never run, and 2 if there is no GPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
+import shutil
 import sys
 import tempfile
 import time
@@ -26,7 +29,7 @@ SECTIONS = ("correctness", "tuning", "attention", "cross_entropy", "training_ste
 # (section, processes, seconds) of the first step, which compiles: correctness counts, the others
 # only fill the caches of the compilers.
 FIRST_STEP = (
-    ("correctness", 8, 160),
+    ("correctness", 10, 160),
     ("tuning", 6, 160),
     ("attention", 2, 160),
     ("cross_entropy", 2, 160),
@@ -51,15 +54,30 @@ def main() -> int:
     sys.path.insert(0, str(processes.REPOSITORY / "kernels"))
     if arguments.section is not None:
         return run_section(arguments)
-    if not arguments.rehearse and not has_gpu():
-        parser.error("torch finds no CUDA device; --rehearse runs everything on the CPU.")
+    if not arguments.rehearse and why_no_gpu() is not None:
+        print(f"python -m benchmarks.gpu: {why_no_gpu()}", file=sys.stderr)
+        print("--rehearse runs everything on the CPU.", file=sys.stderr)
+        return 2
     with tempfile.TemporaryDirectory() as scratch:
         return run_all(arguments, Path(scratch))
 
 
-def has_gpu() -> bool:
-    """Whether torch finds a CUDA device."""
-    return bool(importlib.import_module("torch").cuda.is_available())
+def why_no_gpu() -> str | None:
+    """What is missing for a run on a GPU: a package, a driver or the device; None if nothing is."""
+    for package in ("torch", "triton"):
+        if importlib.util.find_spec(package) is None:
+            return f"the package {package} is not installed for {sys.executable}."
+    torch = importlib.import_module("torch")
+    if torch.cuda.is_available():
+        return None
+    if torch.version.cuda is None and torch.version.hip is None:
+        return f"torch {torch.__version__} is built for the CPU alone; install one with CUDA."
+    if shutil.which("nvidia-smi") is None:
+        return "there is no NVIDIA driver: nvidia-smi is not found."
+    return (
+        f"torch {torch.__version__} for CUDA {torch.version.cuda} finds no device; does "
+        "nvidia-smi list one, and is its driver new enough?"
+    )
 
 
 def run_section(arguments: argparse.Namespace) -> int:

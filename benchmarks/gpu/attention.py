@@ -25,7 +25,7 @@ from benchmarks.gpu.packed import Packed
 from benchmarks.gpu.pseudo_masking import pseudo_masked
 from benchmarks.gpu.race import Contestant, race
 from benchmarks.gpu.session import Session
-from seqmlm_kernels import Visibility, attention
+from seqmlm_kernels import AttentionLayout, Visibility, attention, attention_layout
 
 TOKENS = 32_768
 HIDDEN_SIZE = 1024
@@ -39,6 +39,7 @@ EQUAL = (
     (8192, BACKWARD),
     (512, FORWARD),
 )
+ATOMIC = "seqmlm, atomic"
 GRAPHED = ("seqmlm", "seqmlm, tuned", "torch varlen")
 PACKED = {
     "text": lengths.text,
@@ -88,6 +89,7 @@ def equal_rows(session: Session, head_dim: int, length: int, mode: str) -> None:
     packed = _packed(session, rows, head_dim)
     ways = [
         *_ours(packed),
+        *([_atomic(packed)] if mode == BACKWARD else []),
         _dense("SDPA flash", packed, SDPBackend.FLASH_ATTENTION),
         _dense("SDPA cuDNN", packed, SDPBackend.CUDNN_ATTENTION),
     ]
@@ -157,16 +159,31 @@ def _rows(x: Tensor) -> Tensor:
 def _ours(
     packed: Packed, *, visibility: Visibility | None = None, window: int | None = None
 ) -> list[Way]:
-    def run_ours(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return attention(
-            q, k, v, cu_seqlens=packed.cu_seqlens, max_seqlen=packed.longest,
-            visibility=visibility, window=window, backend="triton",
-        )  # fmt: skip
-
+    run_ours = partial(_run_ours, packed, _layout(packed, visibility), window=window)
     return [
         Way("seqmlm", lambda: run_ours, _rows),
         Way("seqmlm, tuned", lambda: run_ours, _rows, is_tuned=True),
     ]
+
+
+def _atomic(packed: Packed) -> Way:
+    """The one kernel of the backward whose results are not bit-equal from run to run."""
+    run_ours = partial(_run_ours, packed, _layout(packed, None), backward="atomic")
+    return Way(ATOMIC, lambda: run_ours, _rows)
+
+
+def _layout(packed: Packed, visibility: Visibility | None) -> AttentionLayout:
+    """Made once, as an encoder makes it for all of its layers."""
+    return attention_layout(packed.cu_seqlens, positions=packed.position, visibility=visibility)
+
+
+def _run_ours(
+    packed: Packed, layout: AttentionLayout, q: Tensor, k: Tensor, v: Tensor, **options: Any
+) -> Tensor:
+    return attention(
+        q, k, v, cu_seqlens=layout.cu_seqlens, max_seqlen=packed.longest,
+        positions=layout.positions, visibility=layout.visibility, backend="triton", **options,
+    )  # fmt: skip
 
 
 def _dense(name: str, packed: Packed, backend: Any) -> Way:

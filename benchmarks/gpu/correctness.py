@@ -1,81 +1,93 @@
 """Every kernel on this device against the reference in fp64, forward and gradients.
 
-First the package's own contract, whose shapes are small; then attention and cross-entropy at the
-sizes that training has: long rows among short ones, empty rows, many tiles. Whatever is computed
-twice must come out bit-equal.
+First the package's own contract, whose shapes are small; then every launch of the tables and every
+branch of the launchers at the sizes that training has. `benchmarks.gpu.branches` reads off the
+launches which branches ran; only all of them, each right, are a proof. Whatever is computed twice
+must come out bit-equal, except the gradients of the atomic backward.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.gpu import cross_entropy
-from benchmarks.gpu.pseudo_masking import pseudo_masked
+from benchmarks.gpu import branches
 from benchmarks.gpu.session import Session
-from seqmlm_kernels import Visibility, attention, contract
+from seqmlm_kernels import contract
 from seqmlm_kernels.dispatch import select_backend
+from seqmlm_kernels.triton.launch import InputPrecision, architecture_of
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+# TF32 keeps as many bits as fp16.
+TF32_TOLERANCE = contract.TOLERANCES[torch.float16]
+Results = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class AttentionCase:
-    """Ragged sequences of one head dimension under one rule."""
+class Comparison:
+    """What is held against what.
 
-    head_dim: int
-    rule: str
-    window: int | None = None
-    heads: int = 4
-    kv_heads: int = 2
+    Args:
+        case: names the row.
+        names: of the results.
+        run: computes the results; it is run twice.
+        expected: computes what they should be, in fp64.
+        must_repeat: whether two runs that differ are a fault.
+        ways: of `branches.WAYS`, in which it is run.
+        precision: how matrix products of fp32 round.
+    """
+
+    case: str
+    names: Sequence[str]
+    run: Callable[[], Results]
+    expected: Callable[[], Results]
+    must_repeat: bool = True
+    ways: tuple[str, ...] = ()
+    precision: InputPrecision = "ieee"
 
 
-RULES = (("every pair", None), ("causal", None), ("every pair", 64), ("pseudo-masked", 100))
-CASES = tuple(
-    AttentionCase(head_dim, rule, window)
-    for head_dim in (32, 64, 96, 128)
-    for rule, window in RULES
-)
+Piece = tuple[str, Callable[[Session], None]]
 
 
 def run(session: Session) -> None:
-    """Record whether each piece is right, in the table "correctness"."""
+    """Record whether each piece is right, and which branches ran."""
     dtypes = DTYPES[:1] if session.is_rehearsal else DTYPES
-    for name, piece in session.mine(list(_pieces(session, dtypes))):
-        session.attempt(f"correctness: {name}", piece)
+    if session.shard[0] == 0:
+        architecture = architecture_of(session.device)
+        for dtype in dtypes:
+            names = sorted(branches.required(dtype, architecture))
+            session.record("branches that there are", dtype=_name(dtype), branches=names)
+    for name, piece in session.mine(list(pieces(dtypes, is_rehearsal=session.is_rehearsal))):
+        session.attempt(f"correctness: {name}", partial(piece, session))
 
 
-def _pieces(
-    session: Session, dtypes: tuple[torch.dtype, ...]
-) -> Iterator[tuple[str, Callable[[], None]]]:
+def pieces(dtypes: Sequence[torch.dtype], *, is_rehearsal: bool) -> Iterator[Piece]:
+    """Everything that is checked, each by itself; of a rehearsal one of each sort."""
+    from benchmarks.gpu import attention_checks, prediction_checks
+
     names = list(contract.checks())
-    if session.is_rehearsal:
-        names = names[-1:]
-    cases = CASES[3:4] if session.is_rehearsal else CASES
     for dtype in dtypes:
-        for name in names:
-            yield f"{name}, {dtype}", partial(check_contract, session, name, dtype)
-        for case in cases:
-            yield f"{case}, {dtype}", partial(check_attention, session, case, dtype)
-        for prediction_case in cross_entropy.correctness_cases(is_rehearsal=session.is_rehearsal):
-            yield (
-                f"{prediction_case.name}, {dtype}",
-                partial(cross_entropy.check, session, prediction_case, dtype),
-            )
+        for name in names[:1] if is_rehearsal else names:
+            yield f"{name}, {_name(dtype)}", partial(check_contract, name=name, dtype=dtype)
+        for module in (attention_checks, prediction_checks):
+            for name, piece in module.pieces(dtype, is_rehearsal=is_rehearsal):
+                yield f"{name}, {_name(dtype)}", piece
 
 
-def check_contract(session: Session, name: str, dtype: torch.dtype) -> None:
+def check_contract(session: Session, *, name: str, dtype: torch.dtype) -> None:
     """One promise of the contract."""
     subject = contract.Subject(select_backend("triton", session.device), session.device, dtype)
     reason = None
-    try:
-        contract.checks()[name](subject)
-    except AssertionError as error:
-        reason = str(error)
+    with branches.recorded() as launches:
+        try:
+            contract.checks()[name](subject)
+        except AssertionError as error:
+            reason = str(error)
     session.record(
         "correctness",
         case=f"contract: {name}",
@@ -83,79 +95,94 @@ def check_contract(session: Session, name: str, dtype: torch.dtype) -> None:
         is_accepted=reason is None,
         reason=reason,
     )
+    if reason is None:
+        keep_branches(session, dtype, launches.branches)
 
 
-def check_attention(session: Session, case: AttentionCase, dtype: torch.dtype) -> None:
-    """Output and gradients of one ragged batch, and a second run of it."""
-    lengths = [33, 0, 5] if session.is_rehearsal else [1500, 0, 1, 63, 64, 65, 0, 700, 129, 16, 3]
-    visibility, cu_seqlens = _rule(case.rule, lengths, session.device)
-    tokens = int(cu_seqlens[-1])
-    generator = torch.Generator(session.device).manual_seed(0)
-    leaves = [
-        torch.randn(tokens, heads, case.head_dim, generator=generator, device=session.device)
-        .to(dtype)
-        .requires_grad_()
-        for heads in (case.heads, case.kv_heads, case.kv_heads)
-    ]
-    above = torch.randn(leaves[0].shape, generator=generator, device=session.device).to(dtype)
-
-    def results(operands: list[Tensor], backend: str) -> tuple[Tensor, ...]:
-        output = attention(
-            *operands,
-            cu_seqlens=cu_seqlens,
-            max_seqlen=int(cu_seqlens.diff().max()),
-            visibility=visibility,
-            window=case.window,
-            backend=backend,
-        )
-        gradients = torch.autograd.grad(output, operands, above.to(output.dtype))
-        return output.detach(), *gradients
-
-    expected = results([x.detach().double().requires_grad_() for x in leaves], "reference")
-    first, second = results(leaves, "triton"), results(leaves, "triton")
-    record(
-        session,
-        f"attention, head_dim {case.head_dim}, {case.rule}, window {case.window}",
-        dtype,
-        zip(("output", "dq", "dk", "dv"), first, second, expected, strict=True),
-    )
-
-
-def record(
-    session: Session,
-    case: str,
-    dtype: torch.dtype,
-    results: Iterator[tuple[str, Tensor, Tensor, Tensor]],
-) -> None:
+def compare(session: Session, dtype: torch.dtype, comparison: Comparison) -> None:
     """Record errors as shares of the largest expected number, and whether two runs are bit-equal.
 
-    Args:
-        results: name, result, result of the second run, expected result.
+    Infinities must stand where they are expected. The branches count if all is right.
     """
-    errors = {}
-    is_repeated = True
-    for name, first, second, expected in results:
-        errors[name] = float((first.double() - expected).abs().max() / expected.abs().max())
-        is_repeated &= torch.equal(first, second)
-    worst = max(errors.values())
+    expected = comparison.expected()
+    with branches.recorded() as launches, branches.products_in(comparison.precision):
+        first, second = comparison.run(), comparison.run()
+    errors = {
+        name: error_of(found, wanted)
+        for name, found, wanted in zip(comparison.names, first, expected, strict=True)
+    }
+    is_repeated = all(map(torch.equal, first, second))
+    most = TF32_TOLERANCE if comparison.precision == "tf32" else contract.TOLERANCES[dtype]
+    is_accepted = all(error <= most for error in errors.values())  # NaN is not
     session.record(
         "correctness",
-        case=case,
+        case=comparison.case,
         dtype=_name(dtype),
-        is_accepted=worst <= contract.TOLERANCES[dtype],  # NaN is not
-        is_deterministic=is_repeated,
-        worst_error=worst,
+        is_accepted=is_accepted,
+        worst_error=max(errors.values()),
         errors=errors,
+        **({"is_deterministic": is_repeated} if comparison.must_repeat else {}),
     )
+    if is_accepted and (is_repeated or not comparison.must_repeat):
+        keep_branches(session, dtype, launches.branches | set(comparison.ways))
 
 
-def _rule(rule: str, lengths: list[int], device: torch.device) -> tuple[Visibility | None, Tensor]:
-    cu_seqlens = torch.tensor([0, *lengths], device=device).cumsum(0).int()
-    if rule == "every pair":
-        return None, cu_seqlens
-    if rule == "causal":
-        return Visibility.causal(cu_seqlens), cu_seqlens
-    return pseudo_masked(lengths, device)
+def error_of(found: Tensor, expected: Tensor) -> float:
+    """Largest difference as a share of the largest expected number; infinite where shapes differ.
+
+    Infinite as well where an infinity is missing or one too many.
+    """
+    if found.shape != expected.shape:
+        return torch.inf
+    infinite = expected.isinf()
+    if not torch.equal(found.double()[infinite], expected.double()[infinite]):
+        return torch.inf
+    if bool(infinite.all()):
+        return 0.0
+    difference = (found.double() - expected)[~infinite].abs().max()
+    return float(difference / expected[~infinite].abs().max().clamp_min(1e-30))
+
+
+def keep_branches(session: Session, dtype: torch.dtype, names: set[str]) -> None:
+    """Record those that this process has not had yet."""
+    had = {
+        name
+        for row in session.tables.get("branches that are right", [])
+        if row["dtype"] == _name(dtype)
+        for name in row["branches"]
+    }
+    if names - had:
+        session.record("branches that are right", dtype=_name(dtype), branches=sorted(names - had))
+
+
+def replayed(
+    run: Callable[[], Results], inputs: Sequence[Tensor], others: Sequence[Tensor]
+) -> Results:
+    """Results of a CUDA graph of ``run``, captured on ``others`` and replayed on ``inputs``.
+
+    Args:
+        inputs: what ``run`` reads; they hold the same again at the end.
+        others: contents of the same shapes and dtypes.
+    """
+    contents = [x.detach().clone() for x in inputs]
+
+    def fill(values: Sequence[Tensor]) -> None:
+        with torch.no_grad():
+            for x, value in zip(inputs, values, strict=True):
+                x.copy_(value)
+
+    fill(others)
+    stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        run()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = run()
+    fill(contents)
+    graph.replay()
+    return tuple(x.clone() for x in results)
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -37,14 +37,8 @@ class Case:
     vocabulary: int
     hidden_size: int
     allowed_share: float | None = None
-    has_bias: bool = False
 
 
-CORRECTNESS = (
-    Case("cross-entropy, V 33", 512, 300, 33, 256, has_bias=True),
-    Case("cross-entropy, V 5,001", 512, 300, 5001, 192, has_bias=True),
-    Case("cross-entropy, V 5,001, a tenth allowed", 512, 300, 5001, 192, 0.1, has_bias=True),
-)
 TEXT = "cross-entropy, M 9,830, V 50,368, E 768"
 PROTEIN = "cross-entropy, M 9,830, V 33, E 1,280"
 ENTITIES = "cross-entropy, M 4,096, V 1 M, E 512, a tenth allowed"
@@ -65,13 +59,6 @@ def run(session: Session) -> None:
     session.record("rejected targets", count=int(rejected_targets(session.device)))
 
 
-def correctness_cases(*, is_rehearsal: bool) -> tuple[Case, ...]:
-    """Cases that are held against the reference."""
-    if is_rehearsal:
-        return (replace(CORRECTNESS[2], tokens=8, predictions=5, vocabulary=70, hidden_size=16),)
-    return CORRECTNESS
-
-
 def time_case(session: Session, case: Case) -> None:
     """One race of all contestants."""
     timed = case
@@ -90,7 +77,6 @@ class Operands:
 
     hidden: Tensor
     weight: Tensor
-    bias: Tensor | None
     rows: Tensor
     targets: Tensor
     words: Tensor | None
@@ -98,7 +84,7 @@ class Operands:
 
     def leaves(self) -> tuple[Tensor, ...]:
         """Tensors whose gradients are compared."""
-        return tuple(x for x in (self.hidden, self.weight, self.bias) if x is not None)
+        return self.hidden, self.weight
 
 
 def operands_of(case: Case, dtype: torch.dtype, device: torch.device) -> Operands:
@@ -110,7 +96,6 @@ def operands_of(case: Case, dtype: torch.dtype, device: torch.device) -> Operand
 
     hidden = normal(case.tokens, case.hidden_size).to(dtype).requires_grad_()
     weight = (normal(case.vocabulary, case.hidden_size) / case.hidden_size**0.5).to(dtype)
-    bias = normal(case.vocabulary).to(dtype).requires_grad_() if case.has_bias else None
     rows = torch.randperm(case.tokens, device=device, generator=generator)[: case.predictions]
     lowest, highest, words, mask = 0, case.vocabulary, None, None
     if case.allowed_share is not None:
@@ -123,7 +108,7 @@ def operands_of(case: Case, dtype: torch.dtype, device: torch.device) -> Operand
         lowest, highest, (case.predictions,), device=device, generator=generator
     )
     rows = rows.sort().values.int()
-    return Operands(hidden, weight.requires_grad_(), bias, rows, targets, words, mask)
+    return Operands(hidden, weight.requires_grad_(), rows, targets, words, mask)
 
 
 def packed(mask: Tensor) -> Tensor:
@@ -138,7 +123,7 @@ def ours(operands: Operands, backend: str = "triton") -> Tensor:
     loss, _ = masked_cross_entropy(
         operands.hidden,
         operands.weight,
-        operands.bias,
+        None,
         operands.rows,
         operands.targets,
         allowed=operands.words,
@@ -150,7 +135,7 @@ def ours(operands: Operands, backend: str = "triton") -> Tensor:
 def eager(operands: Operands) -> Tensor:
     """Linear, scores to fp32, cross-entropy."""
     chosen = operands.hidden[operands.rows.long()]
-    scores = functional.linear(chosen, operands.weight, operands.bias).float()
+    scores = functional.linear(chosen, operands.weight).float()
     if operands.mask is not None:
         scores = scores.masked_fill(~operands.mask, -torch.inf)
     return functional.cross_entropy(scores, operands.targets)
@@ -200,9 +185,9 @@ def forced_regime(regime: str) -> Iterator[None]:
             setattr(projection_plan, name, value)
 
 
-def regimes_of(case: Case) -> tuple[str, ...]:
-    """Regimes that can run a case."""
-    is_small = case.vocabulary <= projection_plan.ONE_TILE_VOCABULARY
+def regimes_of(vocabulary: int) -> tuple[str, ...]:
+    """Regimes that can run a vocabulary of that size."""
+    is_small = vocabulary <= projection_plan.ONE_TILE_VOCABULARY
     return REGIMES if is_small else REGIMES[1:]
 
 
@@ -219,7 +204,7 @@ def contestants(session: Session, case: Case, operands: Operands) -> list[Contes
         return Contestant(name, made)
 
     everyone = [contestant("seqmlm", lambda: ours)]
-    for regime in regimes_of(case):
+    for regime in regimes_of(case.vocabulary):
         everyone.append(contestant(f"seqmlm, {regime}", lambda: ours, regime))
     everyone.append(contestant("eager", lambda: eager))
     everyone.append(contestant("torch.compile", lambda: compiled(session, eager)))
@@ -237,26 +222,3 @@ def results_of(
     with nullcontext() if regime is None else forced_regime(regime):
         value = loss(operands)
         return value.detach(), *torch.autograd.grad(value, operands.leaves())
-
-
-def check(session: Session, case: Case, dtype: torch.dtype) -> None:
-    """Errors against fp64 on the same rounded inputs in every regime, and a second run."""
-    from benchmarks.gpu.correctness import record
-
-    operands = operands_of(case, dtype, session.device)
-    exact = replace(
-        operands,
-        hidden=operands.hidden.detach().double().requires_grad_(),
-        weight=operands.weight.detach().double().requires_grad_(),
-        bias=None if operands.bias is None else operands.bias.detach().double().requires_grad_(),
-    )
-    expected = results_of(partial(ours, backend="reference"), exact, None)
-    names = ("loss", "hidden gradient", "weight gradient", "bias gradient")
-    for regime in regimes_of(case):
-        first, second = (results_of(ours, operands, regime) for _ in range(2))
-        record(
-            session,
-            f"{case.name}, {regime}",
-            dtype,
-            zip(names, first, second, expected, strict=True),
-        )

@@ -15,12 +15,14 @@ class Goal:
     """``ours`` is to be at least so many times as fast as ``peer`` in a case.
 
     Args:
+        peer: a contestant; or PEAK, of whose operations ours is to do a share of ``factor``.
+        factor: how many times; None to be told the ratio alone.
         quantity: "median_ms"; or "extra_mib", of which ours may have at most 1 / ``factor``.
     """
 
     case: str
     peer: str
-    factor: float
+    factor: float | None
     ours: str = "seqmlm"
     quantity: str = "median_ms"
     peer_case: str | None = None
@@ -36,8 +38,11 @@ def _equal_goals() -> Iterable[Goal]:
         for length in (2048, 8192):
             yield Goal(equal_case(head_dim, length, BACKWARD), "SDPA flash", flash)
             yield Goal(equal_case(head_dim, length, BACKWARD), "SDPA cuDNN", cudnn)
+            atomic = equal_case(head_dim, length, BACKWARD)
+            yield Goal(atomic, "seqmlm", None, ours=attention.ATOMIC)
 
 
+PEAK = "peak of the card, dense bf16"
 _STEP = "Hugging Face, SDPA + compile"
 _PLAIN = "plain torch, padded, SDPA + compile"
 GOALS: Sequence[Goal] = (
@@ -68,30 +73,53 @@ GOALS: Sequence[Goal] = (
         for case in (training_step.TEXT_CASE, training_step.PROTEIN_CASE)
         for peer in (_STEP, _PLAIN)
     ),
+    *(Goal(case, PEAK, 0.35) for case in (training_step.TEXT_CASE, training_step.PROTEIN_CASE)),
 )
 
 
-def outcomes(times: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row per goal: ratio and verdict, or why there is none."""
+def outcomes(
+    times: Sequence[Mapping[str, Any]], *, peak_tflops: float | None
+) -> list[dict[str, Any]]:
+    """One row per goal: ratio and verdict, or why there is none.
+
+    Args:
+        peak_tflops: of the card; None where it is not known.
+    """
     found = {(row["case"], row["contestant"]): row for row in times}
-    return [_outcome(goal, found) for goal in GOALS]
+    return [_outcome(goal, found, peak_tflops) for goal in GOALS]
 
 
-def _outcome(goal: Goal, found: Mapping[tuple[str, str], Mapping[str, Any]]) -> dict[str, Any]:
+def _outcome(
+    goal: Goal, found: Mapping[tuple[str, str], Mapping[str, Any]], peak_tflops: float | None
+) -> dict[str, Any]:
     ours = found.get((goal.case, goal.ours), {})
     peer = found.get((goal.peer_case or goal.case, goal.peer), {})
     row: dict[str, Any] = {
         "case": goal.case,
+        "ours": goal.ours,
         "peer": goal.peer_case or goal.peer,
-        "quantity": "memory" if goal.quantity == "extra_mib" else "time",
+        "quantity": _quantity(goal),
         "goal": goal.factor,
         "ratio": None,
         "verdict": "not measured",
     }
-    mine, theirs = ours.get(goal.quantity), peer.get(goal.quantity)
+    if goal.peer == PEAK:
+        # Of the higher, the better: the inverse of a time.
+        mine, theirs = peak_tflops, ours.get("tflops")
+    else:
+        mine, theirs = ours.get(goal.quantity), peer.get(goal.quantity)
     if mine is None or theirs is None:
         row["reason"] = ours.get("failure") or peer.get("failure")
         return row
     row["ratio"] = theirs / max(mine, 1e-9)
-    row["verdict"] = "reached" if row["ratio"] >= goal.factor else "missed"
+    if goal.factor is None:
+        row["verdict"] = "no goal"
+    else:
+        row["verdict"] = "reached" if row["ratio"] >= goal.factor else "missed"
     return row
+
+
+def _quantity(goal: Goal) -> str:
+    if goal.peer == PEAK:
+        return "operations"
+    return "memory" if goal.quantity == "extra_mib" else "time"

@@ -21,7 +21,7 @@ from benchmarks.gpu.session import Session, failures, reason_of
 _WARM_UP_RUNS = 3
 _FLUSHED_BYTES = 256 << 20
 _MOST_ROUNDS = 50
-_FEWEST_ROUNDS = 12
+_FEWEST_ROUNDS = 30
 _TARGET_S = 2.0
 
 

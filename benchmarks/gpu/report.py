@@ -16,6 +16,8 @@ _CLOCKS = (
 )
 # TFLOP/s of dense bf16.
 _PEAKS = {"H100": 989.0, "H200": 989.0, "GH200": 989.0, "A100": 312.0, "B200": 2250.0}
+# Tables of branches, as `benchmarks.gpu.correctness` writes them.
+_ALL, _RIGHT = "branches that there are", "branches that are right"
 _PACKAGES = ("torch", "triton", "transformers", "liger-kernel", "cut-cross-entropy")
 
 
@@ -37,11 +39,26 @@ class Results:
         self._write()
 
     def is_right(self) -> bool:
-        """Whether there are checks of correctness, none is missing and all passed."""
+        """Whether there are checks of correctness, none is missing and all passed.
+
+        And whether every branch of the launchers was among them, except in a rehearsal.
+        """
         rows = self._tables.get("correctness", [])
         stopped = any("correctness" in str(row["what"]) for row in self._tables.get("failures", []))
         passed = all(row["is_accepted"] and row.get("is_deterministic", True) for row in rows)
-        return bool(rows) and passed and not stopped and not self._num_rejected()
+        is_complete = _ALL in self._tables and not self.never_run()
+        return (
+            bool(rows)
+            and passed
+            and not stopped
+            and not self._num_rejected()
+            and (is_complete or self._is_rehearsal)
+        )
+
+    def never_run(self) -> list[str]:
+        """Branches that no check that passed has taken, "dtype: branch" each."""
+        there_are, right = (_branches(self._tables.get(name, [])) for name in (_ALL, _RIGHT))
+        return sorted(there_are - right)
 
     def print_tables(self, *, elapsed_s: float) -> None:
         """Print what was wrong, times, goals, launches, and what may now be changed."""
@@ -85,7 +102,8 @@ class Results:
             rounds=self._tables,
             summary={
                 "is_right": self.is_right(),
-                "goals": outcomes(self._tables.get("times", [])),
+                "branches never run": self.never_run(),
+                "goals": outcomes(self._tables.get("times", []), peak_tflops=self._peak_tflops()),
             },
         )
 
@@ -100,6 +118,11 @@ class Results:
         print(f"\ncorrectness: {len(rows) - len(wrong)} of {len(rows)} checks passed")
         for row in wrong:
             print("WRONG", row)
+        missing = self.never_run()
+        there_are = len(_branches(self._tables.get(_ALL, [])))
+        print(f"branches: {there_are - len(missing)} of {there_are} ran and were right")
+        for branch in () if self._is_rehearsal else missing:
+            print("NEVER RUN", branch)
 
     def _print_times(self) -> None:
         columns = ("median_ms", "lowest_ms", "graph_ms", "extra_mib", "tflops", "tokens_per_s")
@@ -114,9 +137,12 @@ class Results:
             ]
             print_table(f"{case}{self._utilisation(mine)}", ["", *columns], lines)
 
-    def _utilisation(self, rows: Sequence[Mapping[str, Any]]) -> str:
+    def _peak_tflops(self) -> float | None:
         card = str(self._machine["card"])
-        peak = next((peak for name, peak in _PEAKS.items() if name in card), None)
+        return next((peak for name, peak in _PEAKS.items() if name in card), None)
+
+    def _utilisation(self, rows: Sequence[Mapping[str, Any]]) -> str:
+        peak = self._peak_tflops()
         rate = next((row.get("tflops") for row in rows if row["contestant"] == "seqmlm"), None)
         return "" if peak is None or rate is None else f" (seqmlm: {rate / peak:.0%} of peak)"
 
@@ -125,12 +151,12 @@ class Results:
 
         lines = [
             [
-                f"{row['case']} vs {row['peer']}, {row['quantity']}",
-                f"{row['goal']:.2f}",
+                f"{row['case']}: {row['ours']} vs {row['peer']}, {row['quantity']}",
+                "" if row["goal"] is None else f"{row['goal']:.2f}",
                 _number(row["ratio"]),
                 row["verdict"],
             ]
-            for row in outcomes(self._tables.get("times", []))
+            for row in outcomes(self._tables.get("times", []), peak_tflops=self._peak_tflops())
         ]
         print_table("goals: ours is so many times as good", ["", "goal", "found", ""], lines)
 
@@ -144,6 +170,10 @@ def read_clocks() -> dict[str, str]:
         return {}
     values = (value.strip() for value in answer.stdout.strip().split(","))
     return dict(zip(_CLOCKS.split(","), values, strict=False))
+
+
+def _branches(rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {f"{row['dtype']}: {name}" for row in rows for name in row["branches"]}
 
 
 def _device(*, is_rehearsal: bool) -> dict[str, Any]:

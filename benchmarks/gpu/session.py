@@ -83,4 +83,6 @@ def reason_of(error: Exception) -> str:
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 10 else f"{value:,.1f}"
+    if isinstance(value, list):
+        return f"{len(value)} of them"
     return str(value)

@@ -1,35 +1,56 @@
 """Attention over packed sequences, masked softmax and rotary embeddings, on any device.
 
 Every function takes ``backend``: "reference" (dense, slow, the definition of correct), "torch"
-(fast PyTorch, any device), "triton" (GPU kernels), or "auto", which is triton on CUDA and torch
-elsewhere and logs once, with its reason, when it falls back. A named backend runs the call or
-raises `BackendUnavailableError`.
+(fast PyTorch, any device), "triton" (GPU kernels), or "auto". A named backend runs the call or
+raises `BackendUnavailableError`. "auto" is triton on the GPUs of `dispatch.PROVEN_CAPABILITIES`,
+on which the kernels were found correct (none so far), and torch everywhere else; on a CUDA device
+it logs once why it is torch. To run the kernels on a GPU that is not in the list, name "triton".
+
+The layers of one pass share what `attention_layout` returns, for which "triton" prepares its
+tables once; no call without it reuses anything of another call.
 
 ``SEQMLM_AUTOTUNE=1`` in the environment makes the attention kernels of "triton" choose their tiles
 by time, once per kind of kernel and device; the choice is kept in ``~/.cache/seqmlm_kernels``, or
 where ``SEQMLM_KERNEL_CACHE`` says.
 
-Arguments are checked before anything is computed: wrong shapes, dtypes and devices everywhere;
-values out of range on CPU tensors only, since reading them from a GPU would make the host wait.
+Arguments are checked before anything is computed: wrong types, shapes, dtypes and devices
+everywhere; values on CPU tensors only, since reading them from a GPU would make the host wait.
+There, the attention of "triton" stops the device with an assertion where boundaries of sequences
+fall or pass T or int32 does not do for positions within a window, and gives zeros for tokens
+outside of all sequences; predictions of rows, ids and sets that do not exist are counted, by
+`rejected_targets`. Anything else out of range gives results that mean nothing.
+``SEQMLM_CHECK=1`` in the environment reads values on every device, and makes every call wait: for
+finding a mistake, not for training. Within torch.compile and the capture of a CUDA graph there is
+nothing to read, on the CPU neither, so run once without.
 Under ``torch.autocast`` floating inputs are cast as for a matrix product; log-probabilities,
 losses and normalisers are never below fp32.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from seqmlm_kernels import checks, dispatch
-from seqmlm_kernels.allowed import AllowedSets
-from seqmlm_kernels.dispatch import BackendUnavailableError, available_backends
-from seqmlm_kernels.rejected_targets import rejected_targets
+from seqmlm_kernels.allowed import AllowedSets, checked_range
+from seqmlm_kernels.attention_layout import AttentionLayout, attention_layout
+from seqmlm_kernels.dispatch import (
+    AttentionBackward,
+    BackendUnavailableError,
+    available_backends,
+)
+from seqmlm_kernels.rejected_targets import count_rejected, rejected_targets
 from seqmlm_kernels.rotary_table import rotary_table
 from seqmlm_kernels.visibility import Visibility
 
 __all__ = [
+    "AttentionBackward",
+    "AttentionLayout",
     "BackendUnavailableError",
     "Visibility",
     "attention",
+    "attention_layout",
     "available_backends",
     "masked_cross_entropy",
     "masked_softmax",
@@ -52,6 +73,7 @@ def attention(
     positions: Tensor | None = None,
     window: int | None = None,
     scale: float | None = None,
+    backward: AttentionBackward = "deterministic",
     backend: str = "auto",
 ) -> Tensor:
     """Softmax attention within each of the packed sequences; differentiable.
@@ -61,16 +83,23 @@ def attention(
         k: [T, Hkv, D], keys. H must be a multiple of Hkv; key-value head h serves the query
             heads h * H / Hkv and following (grouped-query attention).
         v: [T, Hkv, D], values.
-        cu_seqlens: [B + 1] int32 or int64, where sequences start, then T. Sequences may be
-            empty, and there may be none.
+        cu_seqlens: [B + 1] int32 or int64, where sequences start, then T; must not fall.
+            Sequences may be empty, and where T is 0 there may be none. Values are not checked on
+            a GPU; see the package.
         max_seqlen: length of the longest sequence, or more.
         visibility: who may attend to whom within a sequence. None means that everyone sees
             everyone, and is faster than a `Visibility` that says the same.
         positions: [T] int32 or int64, what ``window`` measures; the index within the sequence
-            when None. Not read without a window.
+            when None. They must fit in int32 and lie less than 2**31 apart, which is not checked
+            on a GPU; see the package. Not read without a window.
         window: a query sees keys at most this far away, both ways, and only if ``visibility``
             lets it. None: no limit.
         scale: factor of the dot products, 1 / sqrt(D) when None.
+        backward: of "triton": "deterministic" gradients are bit-equal from run to run, by two
+            kernels of seven matrix products in all; "atomic" ones by a single kernel of five,
+            which adds the gradients of q in an order that changes, so that their last bits do,
+            and takes 4 bytes for each of q's numbers meanwhile. "reference" and "torch" take
+            either and compute the same.
         backend: see the package.
 
     Returns:
@@ -90,10 +119,12 @@ def attention(
         visibility=visibility,
         positions=positions,
         window=window,
+        scale=scale,
+        backward=backward,
     )
     q, k, v = dispatch.in_autocast_dtype(q, k, v)
-    if len(cu_seqlens) == 1:  # a rank may get no sequence of a small batch
-        return q.clone()
+    if len(cu_seqlens) == 1:  # a rank may get no sequence of a small batch: one that is empty
+        cu_seqlens = cu_seqlens.new_zeros(2)
     with dispatch.without_autocast(q.device):
         selected = dispatch.select_backend(
             backend, q.device, dtypes=(q.dtype,), head_dim=q.shape[-1]
@@ -108,6 +139,7 @@ def attention(
             positions=positions,
             window=window,
             scale=q.shape[-1] ** -0.5 if scale is None else scale,
+            backward=backward,
         )
 
 
@@ -118,7 +150,7 @@ def masked_cross_entropy(
     rows: Tensor,
     targets: Tensor,
     *,
-    allowed: Tensor | None = None,
+    allowed: Tensor | tuple[int, int] | None = None,
     allowed_index: Tensor | None = None,
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
@@ -133,7 +165,8 @@ def masked_cross_entropy(
         rows: [M] int32 or int64 into T; may repeat, and M may be 0.
         targets: [M] int32 or int64 into V.
         allowed: [R, ceil(V / 32)] int32 bitsets; id i is bit ``i % 32`` of word ``i // 32`` (the
-            sign bit is id 31 of its word). None: every id is allowed.
+            sign bit is id 31 of its word). Or (first, stop): every prediction may take the ids of
+            that range, and nothing else of the projection is read. None: every id is allowed.
         allowed_index: [M] int32 or int64 into R, the set of each prediction. It may be None when
             R is 1.
         backend: see the package.
@@ -152,6 +185,15 @@ def masked_cross_entropy(
     """
     checks.check_projection(hidden, weight, bias, rows=rows)
     checks.check_ids("targets", targets, rows=rows, vocabulary_size=len(weight))
+    if isinstance(allowed, tuple):
+        ids = checked_range(allowed, allowed_index, size=len(weight))
+        places, inside = ids.places(targets)
+        checks.check_targets_inside(targets, inside, ids)
+        loss, log_normaliser = masked_cross_entropy(
+            hidden, *ids.columns(weight, bias), rows, places, backend=backend
+        )
+        count_rejected(~inside)
+        return torch.where(inside, loss, 0.0), log_normaliser
     sets = _sets(allowed, allowed_index, rows, weight)
     if sets is not None:
         checks.check_targets_allowed(targets, sets, size=len(weight))
@@ -200,7 +242,7 @@ def token_log_likelihood(
     rows: Tensor,
     token_ids: Tensor,
     *,
-    allowed: Tensor | None = None,
+    allowed: Tensor | tuple[int, int] | None = None,
     allowed_index: Tensor | None = None,
     backend: str = "auto",
 ) -> Tensor:
@@ -222,6 +264,13 @@ def token_log_likelihood(
     """
     checks.check_projection(hidden, weight, bias, rows=rows)
     checks.check_ids("token_ids", token_ids, rows=rows, vocabulary_size=len(weight))
+    if isinstance(allowed, tuple):
+        in_range = checked_range(allowed, allowed_index, size=len(weight))
+        places, inside = in_range.places(token_ids)
+        likelihoods = token_log_likelihood(
+            hidden, *in_range.columns(weight, bias), rows, places, backend=backend
+        )
+        return likelihoods.masked_fill(~inside, -torch.inf)
     sets = _sets(allowed, allowed_index, rows, weight)
     hidden, weight, bias = _projection_in_autocast_dtype(hidden, weight, bias)
     with dispatch.without_autocast(hidden.device):
@@ -238,7 +287,7 @@ def top_k(
     rows: Tensor,
     k: int,
     *,
-    allowed: Tensor | None = None,
+    allowed: Tensor | tuple[int, int] | None = None,
     allowed_index: Tensor | None = None,
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
@@ -246,7 +295,7 @@ def top_k(
 
     Args:
         hidden, weight, bias, rows: as in `masked_cross_entropy`.
-        k: how many, from 1 to V.
+        k: how many, from 1 to V. "triton" finds 64 of them in a pass over the vocabulary.
         allowed, allowed_index: as in `masked_cross_entropy`.
         backend: see the package.
 
@@ -261,8 +310,13 @@ def top_k(
         BackendUnavailableError: the named backend cannot run this call.
     """
     checks.check_projection(hidden, weight, bias, rows=rows)
-    if not 1 <= k <= len(weight):
-        raise ValueError(f"k is {k}; it must be from 1 to the {len(weight)} ids of weight.")
+    checks.check_k(k, len(weight))
+    if isinstance(allowed, tuple):
+        in_range = checked_range(allowed, allowed_index, size=len(weight))
+        columns, room = in_range.columns(weight, bias), in_range.stop - in_range.first
+        values, places = top_k(hidden, *columns, rows, min(k, room), backend=backend)
+        absent = (0, max(0, k - room))
+        return pad(values, absent, value=-torch.inf), pad(places + in_range.first, absent)
     sets = _sets(allowed, allowed_index, rows, weight)
     hidden, weight, bias = _projection_in_autocast_dtype(hidden, weight, bias)
     with dispatch.without_autocast(hidden.device):

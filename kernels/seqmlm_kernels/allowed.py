@@ -1,4 +1,4 @@
-"""Which ids a prediction may take: bitsets over the vocabulary."""
+"""Which ids a prediction may take: bitsets over the vocabulary, or one range of it."""
 
 from __future__ import annotations
 
@@ -39,3 +39,45 @@ class AllowedSets:
         words = self.per_prediction(self.words).expand(len(ids), -1)
         word = words.gather(1, (ids // 32).unsqueeze(1)).squeeze(1)
         return ((word >> (ids % 32)) & 1).bool()
+
+
+@dataclass(frozen=True)
+class AllowedRange:
+    """Ids from ``first`` up to ``stop``, without it, that every prediction may take.
+
+    A projection onto them is one onto a slice of the weight: nothing else of it is read, and no
+    kernel needs to know.
+    """
+
+    first: int
+    stop: int
+
+    def columns(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Weight [stop - first, E] and bias of the ids, as views."""
+        chosen = slice(self.first, self.stop)
+        return weight[chosen], None if bias is None else bias[chosen]
+
+    def places(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Where ids are within the range, 0 for those outside, and which are inside."""
+        inside = (ids >= self.first) & (ids < self.stop)
+        return torch.where(inside, ids - self.first, 0), inside
+
+
+def checked_range(
+    allowed: tuple[int, int], allowed_index: Tensor | None, *, size: int
+) -> AllowedRange:
+    """Return the range of ids that all predictions may take, or raise."""
+    if len(allowed) != 2 or not all(isinstance(end, int) for end in allowed):
+        raise TypeError(f"allowed is {allowed!r}; a range of ids is two integers, (first, stop).")
+    first, stop = allowed
+    if not 0 <= first < stop <= size:
+        raise ValueError(
+            f"allowed is ({first}, {stop}); a range of ids must have 0 <= first < stop <= {size}, "
+            "the size of the vocabulary."
+        )
+    if allowed_index is not None:
+        raise ValueError(
+            "allowed_index was given with a range of ids, which all predictions share; pass "
+            "bitsets as allowed for one set per prediction."
+        )
+    return AllowedRange(first, stop)

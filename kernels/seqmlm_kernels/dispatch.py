@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from seqmlm_kernels.allowed import AllowedSets
 from seqmlm_kernels.visibility import Visibility
 
 BACKENDS = ("reference", "torch", "triton")
+AttentionBackward = Literal["deterministic", "atomic"]
 
 # Ampere: the first with bfloat16 and asynchronous copies.
 _LOWEST_COMPUTE_CAPABILITY = (8, 0)
@@ -57,6 +58,7 @@ class Backend(Protocol):
         positions: Tensor | None,
         window: int | None,
         scale: float,
+        backward: AttentionBackward,
     ) -> Tensor:
         """See `seqmlm_kernels.attention`."""
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from seqmlm_kernels.allowed import AllowedSets
+from seqmlm_kernels.dispatch import AttentionBackward
 from seqmlm_kernels.rejected_targets import count_rejected
 from seqmlm_kernels.visibility import Visibility, pairs_within_window, visible_pairs
 
@@ -30,8 +31,12 @@ def attention(
     positions: Tensor | None,
     window: int | None,
     scale: float,
+    backward: AttentionBackward,
 ) -> Tensor:
-    """One sequence at a time: softmax over the visible keys of the scaled dot products."""
+    """One sequence at a time: softmax over the visible keys of the scaled dot products.
+
+    The gradients are those of autograd, whichever ``backward`` is asked for.
+    """
     heads_per_kv_head = q.shape[1] // k.shape[1]
     boundaries = cu_seqlens.tolist()
     outputs = []

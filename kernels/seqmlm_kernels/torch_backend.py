@@ -39,6 +39,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from seqmlm_kernels.allowed import AllowedSets
+from seqmlm_kernels.dispatch import AttentionBackward
 from seqmlm_kernels.linear import linear
 from seqmlm_kernels.rejected_targets import count_rejected
 from seqmlm_kernels.visibility import (
@@ -65,8 +66,12 @@ def attention(
     positions: Tensor | None,
     window: int | None,
     scale: float,
+    backward: AttentionBackward,
 ) -> Tensor:
-    """One batched call per run of equal lengths; see the module for what was measured."""
+    """One batched call per run of equal lengths; see the module for what was measured.
+
+    The gradients are those of autograd, whichever ``backward`` is asked for.
+    """
     lengths = cu_seqlens.diff().tolist()
     if window is not None and positions is None:
         # Only differences within a sequence are read, so the packed index will do.

@@ -20,6 +20,7 @@ from seqmlm.model.layers import (
     normalisation,
     scale_kept_tokens,
 )
+from seqmlm_kernels import AttentionBackward
 
 if TYPE_CHECKING:
     from seqmlm.data.packing import PackedBatch
@@ -33,12 +34,20 @@ class Encoder(nn.Module):
     Args:
         config: shape and options.
         backend: of the kernels: ``auto``, ``reference``, ``torch`` or ``triton``.
+        attention_backward: see :func:`seqmlm_kernels.attention`.
     """
 
-    def __init__(self, config: EncoderConfig, *, backend: str = "auto") -> None:
+    def __init__(
+        self,
+        config: EncoderConfig,
+        *,
+        backend: str = "auto",
+        attention_backward: AttentionBackward = "deterministic",
+    ) -> None:
         super().__init__()
         self.config = config
         self.backend = backend
+        self.attention_backward = attention_backward
         self.token_embedding = nn.Embedding(config.vocabulary_size, config.hidden_size)
         self.position_embedding = _table(config.max_positions, config.hidden_size)
         self.segment_embedding = _table(config.segments, config.hidden_size)
@@ -75,7 +84,13 @@ class Encoder(nn.Module):
         """
         if cache is not None:
             cache.begin_pass(batch)
-        context = attention_context(self.config, batch, backend=self.backend, cache=cache)
+        context = attention_context(
+            self.config,
+            batch,
+            backend=self.backend,
+            attention_backward=self.attention_backward,
+            cache=cache,
+        )
         hidden = self.embed(batch)
         *lower, last = self.layers
         for layer in lower:
@@ -119,7 +134,12 @@ class Encoder(nn.Module):
 
 
 def attention_context(
-    config: EncoderConfig, batch: PackedBatch, *, backend: str, cache: KeyValueCache | None = None
+    config: EncoderConfig,
+    batch: PackedBatch,
+    *,
+    backend: str,
+    attention_backward: AttentionBackward = "deterministic",
+    cache: KeyValueCache | None = None,
 ) -> AttentionContext:
     """Return what all layers need to know of a batch."""
     rotary_table = local_rotary_table = None
@@ -134,13 +154,17 @@ def attention_context(
         local_rotary_table = seqmlm_kernels.rotary_table(
             batch.position_ids, config.head_size, base=config.local_rotary_base
         )
+    layout = seqmlm_kernels.attention_layout(
+        batch.cu_seqlens, visibility=batch.visibility, positions=batch.position_ids
+    )
     return AttentionContext(
-        cu_seqlens=batch.cu_seqlens,
+        cu_seqlens=layout.cu_seqlens,
         max_seqlen=batch.max_seqlen,
-        position_ids=batch.position_ids,
-        visibility=batch.visibility,
+        position_ids=layout.positions,
+        visibility=layout.visibility,
         rotary_table=rotary_table,
         backend=backend,
+        attention_backward=attention_backward,
         cache=cache,
         local_rotary_table=local_rotary_table,
     )

@@ -50,7 +50,12 @@ class Generator(nn.Module):
             encoder: the main one, which embeds the tokens.
             batch: see :meth:`Encoder.forward`.
         """
-        context = attention_context(self.config, batch, backend=encoder.backend)
+        context = attention_context(
+            self.config,
+            batch,
+            backend=encoder.backend,
+            attention_backward=encoder.attention_backward,
+        )
         hidden = self.contract(encoder.embed(batch))
         for layer in self.layers:
             hidden = layer(hidden, context)

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 import seqmlm_kernels
 from seqmlm.model.configuration import EncoderConfig
 from seqmlm.model.key_value_cache import KeyValueCache
-from seqmlm_kernels import Visibility
+from seqmlm_kernels import AttentionBackward, Visibility
 from seqmlm_kernels.linear import Linear, linear_gelu
 
 
 @dataclass(frozen=True, slots=True)
 class AttentionContext:
-    """What all layers of one forward pass share.
+    """What all layers of one forward pass share; kernels prepare the layout of its tokens once.
 
     Args:
         cu_seqlens: int32 ``[rows + 1]``.
@@ -27,6 +27,7 @@ class AttentionContext:
         rotary_table: cosines and sines of the positions, or absent with learned positions.
         local_rotary_table: the same for layers with a window, if it differs.
         backend: of the kernels.
+        attention_backward: as the kernels take it.
         cache: what the tokens see beside one another; absent where they see nothing else.
     """
 
@@ -36,6 +37,7 @@ class AttentionContext:
     visibility: Visibility | None
     rotary_table: Tensor | None
     backend: str
+    attention_backward: AttentionBackward = "deterministic"
     cache: KeyValueCache | None = None
     local_rotary_table: Tensor | None = None
 
@@ -100,6 +102,7 @@ class Attention(nn.Module):
             visibility=context.visibility,
             positions=context.position_ids,
             window=self.window,
+            backward=context.attention_backward,
             backend=context.backend,
         )
 

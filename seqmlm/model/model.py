@@ -41,7 +41,7 @@ from seqmlm.model.output_head import OutputHead, OutputHeadConfig
 from seqmlm.model.pair_head import PairHead
 from seqmlm.objectives.rows import LossSum, Objective, PrefixContext, TrainedObjective
 from seqmlm.vocabulary import AllowedTokens, Vocabulary
-from seqmlm_kernels.dispatch import BackendUnavailableError, select_backend
+from seqmlm_kernels.dispatch import AttentionBackward, BackendUnavailableError, select_backend
 
 
 class Model(nn.Module):
@@ -55,6 +55,7 @@ class Model(nn.Module):
         has_pair_head: whether it tells pairs of tokens by its attention, as imported ESM-2 does.
         trained_objectives: what its token head has learned; generation must know.
         backend: of the kernels: ``auto``, ``reference``, ``torch`` or ``triton``.
+        attention_backward: see :func:`seqmlm_kernels.attention`.
     """
 
     def __init__(
@@ -67,10 +68,11 @@ class Model(nn.Module):
         has_pair_head: bool = False,
         trained_objectives: Iterable[TrainedObjective] = (),
         backend: str = "auto",
+        attention_backward: AttentionBackward = "deterministic",
     ) -> None:
         super().__init__()
         self.domain = domain
-        self.encoder = Encoder(config, backend=backend)
+        self.encoder = Encoder(config, backend=backend, attention_backward=attention_backward)
         self.token_head = TokenHead(
             config, lambda: self.encoder.token_embedding.weight, transform=head_transform
         )

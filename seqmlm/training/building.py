@@ -82,6 +82,7 @@ def build_model(config: RunConfig, domain: Domain, objectives: list[Objective]) 
         head_transform=config.model.head_transform,
         trained_objectives=map(TrainedObjective.of, objectives),
         backend=config.training.backend,
+        attention_backward=config.training.attention_backward,
     )
     model.add_objective_modules(objectives)
     return model

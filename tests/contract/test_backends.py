@@ -4,25 +4,42 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from seqmlm.testing import check_backend
-from seqmlm_kernels import reference, torch_backend
-from seqmlm_kernels.dispatch import BACKENDS
+from seqmlm_kernels import contract
+from seqmlm_kernels.contract import Subject, checks
+from seqmlm_kernels.dispatch import BACKENDS, BackendUnavailableError
+from tests.contract.broken_backends import BROKEN, Broken
 
 REPOSITORY = Path(__file__).parents[2]
 EVERY_DTYPE = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 HERE = ("reference", "torch")
 # Triton interprets only what is decorated under TRITON_INTERPRET: in a process of its own.
 INTERPRETED = ("triton",)
+
+# Scores of this size are kept for the backward; as if there were no room for them, or for all
+# predictions and ids at a time, they are computed again in parts.
+RECOMPUTED = """
+import torch
+from seqmlm_kernels import contract, triton_backend
+from seqmlm_kernels.triton import projection_plan
+projection_plan.MATERIALISED_BYTES = 0
+projection_plan.SLAB_BYTES = 64 * 16 * 2
+projection_plan.CHUNK_PREDICTIONS = 16
+subject = contract.Subject(triton_backend, torch.device("cpu"), torch.float32)
+for name, check in contract.checks().items():
+    if name.startswith("cross-entropy") and "300" in name:
+        check(subject)
+"""
 
 
 @pytest.mark.parametrize("dtype", EVERY_DTYPE, ids=str)
@@ -32,11 +49,12 @@ def test_backend_keeps_its_contract(name: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", INTERPRETED)
 def test_interpreted_backend_keeps_its_contract(name: str) -> None:
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"the package {name} is not installed")
-    program = f"import seqmlm.testing; seqmlm.testing.check_backend({name!r})"
+    program = f"import seqmlm.testing\nseqmlm.testing.check_backend({name!r})\n{RECOMPUTED}"
     folders = [str(REPOSITORY), str(REPOSITORY / "kernels"), os.environ.get("PYTHONPATH", "")]
     environment = {
         **os.environ,
@@ -58,48 +76,27 @@ def test_every_registered_backend_is_checked() -> None:
     assert sorted(HERE + INTERPRETED) == sorted(BACKENDS)
 
 
-def broken(**functions: Any) -> Any:
-    """The torch backend with some functions replaced."""
-    names = ("attention", "masked_cross_entropy", "masked_softmax", "token_log_likelihood")
-    module: ModuleType = torch_backend
-    whole = {name: getattr(module, name) for name in (*names, "top_k", "rotary")}
-    return SimpleNamespace(**(whole | functions))
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.name)
+def test_broken_backend_is_caught_by_the_check_that_looks_for_it(broken: Broken) -> None:
+    subject = Subject(broken.backend(), torch.device("cpu"), torch.float32)
+    expected = f"{broken.check}, torch.float32: .*{re.escape(broken.message)}"
+    with pytest.raises(AssertionError, match=expected):
+        checks()[broken.check](subject)
 
 
-def without_window(*operands: Tensor, **arguments: Any) -> Tensor:
-    return torch_backend.attention(*operands, **(arguments | {"window": None}))
+def test_check_backend_goes_through_every_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    names = list(checks())
+    recorded = {name: lambda subject, name=name: seen.append(name) for name in names}
+    monkeypatch.setattr(contract, "checks", lambda: recorded)
+    check_backend("torch", dtypes=(torch.float32, torch.float64))
+    assert seen == names * 2
 
 
-def in_fp16(*operands: Tensor, **arguments: Any) -> Tensor:
-    rounded = (x.half().to(x.dtype) for x in operands)
-    return reference.attention(*rounded, **arguments)
+def test_backend_that_cannot_run_is_no_broken_promise() -> None:
+    def attention(*_: Any, **__: Any) -> Any:
+        raise BackendUnavailableError("not here")
 
-
-def nearly_zero(scores: Tensor, allowed: Any) -> Tensor:
-    return torch_backend.masked_softmax(scores, allowed) + 1e-12
-
-
-def highest_id_first(*arguments: Any) -> tuple[Tensor, Tensor]:
-    values, ids = torch_backend.top_k(*arguments)
-    return values, ids.flip(1)
-
-
-def off_a_little(*arguments: Any) -> tuple[Tensor, Tensor]:
-    loss, log_normaliser = torch_backend.masked_cross_entropy(*arguments)
-    return loss * 1.001, log_normaliser
-
-
-@pytest.mark.parametrize(
-    ("functions", "promise"),
-    [
-        ({"attention": without_window}, "attention, window"),
-        ({"attention": in_fp16}, "attention, every pair"),
-        ({"masked_softmax": nearly_zero}, "masked softmax"),
-        ({"top_k": highest_id_first}, "top k"),
-        ({"masked_cross_entropy": off_a_little}, "cross-entropy over every id"),
-    ],
-    ids=["window ignored", "rounded", "not exactly zero", "ids in the wrong order", "off a little"],
-)
-def test_broken_promise_is_found(functions: dict[str, Any], promise: str) -> None:
-    with pytest.raises(AssertionError, match=promise):
-        check_backend(broken(**functions))
+    backend: Any = SimpleNamespace(attention=attention)
+    with pytest.raises(BackendUnavailableError, match="not here"):
+        check_backend(backend)

@@ -65,6 +65,7 @@ class Case:
     window: int | None = None
     given_positions: bool = False
     scale: float | None = None
+    backward: str = "deterministic"
     seed: int = 0
 
 
@@ -78,6 +79,7 @@ cases = st.builds(
     window=st.none() | st.integers(0, 4),
     given_positions=st.booleans(),
     scale=st.none() | st.sampled_from([0.3, 2.0]),
+    backward=st.sampled_from(["deterministic", "atomic"]),
     seed=st.integers(0, 2**31),
 )
 
@@ -99,6 +101,7 @@ def tensors_of(case: Case) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], dict[
         "window": case.window,
         "positions": integers(generator, 0, 8, tokens) if case.given_positions else None,
         "scale": case.scale,
+        "backward": case.backward,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -56,7 +57,13 @@ def test_every_section_of_the_gpu_benchmark_runs_on_a_cpu(rehearsal: dict[str, A
     }
     assert failed <= ABSENT_PEERS
     ran = {row["contestant"] for row in tables["times"] if "failure" not in row}
-    assert {"seqmlm", "seqmlm, tuned", "FlexAttention", "FlexAttention, mask rebuilt"} <= ran
+    assert {
+        "seqmlm",
+        "seqmlm, tuned",
+        "seqmlm, atomic",
+        "FlexAttention",
+        "FlexAttention, mask rebuilt",
+    } <= ran
 
 
 @pytest.mark.slow
@@ -67,7 +74,9 @@ def test_goals_are_judged_by_the_times_of_their_cases(rehearsal: dict[str, Any])
     assert judged <= cases
     assert "training step, ModernBERT-base size, text" in judged
     for goal in goals:
-        if goal["ratio"] is not None:
+        if goal["goal"] is None:
+            assert goal["ours"] == "seqmlm, atomic"
+        elif goal["ratio"] is not None:
             assert (goal["verdict"] == "reached") == (goal["ratio"] >= goal["goal"])
 
 
@@ -88,26 +97,49 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
 
 
 RIGHT = {"case": "a", "dtype": "bfloat16", "is_accepted": True, "is_deterministic": True}
+BRANCH = {"dtype": "bfloat16", "branches": ["statistics_kernel: IS_SPLIT = True"]}
+OTHER_BRANCH = {"dtype": "float16", "branches": ["statistics_kernel: IS_SPLIT = True"]}
+PROOF = {
+    "correctness": [RIGHT],
+    "branches_that_there_are": [BRANCH],
+    "branches_that_are_right": [BRANCH],
+}
 
 
 def test_verdict_names_the_line_to_change(results: Callable[..., Any]) -> None:
     assert (
-        results(correctness=[RIGHT])
+        results(**PROOF)
         .verdict()
         .endswith("PROVEN_CAPABILITIES: frozenset[tuple[int, int]] = frozenset({(9, 0)})")
     )
+
+
+def test_branches_that_were_never_run_are_listed(
+    results: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = results(**PROOF | {"branches_that_there_are": [BRANCH, OTHER_BRANCH]})
+    assert made.never_run() == ["float16: statistics_kernel: IS_SPLIT = True"]
+    made.print_tables(elapsed_s=1.0)
+    printed = capsys.readouterr().out
+    assert "branches: 1 of 2 ran and were right" in printed
+    assert "NEVER RUN float16: statistics_kernel: IS_SPLIT = True" in printed
 
 
 @pytest.mark.parametrize(
     "tables",
     [
         {},
-        {"correctness": [RIGHT, RIGHT | {"is_accepted": False}]},
-        {"correctness": [RIGHT, RIGHT | {"is_deterministic": False}]},
-        {"correctness": [RIGHT], "failures": [{"what": "correctness, share 2", "reason": "fault"}]},
-        {"correctness": [RIGHT], "rejected_targets": [{"count": 1}]},
+        PROOF | {"correctness": [RIGHT, RIGHT | {"is_accepted": False}]},
+        PROOF | {"correctness": [RIGHT, RIGHT | {"is_deterministic": False}]},
+        PROOF | {"failures": [{"what": "correctness, share 2", "reason": "fault"}]},
+        PROOF | {"rejected_targets": [{"count": 1}]},
+        PROOF | {"branches_that_there_are": [BRANCH, OTHER_BRANCH]},
+        {"correctness": [RIGHT]},
     ],
-    ids=["nothing", "wrong", "not deterministic", "not finished", "rejected targets"],
+    ids=[
+        *("nothing", "wrong", "not deterministic", "not finished", "rejected targets"),
+        *("a branch was never run", "branches are not known"),
+    ],
 )
 def test_verdict_is_no_proof_if_anything_is_missing(
     results: Callable[..., Any], tables: dict[str, Any]
@@ -115,3 +147,48 @@ def test_verdict_is_no_proof_if_anything_is_missing(
     made = results(**tables)
     assert not made.is_right()
     assert "NOT proven on NVIDIA H200" in made.verdict()
+
+
+STEP = "training step, ModernBERT-base size, text"
+
+
+@pytest.mark.parametrize(
+    ("tflops", "peak_tflops", "verdict"),
+    [(400.0, 989.0, "reached"), (300.0, 989.0, "missed"), (400.0, None, "not measured")],
+)
+def test_training_step_is_to_reach_a_share_of_the_peak(
+    tflops: float, peak_tflops: float | None, verdict: str
+) -> None:
+    from benchmarks.gpu.goals import PEAK, outcomes
+
+    times = [{"case": STEP, "contestant": "seqmlm", "tflops": tflops, "median_ms": 1.0}]
+    (row,) = (
+        row
+        for row in outcomes(times, peak_tflops=peak_tflops)
+        if (row["case"], row["peer"]) == (STEP, PEAK)
+    )
+    assert row["verdict"] == verdict
+    assert row["goal"] == 0.35
+    assert row["ratio"] == (None if peak_tflops is None else pytest.approx(tflops / 989))
+
+
+def test_machine_without_a_gpu_is_told_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    from benchmarks.gpu import __main__ as script
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(sys, "argv", ["benchmarks.gpu"])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert script.main() == 2
+    told = capsys.readouterr().err
+    assert "is built for the CPU alone" in told
+    assert "usage:" not in told
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert "there is no NVIDIA driver" in str(script.why_no_gpu())
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    assert "does nvidia-smi list one" in str(script.why_no_gpu())

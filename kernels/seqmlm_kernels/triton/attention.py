@@ -9,15 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqmlm_kernels.dispatch import AttentionBackward
+from seqmlm_kernels.triton import attention_closed_form
 from seqmlm_kernels.triton.attention_launches import (
     AttentionBatch,
     Backward,
     Operands,
+    launch_backward_atomic,
     launch_backward_keys,
     launch_backward_queries,
     launch_forward,
+    visibility_of,
 )
-from seqmlm_kernels.triton.launch import on_device
+from seqmlm_kernels.triton.launch import INTERPRETED, on_device
 from seqmlm_kernels.visibility import Visibility
 
 
@@ -32,10 +36,12 @@ def attention(
     positions: Tensor | None,
     window: int | None,
     scale: float,
+    backward: AttentionBackward,
 ) -> Tensor:
-    """Three kernels over a tile list; see the modules of the kernels.
+    """Kernels over a tile list, one forward and two backward, or one; see their modules.
 
-    Positions must fit in int32. fp32 products are exact unless
+    A ``cu_seqlens`` that falls or passes T, and ``positions`` that a window cannot subtract in
+    int32, stop a GPU with a device-side assertion that names them. fp32 products are exact unless
     ``torch.set_float32_matmul_precision`` allows TF32.
     """
     step, reach, group = (
@@ -55,19 +61,21 @@ def attention(
         window,
         max_seqlen,
         scale,
+        backward,
     )
     return output
 
 
 _LAYOUT = (
     "Tensor cu_seqlens, Tensor? step, Tensor? reach, Tensor? group, Tensor? positions, "
-    "int? window, SymInt max_seqlen, float scale"
+    "int? window, SymInt max_seqlen, float scale, str backward"
 )
 
 
 @torch.library.custom_op(
     "seqmlm_kernels::attention_forward",
     mutates_args=(),
+    device_types="cuda",
     schema=f"(Tensor q, Tensor k, Tensor v, {_LAYOUT}) -> (Tensor, Tensor)",
 )
 def attention_forward(
@@ -82,17 +90,17 @@ def attention_forward(
     window: int | None,
     max_seqlen: int,
     scale: float,
+    backward: AttentionBackward,
 ) -> tuple[Tensor, Tensor]:
     """Output [T, H, D], and log-sum-exp of the scores [H, T] fp32 in nats."""
-    layout = (cu_seqlens, step, reach, group, positions, window, max_seqlen, scale)
-    with on_device(q.device):
-        batch = AttentionBatch.of(q, k, *layout)
-        return launch_forward(batch, batch.plan.forward, Operands.of(batch.plan, q, k, v))
+    layout = (cu_seqlens, step, reach, group, positions, window, max_seqlen, scale, backward)
+    return _launch_forward(q, k, v, *layout)
 
 
 @torch.library.custom_op(
     "seqmlm_kernels::attention_backward",
     mutates_args=(),
+    device_types="cuda",
     schema="(Tensor output_gradient, Tensor q, Tensor k, Tensor v, Tensor output, "
     f"Tensor log_sum, {_LAYOUT}) -> (Tensor, Tensor, Tensor)",
 )
@@ -111,19 +119,79 @@ def attention_backward(
     window: int | None,
     max_seqlen: int,
     scale: float,
+    backward: AttentionBackward,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q [T, H, D], k and v [T, Hkv, D]."""
-    layout = (cu_seqlens, step, reach, group, positions, window, max_seqlen, scale)
+    layout = (cu_seqlens, step, reach, group, positions, window, max_seqlen, scale, backward)
+    return _launch_backward(output_gradient, q, k, v, output, log_sum, *layout)
+
+
+def _launch_forward(q: Tensor, k: Tensor, v: Tensor, *layout: Any) -> tuple[Tensor, Tensor]:
+    with on_device(q.device):
+        batch = AttentionBatch.of(q, k, *layout)
+        return launch_forward(batch, batch.plan.forward, Operands.of(batch.plan, q, k, v))
+
+
+def _launch_backward(
+    output_gradient: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    output: Tensor,
+    log_sum: Tensor,
+    *layout: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
     with on_device(q.device):
         batch = AttentionBatch.of(q, k, *layout)
         plan = batch.plan
         operands = Operands.of(plan, q, k, v)
-        backward = Backward.of(output, output_gradient, log_sum)
-        q_gradient = launch_backward_queries(batch, plan.backward_queries, operands, backward)
-        gradients = launch_backward_keys(batch, plan.backward_keys, operands, backward)
+        inputs = Backward.of(output, output_gradient, log_sum)
+        if plan.backward_queries is None:
+            dq, dk, dv = launch_backward_atomic(batch, plan.backward_keys, operands, inputs)
+        else:
+            dq = launch_backward_queries(batch, plan.backward_queries, operands, inputs)
+            dk, dv = launch_backward_keys(batch, plan.backward_keys, operands, inputs)
     if plan.query_sign != 1.0:
-        q_gradient = q_gradient * plan.query_sign
-    return q_gradient, *gradients
+        dq = dq * plan.query_sign
+    return dq, dk, dv
+
+
+@attention_forward.register_kernel("cpu")
+def _(q: Tensor, k: Tensor, v: Tensor, *layout: Any) -> tuple[Tensor, Tensor]:
+    if INTERPRETED:
+        return _launch_forward(q, k, v, *layout)
+    return attention_closed_form.output_and_log_sum(q, k, v, *_pairs(*layout))
+
+
+@attention_backward.register_kernel("cpu")
+def _(
+    output_gradient: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    output: Tensor,
+    log_sum: Tensor,
+    *layout: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    inputs = (output_gradient, q, k, v, output, log_sum)
+    if INTERPRETED:
+        return _launch_backward(*inputs, *layout)
+    return attention_closed_form.gradients(*inputs, *_pairs(*layout))
+
+
+def _pairs(
+    cu_seqlens: Tensor,
+    step: Tensor | None,
+    reach: Tensor | None,
+    group: Tensor | None,
+    positions: Tensor | None,
+    window: int | None,
+    max_seqlen: int,
+    scale: float,
+    backward: AttentionBackward,
+) -> tuple[Tensor, Visibility | None, Tensor | None, int | None, float]:
+    """What of a layout decides the result, rather than how it is launched."""
+    return cu_seqlens, visibility_of(step, reach, group), positions, window, scale
 
 
 @attention_forward.register_fake
@@ -149,7 +217,7 @@ def _differentiate(ctx: Any, output_gradient: Tensor | None, _: None) -> tuple[T
     gradients: tuple[Tensor | None, ...] = (None, None, None)
     if output_gradient is not None:
         gradients = attention_backward(output_gradient, *ctx.saved_tensors, *ctx.scalars)
-    return (*gradients, *(None,) * 8)
+    return (*gradients, *(None,) * 9)
 
 
 attention_forward.register_autograd(_differentiate, setup_context=_save)

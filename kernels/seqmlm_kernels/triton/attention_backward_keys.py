@@ -1,6 +1,9 @@
-"""Gradients of keys and values: the second of the two kernels of attention's backward.
+"""Gradients of keys and values, and in one of its two variants those of the queries.
 
-It reads ``delta``, which `attention_backward_queries` writes.
+It reads ``delta``. In the deterministic backward it is the second of two kernels, and the first,
+`attention_backward_queries`, writes it. In the atomic one `attention_delta` does, and this kernel
+adds what it has of the gradients of the queries to an fp32 sum in memory: five matrix products
+instead of seven, in an order that nobody fixes, so that the last bits differ from run to run.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import triton.language as tl
 
 from seqmlm_kernels.triton.attention_parts import (
     LOG2_E,
+    add_rows_atomically,
     load_fields,
     load_rows,
     over_visible_tiles,
@@ -34,9 +38,13 @@ def add_key_gradients_of_tile(
     UPCAST: tl.constexpr,
     INPUT_PRECISION: tl.constexpr,
 ):
-    """Add what one tile of queries contributes to the gradients of a tile of keys and values."""
+    """Add what one tile of queries contributes to the gradients of a tile of keys and values.
+
+    And, where ``ADDS_TO_QUERIES``, what the keys contribute to those of the queries.
+    """
     k_gradient, v_gradient = results
-    k, v, query_pointers, query_strides, scale_log2, keys, queries = operands
+    k, v, query_pointers, query_strides, scale_log2, keys, queries, query_sum = operands
+    ADDS_TO_QUERIES, query_sum_ptr, query_sum_stride, key_exists = query_sum
     q_ptr, output_gradient_ptr, log_sum_ptr, delta_ptr = query_pointers
     q_stride, gradient_stride = query_strides
     first_query = tl.cast(first_query, tl.int64)
@@ -97,6 +105,9 @@ def add_key_gradients_of_tile(
                 HAS_WINDOW=HAS_WINDOW,
             )
         weights = tl.where(visible, weights, 0.0)
+    if ADDS_TO_QUERIES:
+        # Scores of keys past the sequence mean nothing: 0 * inf would reach all the queries.
+        weights = tl.where(key_exists[:, None], weights, 0.0)
     v_gradient = tl.dot(
         weights.to(output_gradient.dtype),
         output_gradient,
@@ -104,8 +115,19 @@ def add_key_gradients_of_tile(
         input_precision=INPUT_PRECISION,
     )
     weight_gradient = tl.dot(v, tl.trans(output_gradient), input_precision=INPUT_PRECISION)
-    score_gradient = weights * (weight_gradient - delta[None, :])
-    k_gradient = tl.dot(score_gradient.to(q.dtype), q, k_gradient, input_precision=INPUT_PRECISION)
+    score_gradient = (weights * (weight_gradient - delta[None, :])).to(q.dtype)
+    k_gradient = tl.dot(score_gradient, q, k_gradient, input_precision=INPUT_PRECISION)
+    if ADDS_TO_QUERIES:
+        add_rows_atomically(
+            query_sum_ptr + first_query * query_sum_stride,
+            query_sum_stride,
+            queries_left,
+            tl.dot(tl.trans(score_gradient), k, input_precision=INPUT_PRECISION),
+            ROWS=INNER,
+            HEAD_DIM=HEAD_DIM,
+            PADDED=PADDED,
+            CHECK_ROWS=PARTIAL,
+        )
     return k_gradient, v_gradient
 
 
@@ -117,6 +139,7 @@ def attention_backward_keys_kernel(
     output_gradient_ptr,
     log_sum_ptr,
     delta_ptr,
+    q_gradient_ptr,
     k_gradient_ptr,
     v_gradient_ptr,
     tiles_ptr,
@@ -139,6 +162,7 @@ def attention_backward_keys_kernel(
     inner_capacity,
     window,
     scale,
+    ADDS_TO_QUERIES: tl.constexpr,
     KV_HEADS: tl.constexpr,
     HEADS_PER_KV_HEAD: tl.constexpr,
     HEAD_DIM: tl.constexpr,
@@ -152,7 +176,11 @@ def attention_backward_keys_kernel(
     UPCAST: tl.constexpr,
     INPUT_PRECISION: tl.constexpr,
 ):
-    """Gradients of OUTER keys and values of a key-value head, over the query heads it serves."""
+    """Gradients of OUTER keys and values of a key-value head, over the query heads it serves.
+
+    ``q_gradient_ptr`` is read where ``ADDS_TO_QUERIES``: fp32 sums of the queries' gradients,
+    less the scale.
+    """
     row_ptr = tiles_ptr + (tl.program_id(0) // KV_HEADS) * ROW_LENGTH
     kv_head = (tl.program_id(0) % KV_HEADS).to(tl.int64)
     start = tl.load(row_ptr)
@@ -204,6 +232,7 @@ def attention_backward_keys_kernel(
         tl.zeros([OUTER, PADDED], tl.float32),
         tl.zeros([OUTER, PADDED], tl.float32),
     )
+    Q_STRIDE: tl.constexpr = KV_HEADS * HEADS_PER_KV_HEAD * HEAD_DIM
     for head in range(kv_head * HEADS_PER_KV_HEAD, (kv_head + 1) * HEADS_PER_KV_HEAD):
         operands = (
             k,
@@ -218,6 +247,12 @@ def attention_backward_keys_kernel(
             scale_log2,
             keys,
             queries,
+            (
+                ADDS_TO_QUERIES,
+                q_gradient_ptr + first_token * Q_STRIDE + head * HEAD_DIM,
+                Q_STRIDE,
+                inside,
+            ),
         )
         results = over_visible_tiles(
             add_key_gradients_of_tile,
@@ -240,11 +275,11 @@ def attention_backward_keys_kernel(
         )
     k_gradient, v_gradient = results
 
-    KV_HEADS_STRIDE: tl.constexpr = KV_HEADS * HEAD_DIM
+    KV_STRIDE: tl.constexpr = KV_HEADS * HEAD_DIM
     contiguous_offset = (start.to(tl.int64) * KV_HEADS + kv_head) * HEAD_DIM
     store_rows(
         k_gradient_ptr + contiguous_offset,
-        KV_HEADS_STRIDE,
+        KV_STRIDE,
         stop - start,
         k_gradient * scale,
         ROWS=OUTER,
@@ -253,7 +288,7 @@ def attention_backward_keys_kernel(
     )
     store_rows(
         v_gradient_ptr + contiguous_offset,
-        KV_HEADS_STRIDE,
+        KV_STRIDE,
         stop - start,
         v_gradient,
         ROWS=OUTER,

@@ -12,7 +12,7 @@ import triton.language as tl
 from seqmlm_kernels.triton.attention_parts import (
     LN_2,
     keys_are_visible,
-    load_fields,
+    load_query_tile,
     load_rows,
     over_visible_tiles,
     store_rows,
@@ -141,30 +141,11 @@ def attention_forward_kernel(
 
     offsets = tl.arange(0, OUTER)
     inside = offsets < stop - start
-    q = load_rows(
-        q_ptr + start.to(tl.int64) * q_stride + head * q_head_stride,
-        q_stride,
-        stop - start,
-        ROWS=OUTER,
-        HEAD_DIM=HEAD_DIM,
-        PADDED=PADDED,
-        CHECK_ROWS=True,
-        UPCAST=UPCAST,
-    )
-    queries = load_fields(
-        reach_ptr + start,
-        group_ptr + start,
-        position_ptr + start,
-        offsets,
-        inside,
-        HAS_VISIBILITY=HAS_VISIBILITY,
-        HAS_WINDOW=HAS_WINDOW,
-    )
-    keys = (
-        step_ptr + sequence_start,
-        group_ptr + sequence_start,
-        position_ptr + sequence_start,
-    )
+    q, queries, keys = load_query_tile(
+        q_ptr + head * q_head_stride, q_stride, step_ptr, reach_ptr, group_ptr, position_ptr,
+        start, stop, sequence_start,
+        OUTER, HEAD_DIM, PADDED, HAS_VISIBILITY, HAS_WINDOW, UPCAST,
+    )  # fmt: skip
     results = (
         tl.full([OUTER], float("-inf"), tl.float32),
         tl.zeros([OUTER], tl.float32),

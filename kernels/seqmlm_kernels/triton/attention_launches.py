@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import triton
 from torch import Tensor
 
+from seqmlm_kernels.dispatch import AttentionBackward
 from seqmlm_kernels.triton.attention_backward_keys import attention_backward_keys_kernel
 from seqmlm_kernels.triton.attention_backward_queries import attention_backward_queries_kernel
+from seqmlm_kernels.triton.attention_delta import attention_delta_kernel
 from seqmlm_kernels.triton.attention_forward import attention_forward_kernel
 from seqmlm_kernels.triton.attention_plan import AttentionPlan, ChooseLaunch, plan_attention
 from seqmlm_kernels.triton.launch import AttentionLaunch
@@ -21,6 +24,8 @@ from seqmlm_kernels.visibility import Visibility
 
 _LOG2_E = math.log2(math.e)
 _LARGEST_INT32 = 2**31 - 1
+# Tokens of a program of `attention_delta`.
+DELTA_ROWS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +45,7 @@ class Operands:
 
 @dataclass(frozen=True, eq=False)
 class Backward:
-    """What the two backward kernels read beside the operands; ``delta`` the first one writes."""
+    """What the backward kernels read beside the operands; ``delta`` the first one writes."""
 
     output: Tensor
     output_gradient: Tensor
@@ -102,10 +107,41 @@ def launch_backward_queries(
     return q_gradient
 
 
-def launch_backward_keys(
+def launch_backward_atomic(
     batch: AttentionBatch, launch: AttentionLaunch, operands: Operands, backward: Backward
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of queries, less the sign of the scale, keys and values; fills ``delta``."""
+    q = operands.q
+    attention_delta_kernel[(triton.cdiv(len(q), DELTA_ROWS) * q.shape[1],)](
+        backward.output,
+        backward.output_gradient,
+        backward.delta,
+        *_strides(backward.output_gradient),
+        len(q),
+        HEADS=q.shape[1],
+        HEAD_DIM=batch.head_dim,
+        PADDED=batch.plan.padded_head_dim,
+        ROWS=DELTA_ROWS,
+        UPCAST=batch.plan.upcast,
+    )
+    query_sum = torch.zeros(q.shape, dtype=torch.float32, device=q.device)
+    gradients = launch_backward_keys(batch, launch, operands, backward, query_sum=query_sum)
+    q_gradient = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    return torch.mul(query_sum, batch.plan.scale, out=q_gradient), *gradients
+
+
+def launch_backward_keys(
+    batch: AttentionBatch,
+    launch: AttentionLaunch,
+    operands: Operands,
+    backward: Backward,
+    *,
+    query_sum: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of keys and values [T, Hkv, D]; reads ``backward.delta``."""
+    """Gradients of keys and values [T, Hkv, D]; reads ``backward.delta``.
+
+    Adds the gradients of the queries, less the scale, to ``query_sum`` [T, H, D] fp32 if given.
+    """
     q, k, v = operands.q, operands.k, operands.v
     k_gradient = torch.empty(k.shape, dtype=q.dtype, device=q.device)
     v_gradient = torch.empty(k.shape, dtype=q.dtype, device=q.device)
@@ -116,12 +152,14 @@ def launch_backward_keys(
         backward.output_gradient,
         backward.log_sum,
         backward.delta,
+        k_gradient if query_sum is None else query_sum,
         k_gradient,
         v_gradient,
         *batch.tables(launch),
         *_strides(q, k, v, backward.output_gradient),
         *batch.sizes(launch),
         batch.plan.scale,
+        ADDS_TO_QUERIES=query_sum is not None,
         KV_HEADS=k.shape[1],
         **batch.constants(launch),
     )
@@ -152,13 +190,12 @@ class AttentionBatch:
         window: int | None,
         max_seqlen: int,
         scale: float,
+        backward: AttentionBackward,
         *,
         choose: ChooseLaunch | None = None,
     ) -> AttentionBatch:
         """The batch of a call, or, with ``choose``, of one whose launches it names."""
-        visibility = None
-        if step is not None and reach is not None and group is not None:
-            visibility = Visibility(step=step, reach=reach, group=group)
+        visibility = visibility_of(step, reach, group)
         plan = plan_attention(
             q,
             k,
@@ -166,6 +203,7 @@ class AttentionBatch:
             visibility=visibility,
             window=window,
             scale=scale,
+            backward=backward,
             choose=choose,
         )
         table = tile_table(cu_seqlens, visibility, positions, tokens=len(q))
@@ -222,9 +260,25 @@ class AttentionBatch:
         return self.table.summary(size, self.visibility, self.positions)
 
 
+def visibility_of(
+    step: Tensor | None, reach: Tensor | None, group: Tensor | None
+) -> Visibility | None:
+    """The visibility whose fields an operator takes."""
+    if step is None or reach is None or group is None:
+        return None
+    return Visibility(step=step, reach=reach, group=group)
+
+
 def _ready(x: Tensor) -> Tensor:
-    """Kernels step along the head dimension by one element; other strides are as they come."""
-    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
+    """Kernels step along the head dimension by one element; other strides are as they come.
+
+    But for those of a token by which the rows of one tile are 2 ** 31 numbers apart: offsets
+    within a tile are int32, because in int64 they spill registers (on sm_90 the forward of head
+    dimension 128 needs 48 bytes of stack instead of none).
+    """
+    steps_by_one = x.stride(-1) == 1 or x.shape[-1] == 1
+    last_row = x.stride(0) * (max(SIZES) - 1)
+    return x if steps_by_one and last_row <= _LARGEST_INT32 else x.contiguous()
 
 
 def _strides(*operands: Tensor) -> tuple[int, ...]:

@@ -67,6 +67,27 @@ def store_rows(
 
 
 @triton.jit
+def add_rows_atomically(
+    base_ptr,
+    stride,
+    num_rows,
+    values,
+    ROWS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    PADDED: tl.constexpr,
+    CHECK_ROWS: tl.constexpr,
+):
+    """Add the first ``num_rows`` rows (all, if not checked) and HEAD_DIM columns to memory."""
+    rows = tl.arange(0, ROWS)
+    columns = tl.arange(0, PADDED)
+    pointers = base_ptr + rows[:, None] * stride + columns[None, :]
+    mask = (columns < HEAD_DIM)[None, :]
+    if CHECK_ROWS:
+        mask = mask & (rows < num_rows)[:, None]
+    tl.atomic_add(pointers, values, mask=mask, sem="relaxed")
+
+
+@triton.jit
 def load_fields(
     first_ptr,
     group_ptr,
@@ -86,6 +107,42 @@ def load_fields(
     if HAS_WINDOW:
         position = tl.load(position_ptr + offsets, mask=inside, other=0)
     return first, group, position
+
+
+@triton.jit
+def load_query_tile(
+    q_ptr,
+    q_stride,
+    step_ptr,
+    reach_ptr,
+    group_ptr,
+    position_ptr,
+    start,
+    stop,
+    sequence_start,
+    OUTER: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    PADDED: tl.constexpr,
+    HAS_VISIBILITY: tl.constexpr,
+    HAS_WINDOW: tl.constexpr,
+    UPCAST: tl.constexpr,
+):
+    """Queries from ``start`` to ``stop``, their fields, and pointers to those of the keys."""
+    q = load_rows(
+        q_ptr + start.to(tl.int64) * q_stride, q_stride, stop - start,
+        ROWS=OUTER, HEAD_DIM=HEAD_DIM, PADDED=PADDED, CHECK_ROWS=True, UPCAST=UPCAST,
+    )  # fmt: skip
+    offsets = tl.arange(0, OUTER)
+    queries = load_fields(
+        reach_ptr + start, group_ptr + start, position_ptr + start, offsets, offsets < stop - start,
+        HAS_VISIBILITY=HAS_VISIBILITY, HAS_WINDOW=HAS_WINDOW,
+    )  # fmt: skip
+    keys = (
+        step_ptr + sequence_start,
+        group_ptr + sequence_start,
+        position_ptr + sequence_start,
+    )
+    return q, queries, keys
 
 
 @triton.jit

@@ -14,6 +14,7 @@ from torch import Tensor
 from seqmlm_kernels.dispatch import (
     TRITON_DTYPES,
     TRITON_LARGEST_HEAD_DIM,
+    AttentionBackward,
     BackendUnavailableError,
 )
 from seqmlm_kernels.triton.launch import (
@@ -42,7 +43,8 @@ class AttentionPlan:
         query_sign: factor of the queries, so that the scale that kernels get is positive.
         scale: positive factor of the dot products.
         upcast: whether operands are cast to fp32 after loading.
-        forward, backward_queries, backward_keys: the launches.
+        forward, backward_queries, backward_keys: the launches; of the queries None where the
+            kernel of the keys adds their gradient atomically.
     """
 
     padded_head_dim: int
@@ -54,7 +56,7 @@ class AttentionPlan:
     upcast: bool
     input_precision: InputPrecision
     forward: AttentionLaunch
-    backward_queries: AttentionLaunch
+    backward_queries: AttentionLaunch | None
     backward_keys: AttentionLaunch
 
 
@@ -66,6 +68,7 @@ def plan_attention(
     visibility: Visibility | None,
     window: int | None,
     scale: float,
+    backward: AttentionBackward,
     choose: ChooseLaunch | None = None,
 ) -> AttentionPlan:
     """Decide how attention of ``q`` over ``k`` is launched.
@@ -93,8 +96,9 @@ def plan_attention(
             dtype=q.dtype,
             is_restricted=visibility is not None or window is not None,
         )
-        return shortened((choose or launch_of)(key, q.device), max_seqlen)
+        return shortened(key, (choose or launch_of)(key, q.device), max_seqlen)
 
+    is_atomic = backward == "atomic"
     return AttentionPlan(
         padded_head_dim=padded_head_dim,
         heads_per_kv_head=q.shape[1] // k.shape[1],
@@ -105,8 +109,8 @@ def plan_attention(
         upcast=must_upcast(q.dtype),
         input_precision=input_precision_of(q.dtype),
         forward=launch("forward"),
-        backward_queries=launch("backward_queries"),
-        backward_keys=launch("backward_keys"),
+        backward_queries=None if is_atomic else launch("backward_queries"),
+        backward_keys=launch("backward_atomic" if is_atomic else "backward_keys"),
     )
 
 

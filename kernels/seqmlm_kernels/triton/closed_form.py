@@ -57,6 +57,14 @@ def score_gradient(
     return torch.where(mask, gradient, 0.0).to(scores.dtype)
 
 
+def projection_scores(hidden: Tensor, weight: Tensor, bias: Tensor | None, rows: Tensor) -> Tensor:
+    """Scores [M, V], at least in fp32."""
+    gathered = at_least_float32(hidden.index_select(0, rows))
+    return linear(
+        gathered, at_least_float32(weight), None if bias is None else at_least_float32(bias)
+    )
+
+
 def projection_gradients(
     hidden: Tensor,
     weight: Tensor,
@@ -67,10 +75,16 @@ def projection_gradients(
     upstream: tuple[Tensor, Tensor, Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of hidden states, weight and bias; upstream as in `score_gradient`."""
-    gathered = hidden.index_select(0, rows)
-    gradient = score_gradient(linear(gathered, weight, bias), targets, sets, *upstream)
-    hidden_gradient = torch.zeros_like(hidden).index_add_(0, rows, gradient @ weight)
-    return hidden_gradient, gradient.T @ gathered, gradient.sum(0)
+    scores = projection_scores(hidden, weight, bias, rows)
+    gradient = score_gradient(scores, targets, sets, *upstream)
+    wide = at_least_float32(hidden)
+    gathered = gradient @ at_least_float32(weight)
+    found = (
+        torch.zeros_like(wide).index_add_(0, rows, gathered),
+        gradient.T @ wide.index_select(0, rows),
+        gradient.sum(0),
+    )
+    return found[0].to(hidden.dtype), found[1].to(weight.dtype), found[2].to(weight.dtype)
 
 
 def softmax_gradient(probabilities: Tensor, gradient: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from seqmlm_kernels.triton.repeated_rows import LATER, ONLY
+from seqmlm_kernels.triton.repeated_rows import ALONE
 from seqmlm_kernels.triton.vocabulary import (
     contains,
+    kept_scores,
     load_float,
     load_rows,
     load_set_offsets,
@@ -33,6 +34,7 @@ def score_gradient_kernel(
     log_normaliser_gradient_ptr,
     log_normaliser_ptr,
     tiles_before_ptr,
+    scores_ptr,
     score_gradient_ptr,
     bias_partial_ptr,
     num_predictions,
@@ -43,6 +45,7 @@ def score_gradient_kernel(
     num_words,
     slab_tile,
     slab_size,
+    score_stride,
     BLOCK_M: tl.constexpr,
     BLOCK_V: tl.constexpr,
     BLOCK_E: tl.constexpr,
@@ -50,6 +53,7 @@ def score_gradient_kernel(
     HAS_BIAS: tl.constexpr,
     SETS: tl.constexpr,
     SKIPS_TILES: tl.constexpr,
+    HAS_SCORES: tl.constexpr,
     NEEDS_BIAS_GRADIENT: tl.constexpr,
     PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
@@ -70,23 +74,16 @@ def score_gradient_kernel(
     ids = tile * BLOCK_V + tl.arange(0, BLOCK_V)
     gradient = tl.zeros((BLOCK_M, BLOCK_V), dtype=tl.float32)
     if may_hold_member(words_ptr, set_offsets, tile, num_words, BLOCK_V, SETS):
-        safe_ids = tl.minimum(ids, vocabulary_size - 1)
-        scores = project(
-            hidden_ptr,
-            rows * hidden_size,
-            weight_ptr,
-            safe_ids.to(tl.int64) * hidden_size,
-            bias_ptr,
-            safe_ids,
-            hidden_size,
-            BLOCK_M,
-            BLOCK_V,
-            BLOCK_E,
-            EVEN_E,
-            HAS_BIAS,
-            PRECISION,
-            UPCAST,
-        )
+        if HAS_SCORES:
+            pointers, exists = kept_scores(
+                scores_ptr, predictions, ids, num_predictions, score_stride
+            )
+            scores = tl.load(pointers, mask=exists, other=0.0)
+        else:
+            scores = project(
+                hidden_ptr, rows * hidden_size, weight_ptr, bias_ptr, ids, vocabulary_size,
+                hidden_size, BLOCK_M, BLOCK_V, BLOCK_E, EVEN_E, HAS_BIAS, PRECISION, UPCAST,
+            )  # fmt: skip
         targets = tl.load(targets_ptr + predictions, mask=inside, other=-1)
         gradient = score_gradient(
             scores,
@@ -108,12 +105,20 @@ def score_gradient_kernel(
         tl.store(partial, tl.sum(gradient, axis=0))
 
 
-@triton.jit(do_not_specialize=("num_predictions", "num_tokens", "slab_tile", "num_slab_tiles"))
+@triton.jit(
+    do_not_specialize=(
+        "num_predictions",
+        "num_tokens",
+        "slab_tile",
+        "num_slab_tiles",
+        "num_splits",
+    )
+)
 def hidden_gradient_kernel(
     score_gradient_ptr,
     weight_ptr,
     rows_ptr,
-    role_ptr,
+    rank_ptr,
     tile_order_ptr,
     tiles_before_ptr,
     scale_ptr,
@@ -126,14 +131,17 @@ def hidden_gradient_kernel(
     slab_tile,
     num_slab_tiles,
     slab_size,
+    num_splits,
+    split_stride,
     TILE: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_V: tl.constexpr,
     BLOCK_E: tl.constexpr,
     EVEN_E: tl.constexpr,
     SKIPS_TILES: tl.constexpr,
+    IS_SPLIT: tl.constexpr,
     IS_FIRST_SLAB: tl.constexpr,
-    IS_LAST_SLAB: tl.constexpr,
+    ENDS_SUM: tl.constexpr,
     SCALES: tl.constexpr,
     PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
@@ -153,6 +161,11 @@ def hidden_gradient_kernel(
     if SKIPS_TILES:
         first = tl.load(tiles_before_ptr + first)
         last = tl.load(tiles_before_ptr + last)
+    if IS_SPLIT:
+        tiles_per_split = tl.cdiv(last - first, num_splits)
+        first += tl.program_id(2) * tiles_per_split
+        last = tl.minimum(first + tiles_per_split, last)
+        sum_ptr += tl.program_id(2).to(tl.int64) * split_stride
     for step in range(first * steps_per_tile, last * steps_per_tile):
         tile = step // steps_per_tile
         if SKIPS_TILES:
@@ -172,10 +185,10 @@ def hidden_gradient_kernel(
     sum_pointers = sum_ptr + predictions.to(tl.int64)[:, None] * hidden_size + units[None, :]
     if not IS_FIRST_SLAB:
         gradient += tl.load(sum_pointers, mask=stored, other=0.0)
-    if IS_LAST_SLAB:
+    if ENDS_SUM:
         # Most rows have one prediction: their sum ends here and needs no detour.
         rows, is_row = load_rows(rows_ptr, predictions, num_predictions, num_tokens)
-        is_only = tl.load(role_ptr + predictions, mask=inside, other=LATER) == ONLY
+        is_only = tl.load(rank_ptr + predictions, mask=inside, other=0) == ALONE
         output_pointers = output_ptr + rows[:, None] * hidden_size + units[None, :]
         tl.store(output_pointers, gradient, mask=stored & (is_only & is_row)[:, None])
         stored &= (is_only == 0)[:, None]

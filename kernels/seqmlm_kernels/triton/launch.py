@@ -62,7 +62,7 @@ def must_upcast(dtype: torch.dtype) -> bool:
     return INTERPRETED and dtype == torch.bfloat16
 
 
-Kind = Literal["forward", "backward_queries", "backward_keys"]
+Kind = Literal["forward", "backward_queries", "backward_keys", "backward_atomic"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class AttentionLaunch:
     """Tiles of an attention kernel, and what Triton is told about it.
 
     Args:
-        outer: tokens that a program owns: queries, or keys in "backward_keys".
+        outer: tokens that a program owns: queries, or keys in the last two kinds.
         inner: tokens that it reads at a time.
         num_warps: warps of a program.
         num_stages: how many inner tiles are in flight.
@@ -136,27 +136,42 @@ _TILES_16_BIT: dict[Architecture, dict[tuple[Kind, int], AttentionLaunch]] = {
     "sm_80": {
         ("forward", 64): AttentionLaunch(128, 64, 4, 3),
         ("forward", 128): AttentionLaunch(128, 64, 8, 2),
-        ("forward", 256): AttentionLaunch(64, 32, 8, 2),
+        ("forward", 256): AttentionLaunch(32, 32, 8, 2),
         ("backward_queries", 64): AttentionLaunch(128, 64, 8, 2),
         ("backward_queries", 128): AttentionLaunch(64, 64, 8, 2),
-        ("backward_queries", 256): AttentionLaunch(32, 32, 8, 1),
+        ("backward_queries", 256): AttentionLaunch(32, 16, 8, 1),
         ("backward_keys", 64): AttentionLaunch(128, 64, 8, 2),
         ("backward_keys", 128): AttentionLaunch(64, 64, 8, 2),
         ("backward_keys", 256): AttentionLaunch(32, 32, 8, 1),
+        ("backward_atomic", 64): AttentionLaunch(64, 64, 8, 2),
+        ("backward_atomic", 128): AttentionLaunch(64, 64, 8, 2),
+        ("backward_atomic", 256): AttentionLaunch(32, 32, 8, 1),
     },
     "sm_90": {
         ("forward", 64): AttentionLaunch(128, 64, 4, 3),
         ("forward", 128): AttentionLaunch(128, 128, 8, 2),
-        ("forward", 256): AttentionLaunch(64, 64, 4, 2),
+        ("forward", 256): AttentionLaunch(128, 64, 8, 2),
         ("backward_queries", 64): AttentionLaunch(128, 64, 8, 2),
         ("backward_queries", 128): AttentionLaunch(128, 64, 8, 2),
-        ("backward_queries", 256): AttentionLaunch(64, 32, 8, 1),
+        ("backward_queries", 256): AttentionLaunch(32, 32, 8, 1),
         ("backward_keys", 64): AttentionLaunch(128, 64, 8, 2),
         ("backward_keys", 128): AttentionLaunch(128, 32, 8, 2),
-        ("backward_keys", 256): AttentionLaunch(64, 32, 8, 1),
+        ("backward_keys", 256): AttentionLaunch(32, 32, 8, 1),
+        ("backward_atomic", 64): AttentionLaunch(128, 64, 8, 2),
+        ("backward_atomic", 128): AttentionLaunch(128, 32, 8, 2),
+        ("backward_atomic", 256): AttentionLaunch(32, 32, 8, 1),
     },
 }
-_TILES_16_BIT["sm_100"] = _TILES_16_BIT["sm_90"]
+_TILES_16_BIT["sm_100"] = {
+    **_TILES_16_BIT["sm_90"],
+    ("forward", 64): AttentionLaunch(128, 64, 8, 2),
+    ("forward", 128): AttentionLaunch(128, 64, 8, 2),
+    ("forward", 256): AttentionLaunch(32, 32, 8, 2),
+    ("backward_queries", 128): AttentionLaunch(64, 64, 8, 2),
+    ("backward_keys", 128): AttentionLaunch(64, 32, 8, 2),
+    ("backward_atomic", 64): AttentionLaunch(64, 64, 8, 2),
+    ("backward_atomic", 128): AttentionLaunch(64, 64, 8, 2),
+}
 _TILES_16_BIT["gfx942"] = {
     key: AttentionLaunch(min(found.outer, 64), min(found.inner, 32), 4, 1)
     for key, found in _TILES_16_BIT["sm_80"].items()
@@ -167,23 +182,54 @@ _TILES_16_BIT["small_shared_memory"] = {
     for key, found in _TILES_16_BIT["sm_80"].items()
 }
 # Exact fp32 has no matrix units: operands of a product are in registers, so tiles are small.
-_TILES_FP32: dict[InputPrecision, dict[int, AttentionLaunch]] = {
+_TILES_FP32: dict[InputPrecision, dict[tuple[Kind, int], AttentionLaunch]] = {
     "ieee": {
-        64: AttentionLaunch(32, 32, 8, 1),
-        128: AttentionLaunch(32, 16, 8, 1),
-        256: AttentionLaunch(16, 16, 4, 1),
+        ("forward", 64): AttentionLaunch(16, 16, 8, 1),
+        ("forward", 128): AttentionLaunch(16, 16, 8, 1),
+        ("forward", 256): AttentionLaunch(16, 16, 8, 1),
+        ("backward_queries", 64): AttentionLaunch(16, 16, 8, 1),
+        ("backward_queries", 128): AttentionLaunch(16, 16, 8, 1),
+        ("backward_queries", 256): AttentionLaunch(16, 16, 8, 1),
+        ("backward_keys", 64): AttentionLaunch(32, 32, 8, 1),
+        ("backward_keys", 128): AttentionLaunch(32, 16, 8, 1),
+        ("backward_keys", 256): AttentionLaunch(16, 16, 8, 1),
     },
     "tf32": {
-        64: AttentionLaunch(64, 32, 4, 2),
-        128: AttentionLaunch(64, 32, 8, 1),
-        256: AttentionLaunch(32, 16, 4, 1),
+        ("forward", 64): AttentionLaunch(64, 32, 4, 2),
+        ("forward", 128): AttentionLaunch(64, 32, 8, 1),
+        ("forward", 256): AttentionLaunch(32, 16, 4, 1),
+        ("backward_queries", 64): AttentionLaunch(64, 32, 4, 2),
+        ("backward_queries", 128): AttentionLaunch(32, 32, 8, 1),
+        ("backward_queries", 256): AttentionLaunch(16, 16, 8, 1),
+        ("backward_keys", 64): AttentionLaunch(64, 32, 4, 2),
+        ("backward_keys", 128): AttentionLaunch(32, 32, 8, 1),
+        ("backward_keys", 256): AttentionLaunch(16, 16, 8, 1),
     },
 }
-# Sequences of at most so many tokens are one tile; longer ones use the tables above.
-_SHORT = {
-    16: AttentionLaunch(16, 16, 1, 1),
-    32: AttentionLaunch(32, 32, 2, 1),
-    64: AttentionLaunch(64, 64, 4, 1),
+for _rows in _TILES_FP32.values():
+    _rows |= {
+        ("backward_atomic", head_dim): launch
+        for (kind, head_dim), launch in _rows.items()
+        if kind == "backward_keys"
+    }
+# Launches for sequences of at most so many tokens, by padded head dimension: one tile of so many
+# tokens, unless registers allow less. Only for 16-bit inputs: tiles of fp32 are small anyway.
+_SHORT: dict[int, dict[int, AttentionLaunch]] = {
+    64: {
+        16: AttentionLaunch(16, 16, 1, 1),
+        32: AttentionLaunch(32, 32, 2, 1),
+        64: AttentionLaunch(64, 64, 4, 1),
+    },
+    128: {
+        16: AttentionLaunch(16, 16, 2, 1),
+        32: AttentionLaunch(32, 32, 4, 1),
+        64: AttentionLaunch(64, 32, 8, 1),
+    },
+    256: {
+        16: AttentionLaunch(16, 16, 4, 1),
+        32: AttentionLaunch(32, 32, 8, 1),
+        64: AttentionLaunch(32, 32, 8, 1),
+    },
 }
 
 
@@ -192,16 +238,18 @@ def table_launch(key: LaunchKey) -> AttentionLaunch:
     if key in _MEASURED:
         return _MEASURED[key]
     if key.dtype == torch.float32:
-        return _TILES_FP32[key.input_precision][key.head_dim]
+        return _TILES_FP32[key.input_precision][key.kind, key.head_dim]
     return _TILES_16_BIT[key.architecture][key.kind, key.head_dim]
 
 
-def shortened(general: AttentionLaunch, max_seqlen: int) -> AttentionLaunch:
+def shortened(key: LaunchKey, general: AttentionLaunch, max_seqlen: int) -> AttentionLaunch:
     """One of three smaller launches where all sequences have at most 16, 32 or 64 tokens.
 
     This is all that ``max_seqlen`` ever decides.
     """
-    for length, launch in _SHORT.items():
+    if key.dtype == torch.float32:
+        return general
+    for length, launch in _SHORT[key.head_dim].items():
         if max_seqlen <= length <= general.outer:
             return launch
     return general

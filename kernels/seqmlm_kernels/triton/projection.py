@@ -4,27 +4,18 @@
 
 from __future__ import annotations
 
-import functools
-import logging
-
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
-from seqmlm_kernels import torch_backend
 from seqmlm_kernels.allowed import AllowedSets
 from seqmlm_kernels.dispatch import TRITON_DTYPES, BackendUnavailableError
-from seqmlm_kernels.triton.gathered_rows import gather_rows
 from seqmlm_kernels.triton.projection_operators import (
     projected_cross_entropy,
     projected_log_likelihood,
     projected_top_k,
 )
-from seqmlm_kernels.triton.projection_plan import choose_regime
-from seqmlm_kernels.triton.score_rows import cross_entropy_of_scores, softmax_of_scores
-from seqmlm_kernels.triton.top_k import MAX_K
-
-_logger = logging.getLogger("seqmlm_kernels")
+from seqmlm_kernels.triton.projection_plan import scores_are_kept
+from seqmlm_kernels.triton.score_rows import softmax_of_scores
 
 
 def masked_cross_entropy(
@@ -35,18 +26,16 @@ def masked_cross_entropy(
     targets: Tensor,
     allowed: AllowedSets | None,
 ) -> tuple[Tensor, Tensor]:
-    """Loss and log-normaliser [M] in fp32, in the regime that `choose_regime` names."""
+    """Loss and log-normaliser [M] in fp32; see `projection_plan` for what is kept meanwhile."""
     _check_dtype("hidden", hidden)
     words, set_index = _tensors(allowed)
     leaves = (hidden, weight) if bias is None else (hidden, weight, bias)
-    keeps_scores = torch.is_grad_enabled() and any(x.requires_grad for x in leaves)
-    regime = choose_regime(
-        rows.shape[0], weight.shape[0], weight.dtype.itemsize, keeps_scores=keeps_scores
+    has_backward = torch.is_grad_enabled() and any(x.requires_grad for x in leaves)
+    keep_scores = has_backward and scores_are_kept(rows.shape[0], weight.shape[0])
+    loss, log_normaliser, _ = projected_cross_entropy(
+        hidden, weight, bias, rows, targets, words, set_index, keep_scores
     )
-    if regime == "materialised":
-        scores = linear(gather_rows(hidden, rows), weight, bias)
-        return cross_entropy_of_scores(scores, targets, words, set_index)
-    return projected_cross_entropy(hidden, weight, bias, rows, targets, words, set_index)
+    return loss, log_normaliser
 
 
 def masked_softmax(scores: Tensor, allowed: AllowedSets) -> Tensor:
@@ -78,12 +67,8 @@ def top_k(
     k: int,
     allowed: AllowedSets | None,
 ) -> tuple[Tensor, Tensor]:
-    """Log-probabilities in fp32 and ids in int64, [M, k]."""
+    """Log-probabilities in fp32 and ids in int64, [M, k]; `top_k.MAX_K` of them a pass."""
     _check_dtype("hidden", hidden)
-    if k > MAX_K:
-        if not torch.compiler.is_compiling():  # a log record would break the graph
-            _log_wide_top_k(k)
-        return torch_backend.top_k(hidden, weight, bias, rows, k, allowed)
     return projected_top_k(hidden, weight, bias, rows, k, *_tensors(allowed))
 
 
@@ -97,13 +82,3 @@ def _check_dtype(name: str, tensor: Tensor) -> None:
             f"backend='triton' cannot run: {name} is {tensor.dtype}; it computes in fp32 and takes "
             "torch.float32, torch.float16 and torch.bfloat16. Pass backend='torch'."
         )
-
-
-@functools.cache
-def _log_wide_top_k(k: int) -> None:
-    _logger.warning(
-        "top_k with k = %d runs on chunks of scores in torch: the kernel keeps at most %d ids of "
-        "a prediction in registers",
-        k,
-        MAX_K,
-    )

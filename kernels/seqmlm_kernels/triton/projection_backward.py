@@ -1,15 +1,16 @@
 """Gradients of a projection onto the vocabulary, without atomic additions.
 
-For one chunk of predictions and one slab of the vocabulary at a time the scores are computed
-again and turned into their gradient, which two products then take to the hidden states and to the
-weight. Sums over slabs, chunks and splits are in fp32 and in a fixed order.
+For one chunk of predictions and one slab of the vocabulary at a time the scores, kept by the
+forward or computed again, are turned into their gradient, which two products then take to the
+hidden states and to the weight. Sums over slabs, chunks and splits are in fp32 and in a fixed
+order.
 """
 
 # M predictions, T tokens, V vocabulary, E hidden size
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import triton
@@ -28,10 +29,18 @@ from seqmlm_kernels.triton.repeated_rows import RowChains, link_rows, sum_chains
 
 @dataclass(frozen=True, eq=False)
 class Upstream:
-    """What the forward kept and what comes from above, [M] each; the gradients in fp32."""
+    """What the forward kept and what comes from above.
+
+    Args:
+        targets: [M].
+        log_normaliser: [M] in fp32.
+        scores: [M, `score_stride`] in fp32, or None to compute them again.
+        loss_gradient, log_normaliser_gradient: [M] in fp32.
+    """
 
     targets: Tensor
     log_normaliser: Tensor
+    scores: Tensor | None
     loss_gradient: Tensor
     log_normaliser_gradient: Tensor
 
@@ -106,7 +115,7 @@ def _scaled(upstream: Upstream, dtype: torch.dtype) -> tuple[Upstream, Tensor | 
     exponent = torch.where(largest.isfinite(), exponent, 0)
     scale = torch.ldexp(torch.ones_like(largest), exponent)
     scaled = both / scale
-    return Upstream(upstream.targets, upstream.log_normaliser, scaled[0], scaled[1]), scale
+    return replace(upstream, loss_gradient=scaled[0], log_normaliser_gradient=scaled[1]), scale
 
 
 class _Backward:
@@ -132,7 +141,7 @@ class _Backward:
         if needs.hidden:
             self._chains: RowChains = link_rows(projection.rows)
             self._hidden_sum = hidden.new_empty(
-                (num_predictions, hidden.shape[1]), dtype=torch.float32
+                (plan.hidden_splits, num_predictions, hidden.shape[1]), dtype=torch.float32
             )
             self._hidden = torch.zeros_like(hidden)
         if needs.weight:
@@ -156,12 +165,13 @@ class _Backward:
         """Results, once every part was added."""
         projection = self._projection
         if self._hidden is not None:
+            is_split = len(self._hidden_sum) > 1
             sum_chains(
-                self._hidden_sum,
+                self._hidden_sum.sum(0) if is_split else self._hidden_sum[0],
                 projection.rows,
                 self._chains,
                 self._hidden,
-                only_repeated=True,
+                only_repeated=not is_split,
             )
         weight = self._weight
         if weight is not None:
@@ -186,6 +196,7 @@ class _Backward:
             # Tiles that are skipped write nothing, and have no gradient.
             shape = (num_row_tiles, slab)
             bias_partial = self._bias.new_zeros(shape)
+        scores = self._upstream.scores
         score_gradient_kernel[num_row_tiles, part.num_tiles](
             **projection.pointers(),
             **projection.sizes(),
@@ -194,10 +205,12 @@ class _Backward:
             log_normaliser_gradient_ptr=self._upstream.log_normaliser_gradient[part.predictions],
             log_normaliser_ptr=self._upstream.log_normaliser[part.predictions],
             tiles_before_ptr=projection.rows if active is None else active.before,
+            scores_ptr=projection.rows if scores is None else scores[part.predictions],
             score_gradient_ptr=self._score_gradient,
             bias_partial_ptr=bias_partial,
             slab_tile=part.first_tile,
             slab_size=slab,
+            score_stride=0 if scores is None else scores.stride(0),
             BLOCK_M=tiles.predictions,
             BLOCK_V=tiles.vocabulary,
             BLOCK_E=tiles.hidden,
@@ -205,6 +218,7 @@ class _Backward:
             HAS_BIAS=projection.bias is not None,
             SETS=projection.sets,
             SKIPS_TILES=active is not None,
+            HAS_SCORES=scores is not None,
             NEEDS_BIAS_GRADIENT=self._bias is not None,
             PRECISION=projection.precision,
             UPCAST=projection.upcast,
@@ -220,19 +234,21 @@ class _Backward:
         projection = self._projection.chunk(part.predictions)
         tiles, active = self._plan.hidden_gradient, self._active
         num_predictions, hidden_size = len(projection.rows), output.shape[1]
+        num_splits = len(self._hidden_sum)
         grid = (
             triton.cdiv(hidden_size, tiles.hidden),
             triton.cdiv(num_predictions, tiles.predictions),
+            num_splits,
         )
         hidden_gradient_kernel[grid](
             score_gradient_ptr=self._score_gradient,
             weight_ptr=projection.weight,
             rows_ptr=projection.rows,
-            role_ptr=self._chains.role[part.predictions],
+            rank_ptr=self._chains.rank[part.predictions],
             tile_order_ptr=projection.rows if active is None else active.order,
             tiles_before_ptr=projection.rows if active is None else active.before,
             scale_ptr=self._hidden_sum if self._scale is None else self._scale,
-            sum_ptr=self._hidden_sum[part.predictions],
+            sum_ptr=self._hidden_sum[:, part.predictions],
             output_ptr=output,
             num_predictions=num_predictions,
             vocabulary_size=len(projection.weight),
@@ -241,14 +257,17 @@ class _Backward:
             slab_tile=part.first_tile,
             num_slab_tiles=part.num_tiles,
             slab_size=self._score_gradient.shape[1],
+            num_splits=num_splits,
+            split_stride=self._hidden_sum.stride(0),
             TILE=self._plan.scores.vocabulary,
             BLOCK_M=tiles.predictions,
             BLOCK_V=tiles.vocabulary,
             BLOCK_E=tiles.hidden,
             EVEN_E=hidden_size % tiles.hidden == 0,
             SKIPS_TILES=active is not None,
+            IS_SPLIT=num_splits > 1,
             IS_FIRST_SLAB=part.is_first_slab,
-            IS_LAST_SLAB=part.is_last_slab,
+            ENDS_SUM=part.is_last_slab and num_splits == 1,
             SCALES=self._scale is not None,
             PRECISION=projection.precision,
             UPCAST=projection.upcast,

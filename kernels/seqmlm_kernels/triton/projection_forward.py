@@ -18,9 +18,11 @@ from seqmlm_kernels.triton.projection_plan import ProjectionPlan
 from seqmlm_kernels.triton.vocabulary import (
     add_to_softmax,
     contains,
+    kept_scores,
     load_rows,
     load_set_offsets,
     may_hold_member,
+    merge_softmax,
     project,
     store_loss,
     tile_membership,
@@ -113,6 +115,7 @@ def statistics_kernel(
     targets_ptr,
     tile_order_ptr,
     tiles_before_ptr,
+    scores_ptr,
     partial_ptr,
     loss_ptr,
     log_normaliser_ptr,
@@ -124,6 +127,7 @@ def statistics_kernel(
     num_sets,
     num_words,
     num_splits,
+    score_stride,
     BLOCK_M: tl.constexpr,
     BLOCK_V: tl.constexpr,
     BLOCK_E: tl.constexpr,
@@ -132,6 +136,7 @@ def statistics_kernel(
     SETS: tl.constexpr,
     SKIPS_TILES: tl.constexpr,
     IS_SPLIT: tl.constexpr,
+    KEEPS_SCORES: tl.constexpr,
     PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
@@ -159,24 +164,15 @@ def statistics_kernel(
         ids = tile * BLOCK_V + tl.arange(0, BLOCK_V)
         # Another tile of predictions may have a set that allows what none of these does.
         if may_hold_member(words_ptr, set_offsets, tile, num_words, BLOCK_V, SETS):
-            # Past the vocabulary the last id is read again, and dropped by the membership.
-            safe_ids = tl.minimum(ids, vocabulary_size - 1)
             scores = project(
-                hidden_ptr,
-                hidden_offsets,
-                weight_ptr,
-                safe_ids.to(tl.int64) * hidden_size,
-                bias_ptr,
-                safe_ids,
-                hidden_size,
-                BLOCK_M,
-                BLOCK_V,
-                BLOCK_E,
-                EVEN_E,
-                HAS_BIAS,
-                PRECISION,
-                UPCAST,
-            )
+                hidden_ptr, hidden_offsets, weight_ptr, bias_ptr, ids, vocabulary_size, hidden_size,
+                BLOCK_M, BLOCK_V, BLOCK_E, EVEN_E, HAS_BIAS, PRECISION, UPCAST,
+            )  # fmt: skip
+            if KEEPS_SCORES:
+                pointers, exists = kept_scores(
+                    scores_ptr, predictions, ids, num_predictions, score_stride
+                )
+                tl.store(pointers, scores, mask=exists)
             is_member = tile_membership(
                 words_ptr, set_offsets, tile, vocabulary_size, num_words, BLOCK_M, BLOCK_V, SETS
             )
@@ -243,12 +239,7 @@ def combine_kernel(
         part_maximum = tl.load(partial_ptr, mask=inside, other=-float("inf"))
         part_total = tl.load(partial_ptr + num_predictions, mask=inside, other=0.0)
         part_score = tl.load(partial_ptr + 2 * num_predictions, mask=inside, other=0.0)
-        new_maximum = tl.maximum(maximum, part_maximum)
-        reference = tl.where(new_maximum == -float("inf"), 0.0, new_maximum)
-        total = total * tl.exp2(maximum - reference) + part_total * tl.exp2(
-            part_maximum - reference
-        )
-        maximum = new_maximum
+        maximum, total = merge_softmax(maximum, total, part_maximum, part_total)
         target_scores += part_score
         partial_ptr += 3 * num_predictions
     has_target = contains(words_ptr, set_offsets, targets, is_prediction, vocabulary_size, SETS)
@@ -271,8 +262,16 @@ def forward(
     projection: Projection,
     targets: Tensor,
     rejected: Tensor,
+    scores: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Loss and log-normaliser [M] in fp32; ``rejected`` counts targets that cannot be scored."""
+    """Loss and log-normaliser [M] in fp32.
+
+    Args:
+        targets: [M].
+        rejected: [1] int64, to which the number of targets that cannot be scored is added.
+        scores: [M, stride] in fp32, written where an id of a tile may be predicted; None to keep
+            no scores.
+    """
     num_predictions = len(projection.rows)
     device = projection.hidden.device
     loss = torch.empty(num_predictions, dtype=torch.float32, device=device)
@@ -298,6 +297,8 @@ def forward(
         **outputs,
         tile_order_ptr=targets if active is None else active.order,
         tiles_before_ptr=targets if active is None else active.before,
+        scores_ptr=loss if scores is None else scores,
+        score_stride=0 if scores is None else scores.stride(0),
         BLOCK_M=tiles.predictions,
         BLOCK_V=tiles.vocabulary,
         BLOCK_E=tiles.hidden,
@@ -305,6 +306,7 @@ def forward(
         HAS_BIAS=projection.bias is not None,
         SKIPS_TILES=active is not None,
         IS_SPLIT=is_split,
+        KEEPS_SCORES=scores is not None,
         PRECISION=projection.precision,
         UPCAST=projection.upcast,
         num_warps=tiles.num_warps,

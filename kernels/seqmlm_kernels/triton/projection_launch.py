@@ -15,6 +15,7 @@ from seqmlm_kernels.triton.projection_plan import (
     ProjectionPlan,
     multiprocessors_of,
     plan_projection,
+    score_stride,
 )
 from seqmlm_kernels.triton.token_scores import token_scores
 from seqmlm_kernels.triton.top_k import best_ids
@@ -52,24 +53,48 @@ def plan_of(projection: Projection) -> ProjectionPlan:
     )
 
 
-def loss(projection: Projection, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss and log-normaliser [M] in fp32."""
-    if len(projection.rows) == 0:
+def contiguous_upstream(
+    targets: Tensor,
+    log_normaliser: Tensor,
+    scores: Tensor,
+    loss_gradient: Tensor,
+    log_normaliser_gradient: Tensor,
+) -> Upstream:
+    """What a backward starts from, as kernels read it; no scores where they are empty."""
+    return Upstream(
+        targets=targets.contiguous(),
+        log_normaliser=log_normaliser.contiguous(),
+        scores=scores.contiguous() if scores.numel() > 0 else None,
+        loss_gradient=loss_gradient.contiguous(),
+        log_normaliser_gradient=log_normaliser_gradient.contiguous(),
+    )
+
+
+def loss(
+    projection: Projection, targets: Tensor, *, keep_scores: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss and log-normaliser [M] and scores [M, `score_stride`] in fp32; these may be empty."""
+    rows, weight = projection.rows, projection.weight
+    shape = (len(rows), score_stride(len(weight))) if keep_scores else (0, 0)
+    scores = projection.hidden.new_empty(shape, dtype=torch.float32)
+    if len(rows) == 0:
         nothing = projection.hidden.new_empty(0, dtype=torch.float32)
-        return nothing, nothing.clone()
+        return nothing, nothing.clone(), scores
     device = projection.hidden.device
     rejected = rejected_targets(device)
     with on_device(device):
-        return forward(plan_of(projection), projection, targets.contiguous(), rejected)
+        found = forward(
+            plan_of(projection),
+            projection,
+            targets.contiguous(),
+            rejected,
+            scores if keep_scores else None,
+        )
+    return *found, scores
 
 
 def gradients(
-    projection: Projection,
-    targets: Tensor,
-    log_normaliser: Tensor,
-    loss_gradient: Tensor,
-    log_normaliser_gradient: Tensor,
-    needs: list[bool],
+    projection: Projection, upstream: Upstream, needs: list[bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of hidden states, weight and bias; empty where ``needs`` is false."""
     hidden, weight = projection.hidden, projection.weight
@@ -80,12 +105,6 @@ def gradients(
             torch.zeros_like(weight) if needs[1] else absent.clone(),
             weight.new_zeros(len(weight)) if needs[2] else absent.clone(),
         )
-    upstream = Upstream(
-        targets.contiguous(),
-        log_normaliser.contiguous(),
-        loss_gradient.contiguous(),
-        log_normaliser_gradient.contiguous(),
-    )
     with on_device(hidden.device):
         found = backward(plan_of(projection), projection, upstream, Needs(*needs))
     return (
@@ -102,7 +121,7 @@ def log_likelihood(projection: Projection, token_ids: Tensor) -> Tensor:
     # Only the normaliser is used: there is no target to reject.
     nobody = torch.zeros(1, dtype=torch.int64, device=token_ids.device)
     with on_device(token_ids.device):
-        _, log_normaliser = forward(plan_of(projection), projection, projection.rows, nobody)
+        _, log_normaliser = forward(plan_of(projection), projection, projection.rows, nobody, None)
         return token_scores(projection, token_ids, log_normaliser)
 
 

@@ -13,6 +13,7 @@ from seqmlm_kernels import torch_backend
 from seqmlm_kernels.triton import closed_form
 from seqmlm_kernels.triton import projection_launch as launch
 from seqmlm_kernels.triton.launch import INTERPRETED
+from seqmlm_kernels.triton.projection_plan import score_stride
 
 
 @torch.library.custom_op(
@@ -26,11 +27,15 @@ def projected_cross_entropy(
     targets: Tensor,
     words: Tensor | None,
     set_index: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Loss and log-normaliser [M] in fp32 without the scores; differentiable."""
-    return launch.loss(
-        launch.contiguous_projection(hidden, weight, bias, rows, words, set_index), targets
-    )
+    keep_scores: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss and log-normaliser [M] in fp32, differentiable, and what the backward needs of scores.
+
+    The scores are [M, `score_stride`] in fp32, written where the backward reads them, or empty
+    unless they are kept: the backward then computes them again.
+    """
+    projection = launch.contiguous_projection(hidden, weight, bias, rows, words, set_index)
+    return launch.loss(projection, targets, keep_scores=keep_scores)
 
 
 @projected_cross_entropy.register_kernel("cpu")
@@ -42,13 +47,15 @@ def _(
     targets: Tensor,
     words: Tensor | None,
     set_index: Tensor | None,
-) -> tuple[Tensor, Tensor]:
+    keep_scores: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     if INTERPRETED:
-        return launch.loss(
-            launch.contiguous_projection(hidden, weight, bias, rows, words, set_index), targets
-        )
+        projection = launch.contiguous_projection(hidden, weight, bias, rows, words, set_index)
+        return launch.loss(projection, targets, keep_scores=keep_scores)
     sets = closed_form.allowed_sets(words, set_index)
-    return torch_backend.masked_cross_entropy(hidden, weight, bias, rows, targets, sets)
+    found = torch_backend.masked_cross_entropy(hidden, weight, bias, rows, targets, sets)
+    # The backward of this device computes the scores again: only their shape is promised.
+    return *found, found[0].new_zeros(_kept_shape(rows, weight, keep_scores))
 
 
 @projected_cross_entropy.register_fake
@@ -60,9 +67,18 @@ def _(
     targets: Tensor,
     words: Tensor | None,
     set_index: Tensor | None,
-) -> tuple[Tensor, Tensor]:
+    keep_scores: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     dtype = torch.promote_types(hidden.dtype, torch.float32)
-    return hidden.new_empty(rows.shape, dtype=dtype), hidden.new_empty(rows.shape, dtype=dtype)
+    return (
+        hidden.new_empty(rows.shape, dtype=dtype),
+        hidden.new_empty(rows.shape, dtype=dtype),
+        hidden.new_empty(_kept_shape(rows, weight, keep_scores), dtype=dtype),
+    )
+
+
+def _kept_shape(rows: Tensor, weight: Tensor, keep_scores: bool) -> tuple[int, int]:
+    return (rows.shape[0], score_stride(weight.shape[0])) if keep_scores else (0, 0)
 
 
 @torch.library.custom_op(
@@ -77,14 +93,17 @@ def projected_cross_entropy_backward(
     words: Tensor | None,
     set_index: Tensor | None,
     log_normaliser: Tensor,
+    scores: Tensor,
     loss_gradient: Tensor,
     log_normaliser_gradient: Tensor,
     needs: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of hidden states, weight and bias; empty where ``needs`` is false."""
     projection = launch.contiguous_projection(hidden, weight, bias, rows, words, set_index)
-    upstream = log_normaliser, loss_gradient, log_normaliser_gradient
-    return launch.gradients(projection, targets, *upstream, needs)
+    upstream = launch.contiguous_upstream(
+        targets, log_normaliser, scores, loss_gradient, log_normaliser_gradient
+    )
+    return launch.gradients(projection, upstream, needs)
 
 
 @projected_cross_entropy_backward.register_kernel("cpu")
@@ -97,18 +116,20 @@ def _(
     words: Tensor | None,
     set_index: Tensor | None,
     log_normaliser: Tensor,
+    scores: Tensor,
     loss_gradient: Tensor,
     log_normaliser_gradient: Tensor,
     needs: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    upstream = log_normaliser, loss_gradient, log_normaliser_gradient
     if INTERPRETED:
         projection = launch.contiguous_projection(hidden, weight, bias, rows, words, set_index)
-        return launch.gradients(projection, targets, *upstream, needs)
+        upstream = launch.contiguous_upstream(
+            targets, log_normaliser, scores, loss_gradient, log_normaliser_gradient
+        )
+        return launch.gradients(projection, upstream, needs)
     sets = closed_form.allowed_sets(words, set_index)
-    gradients = closed_form.projection_gradients(
-        hidden, weight, bias, rows, targets, sets, upstream
-    )
+    above = log_normaliser, loss_gradient, log_normaliser_gradient
+    gradients = closed_form.projection_gradients(hidden, weight, bias, rows, targets, sets, above)
     found = [
         gradient if needed else hidden.new_empty(0)
         for gradient, needed in zip(gradients, needs, strict=True)
@@ -117,19 +138,8 @@ def _(
 
 
 @projected_cross_entropy_backward.register_fake
-def _(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    rows: Tensor,
-    targets: Tensor,
-    words: Tensor | None,
-    set_index: Tensor | None,
-    log_normaliser: Tensor,
-    loss_gradient: Tensor,
-    log_normaliser_gradient: Tensor,
-    needs: list[bool],
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(hidden: Tensor, weight: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
+    needs = others[-1]
     return (
         hidden.new_empty(hidden.shape if needs[0] else (0,)),
         weight.new_empty(weight.shape if needs[1] else (0,)),
@@ -137,21 +147,31 @@ def _(
     )
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs, output[1])
+def _setup_context(
+    ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]
+) -> None:
+    _, log_normaliser, scores = output
+    *tensors, _ = inputs
+    ctx.mark_non_differentiable(scores)
+    ctx.set_materialize_grads(False)  # the gradient of the scores would be zeros of their size
+    ctx.save_for_backward(*tensors, log_normaliser, scores)
 
 
 def _backward(
-    ctx: Any, loss_gradient: Tensor, log_normaliser_gradient: Tensor
+    ctx: Any, loss_gradient: Tensor | None, log_normaliser_gradient: Tensor | None, _: None
 ) -> tuple[Tensor | None, ...]:
     needs = list(ctx.needs_input_grad[:3])
-    gradients = projected_cross_entropy_backward(
-        *ctx.saved_tensors, loss_gradient, log_normaliser_gradient, needs
+    saved = ctx.saved_tensors  # once: checkpointing computes them when they are asked for
+    log_normaliser = saved[-2]
+    upstream = (
+        torch.zeros_like(log_normaliser) if gradient is None else gradient
+        for gradient in (loss_gradient, log_normaliser_gradient)
     )
+    gradients = projected_cross_entropy_backward(*saved, *upstream, needs)
     wanted = (
         gradient if needed else None for gradient, needed in zip(gradients, needs, strict=True)
     )
-    return *wanted, None, None, None, None
+    return *wanted, None, None, None, None, None
 
 
 projected_cross_entropy.register_autograd(_backward, setup_context=_setup_context)
@@ -199,8 +219,7 @@ def _(
     bias: Tensor | None,
     rows: Tensor,
     token_ids: Tensor,
-    words: Tensor | None,
-    set_index: Tensor | None,
+    *sets: Tensor | None,
 ) -> Tensor:
     dtype = torch.promote_types(hidden.dtype, torch.float32)
     return hidden.new_empty(token_ids.shape, dtype=dtype)
@@ -247,8 +266,7 @@ def _(
     bias: Tensor | None,
     rows: Tensor,
     k: int,
-    words: Tensor | None,
-    set_index: Tensor | None,
+    *sets: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     shape = (rows.shape[0], k)
     dtype = torch.promote_types(hidden.dtype, torch.float32)

@@ -1,16 +1,21 @@
 """How a projection onto the vocabulary is cut into tiles, chunks and splits.
 
-Three regimes, by size:
+Three regimes, by size, of one pair of kernels, so that they give the same numbers:
 
-one tile: V <= 256. One tile holds the vocabulary, so there is nothing to merge, and the gradient
-    of the scores is V numbers a prediction, written once.
-materialised: scores of a training step that fit `MATERIALISED_BYTES` are kept from the forward
-    for the backward: 6 M V E operations, all in the library's matrix product.
+one tile: V <= 256. One tile holds the vocabulary, so there is nothing to merge.
+materialised: the scores of a training step that fit `MATERIALISED_BYTES` are kept in fp32 from the
+    forward for the backward: 6 M V E operations.
 recomputed: anything larger, and all inference. The forward keeps two numbers a prediction; the
-    backward computes the scores again: 8 M V E operations. Their gradient is held for one slab of
-    the vocabulary at a time, at most `SLAB_BYTES`. Accumulating both products in registers
-    instead would compute the scores once more for every 256 hidden units, which no wider
-    accumulator fits: 14 M V E for 768.
+    backward computes the scores again: 8 M V E operations.
+
+The gradient of the scores is held for one chunk of predictions and one slab of the vocabulary at a
+time, at most `SLAB_BYTES`, in every regime. Accumulating both products in registers instead would
+compute the scores once more for every 256 hidden units, which no wider accumulator fits: 14 M V E
+for 768.
+
+Slabs and splits are chosen so that the programs of a launch come in whole waves: as many as the
+device runs at a time, or a little less than a multiple of that. A last wave of few programs takes
+as long as a full one.
 
 The thresholds are bounds on memory; where the regimes cross in time is not measured.
 """
@@ -21,33 +26,46 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 
 from seqmlm_kernels.triton.launch import INTERPRETED
-
-Regime = Literal["one tile", "materialised", "recomputed"]
 
 ONE_TILE_VOCABULARY = 256
 MATERIALISED_BYTES = 256 << 20
 SLAB_BYTES = 128 << 20
 # More rows than this at a time leave too few columns of a slab for efficient products.
 CHUNK_PREDICTIONS = 16384
-# A partial weight gradient per split is memory: at most this many of them.
-MAX_SPLITS = 64
+# Partial sums of splits: of the two gradients at most this much memory each, and at most as many
+# parts of a softmax as one program merges.
+PARTIAL_BYTES = 64 << 20
+MAX_SPLITS = 256
+# Launches of more waves than this are even enough without a split.
+MOST_WAVES = 8
+# Products that take as long as moving a byte: 989 TFLOP/s in bf16 and 4.8 TB/s, an H200.
+FLOP_PER_BYTE = 206
 WORD_BITS = 32
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """Tile sizes of one kernel and how it is launched."""
+    """Tile sizes of one kernel and how it is launched.
+
+    Args:
+        predictions, vocabulary, hidden: sizes.
+        num_warps: warps of a program.
+        num_stages: how many inner tiles are in flight.
+        resident: programs that a multiprocessor runs at a time, by their registers and shared
+            memory as compiled (held by tests/kernels/triton/test_projection_plan.py); 1 also
+            where no compiled kernel has told.
+    """
 
     predictions: int
     vocabulary: int
     hidden: int
     num_warps: int
     num_stages: int
+    resident: int = 1
 
 
 @dataclass(frozen=True)
@@ -58,9 +76,11 @@ class ProjectionPlan:
         scores: of the kernels that compute scores; its vocabulary tile is the unit that sets of
             allowed ids switch off.
         hidden_gradient, weight_gradient: of the two products of the backward.
-        vocabulary_splits: programs that share the vocabulary of one tile of predictions.
+        vocabulary_splits: programs that share the vocabulary of one tile of predictions in the
+            forward.
         chunk_predictions: predictions whose score gradient is held at a time.
         slab_vocabulary: ids whose score gradient is held at a time, a multiple of the tile.
+        hidden_splits: programs that share the slab of one tile of hidden gradient.
         prediction_splits: programs that share the predictions of one tile of weight gradient.
     """
 
@@ -70,6 +90,7 @@ class ProjectionPlan:
     vocabulary_splits: int
     chunk_predictions: int
     slab_vocabulary: int
+    hidden_splits: int
     prediction_splits: int
 
 
@@ -79,7 +100,7 @@ _TILES: dict[tuple[str, int], tuple[Tiles, Tiles, Tiles]] = {
     ("sm_80", 2): (
         Tiles(128, 128, 32, 8, 4),
         Tiles(128, 32, 128, 8, 4),
-        Tiles(32, 128, 128, 8, 4),
+        Tiles(32, 128, 128, 8, 4, resident=2),
     ),
     ("sm_90", 2): (
         Tiles(128, 128, 64, 8, 3),
@@ -122,15 +143,14 @@ def multiprocessors_of(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def choose_regime(
-    predictions: int, vocabulary: int, itemsize: int, *, keeps_scores: bool
-) -> Regime:
-    """Regime of a call; ``keeps_scores`` says that a backward follows which could use them."""
-    if vocabulary <= ONE_TILE_VOCABULARY:
-        return "one tile"
-    if keeps_scores and predictions * vocabulary * itemsize <= MATERIALISED_BYTES:
-        return "materialised"
-    return "recomputed"
+def score_stride(vocabulary: int) -> int:
+    """Numbers from one row of kept scores to the next: whole words of ids, so that rows align."""
+    return _ceil_div(vocabulary, WORD_BITS) * WORD_BITS
+
+
+def scores_are_kept(predictions: int, vocabulary: int) -> bool:
+    """Whether the forward of a training step keeps its scores for the backward."""
+    return predictions * score_stride(vocabulary) * 4 <= MATERIALISED_BYTES
 
 
 def plan_projection(
@@ -152,25 +172,108 @@ def plan_projection(
         scores, hidden_gradient, weight_gradient = _one_tile(
             vocabulary, scores, hidden_gradient, weight_gradient
         )
-    chunk = min(predictions, CHUNK_PREDICTIONS)
-    columns = max(1, SLAB_BYTES // (chunk * dtype.itemsize))
-    slab = max(scores.vocabulary, columns // scores.vocabulary * scores.vocabulary)
-    slab = min(slab, _ceil_div(vocabulary, scores.vocabulary) * scores.vocabulary)
-    wanted_programs = 2 * multiprocessors
-    row_tiles = _ceil_div(predictions, scores.predictions)
     vocabulary_tiles = _ceil_div(vocabulary, scores.vocabulary)
-    weight_tiles = _ceil_div(min(slab, vocabulary), weight_gradient.vocabulary) * _ceil_div(
-        hidden_size, weight_gradient.hidden
+    row_tiles = _ceil_div(predictions, scores.predictions)
+    chunks = _ceil_div(predictions, CHUNK_PREDICTIONS)
+    chunk = _ceil_div(row_tiles, chunks) * scores.predictions
+    most = max(1, SLAB_BYTES // (chunk * scores.vocabulary * dtype.itemsize))
+    weight_programs = _ceil_div(hidden_size, weight_gradient.hidden) * (
+        scores.vocabulary // weight_gradient.vocabulary
     )
-    steps = _ceil_div(chunk, 4 * weight_gradient.predictions)
+    slab_tiles = whole_wave_slab(
+        vocabulary_tiles, most, weight_programs, weight_gradient.resident * multiprocessors
+    )
     return ProjectionPlan(
         scores=scores,
         hidden_gradient=hidden_gradient,
         weight_gradient=weight_gradient,
-        vocabulary_splits=split_evenly(wanted_programs, row_tiles, vocabulary_tiles),
+        vocabulary_splits=whole_wave_splits(
+            row_tiles, vocabulary_tiles, programs=scores.resident * multiprocessors
+        ),
         chunk_predictions=chunk,
-        slab_vocabulary=slab,
-        prediction_splits=split_evenly(multiprocessors, weight_tiles, steps),
+        slab_vocabulary=slab_tiles * scores.vocabulary,
+        hidden_splits=_gradient_splits(
+            replace(hidden_gradient, vocabulary=scores.vocabulary),
+            _ceil_div(chunk, hidden_gradient.predictions)
+            * _ceil_div(hidden_size, hidden_gradient.hidden),
+            slab_tiles,
+            multiprocessors=multiprocessors,
+            numbers=predictions * hidden_size,
+        ),
+        prediction_splits=_gradient_splits(
+            weight_gradient,
+            slab_tiles * weight_programs,
+            _ceil_div(chunk, weight_gradient.predictions),
+            multiprocessors=multiprocessors,
+            numbers=vocabulary * hidden_size,
+        ),
+    )
+
+
+def whole_wave_slab(tiles: int, most: int, programs_per_tile: int, programs: int) -> int:
+    """Tiles of a slab, of all slabs the fewest waves in all and then the fewest slabs.
+
+    Args:
+        tiles: of the vocabulary.
+        most: that a slab may have.
+        programs_per_tile: that compute the weight gradient of a tile.
+        programs: that the device runs at a time.
+    """
+    if tiles <= most:
+        return tiles
+    candidates = {most}
+    for waves in range(1, most * programs_per_tile // programs + 1):
+        candidates.add(max(1, waves * programs // programs_per_tile))
+
+    def waves_and_slabs(width: int) -> tuple[int, int]:
+        slabs, rest = divmod(tiles, width)
+        waves = slabs * _ceil_div(width * programs_per_tile, programs)
+        return waves + _ceil_div(rest * programs_per_tile, programs), slabs
+
+    return min(candidates, key=waves_and_slabs)
+
+
+def whole_wave_splits(
+    tiles: int,
+    steps: int,
+    *,
+    programs: int,
+    most: int = MAX_SPLITS,
+    split_work: int = 0,
+    step_work: int = 1,
+) -> int:
+    """Ways to share the steps of each tile so that the launch ends earliest.
+
+    Args:
+        tiles: programs without a split, of equal work.
+        steps: of each.
+        programs: that the device runs at a time.
+        most: that memory has room for.
+        split_work: operations that each part of a split adds to the launch.
+        step_work: operations of a step.
+    """
+    most = max(1, min(most, steps, MAX_SPLITS))
+    full = {min(waves * programs // tiles, most) for waves in range(1, MOST_WAVES + 1)}
+
+    def work_of_busiest(splits: int) -> float:
+        waves = _ceil_div(tiles * splits, programs)
+        merging = splits * split_work / (programs * step_work) if splits > 1 else 0.0
+        return waves * _ceil_div(steps, splits) + merging
+
+    return min(sorted({1} | (full - {0})), key=work_of_busiest)
+
+
+def _gradient_splits(
+    tiles: Tiles, count: int, steps: int, *, multiprocessors: int, numbers: int
+) -> int:
+    """Ways to share the steps of ``count`` tiles of a gradient of that many numbers."""
+    return whole_wave_splits(
+        count,
+        steps,
+        programs=tiles.resident * multiprocessors,
+        most=PARTIAL_BYTES // (4 * numbers),
+        split_work=8 * numbers * FLOP_PER_BYTE,  # to memory and back, in fp32
+        step_work=2 * tiles.predictions * tiles.vocabulary * tiles.hidden,
     )
 
 
@@ -197,11 +300,6 @@ def _one_tile(
             num_warps=min(weight_gradient.num_warps, 4),
         ),
     )
-
-
-def split_evenly(wanted_programs: int, tiles: int, most: int) -> int:
-    """Ways to share the work of each tile so that about the wanted number of programs run."""
-    return max(1, min(_ceil_div(wanted_programs, tiles), most, MAX_SPLITS))
 
 
 def _ceil_div(a: int, b: int) -> int:

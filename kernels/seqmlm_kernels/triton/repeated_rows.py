@@ -1,7 +1,9 @@
 """Hidden states may be predicted from several times: their gradients are added in order.
 
 Atomic additions would make the sum depend on the timing of programs. Instead each prediction is
-linked to the next one of the same row, and one program follows each chain.
+linked to the next one of the same row. A chain of links is added up in segments of `SEGMENT`
+predictions side by side, then segments of segments, so that a row of which everything is predicted
+costs `SEGMENT` dependent loads a level and not one for each prediction.
 """
 
 # T tokens, M predictions, E hidden size
@@ -20,11 +22,12 @@ from torch import Tensor
 COMPARED_PREDICTIONS = 16384
 LINKED_PREDICTIONS = 32
 COMPARED_BLOCK = 128
-HIDDEN_BLOCK = 1024
+# Links that one program follows one after the other.
+SEGMENT = 128
+SUMMED_PREDICTIONS = 32
+HIDDEN_BLOCK = 128
 
-LATER = tl.constexpr(0)
-FIRST = tl.constexpr(1)
-ONLY = tl.constexpr(2)
+ALONE = tl.constexpr(-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,24 +36,24 @@ class RowChains:
 
     Args:
         following: [M] int32, next prediction of the same row; M where there is none.
-        role: [M] int8, `ONLY` where the row has no other prediction, `FIRST` where it has later
-            ones, `LATER` elsewhere.
+        rank: [M] int32, how many predictions of the same row are before it; `ALONE` where the row
+            has no other.
     """
 
     following: Tensor
-    role: Tensor
+    rank: Tensor
 
 
 @triton.jit(do_not_specialize=("num_predictions",))
 def link_kernel(
-    rows_ptr, following_ptr, role_ptr, num_predictions, BLOCK_M: tl.constexpr, BLOCK: tl.constexpr
+    rows_ptr, following_ptr, rank_ptr, num_predictions, BLOCK_M: tl.constexpr, BLOCK: tl.constexpr
 ):
     """Compare the rows of a block of predictions with those of all others."""
     predictions = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     inside = predictions < num_predictions
     rows = tl.load(rows_ptr + predictions, mask=inside, other=-1)
     following = tl.zeros((BLOCK_M,), dtype=tl.int32) + num_predictions
-    num_earlier = tl.zeros((BLOCK_M,), dtype=tl.int32)
+    rank = tl.zeros((BLOCK_M,), dtype=tl.int32)
     for start in range(0, num_predictions, BLOCK):
         others = start + tl.arange(0, BLOCK)
         other_rows = tl.load(rows_ptr + others, mask=others < num_predictions, other=-2)
@@ -60,41 +63,59 @@ def link_kernel(
         following = tl.minimum(
             following, tl.min(tl.where(is_later, others[None, :], num_predictions), axis=1)
         )
-        num_earlier += tl.sum(is_earlier.to(tl.int32), axis=1)
+        rank += tl.sum(is_earlier.to(tl.int32), axis=1)
     tl.store(following_ptr + predictions, following, mask=inside)
-    role = tl.where(num_earlier > 0, LATER, tl.where(following < num_predictions, FIRST, ONLY))
-    tl.store(role_ptr + predictions, role.to(tl.int8), mask=inside)
+    is_alone = (rank == 0) & (following == num_predictions)
+    tl.store(rank_ptr + predictions, tl.where(is_alone, ALONE, rank), mask=inside)
 
 
-@triton.jit(do_not_specialize=("num_predictions", "num_tokens"))
+@triton.jit(do_not_specialize=("num_predictions", "num_tokens", "span"))
 def sum_chains_kernel(
     gradient_ptr,
     rows_ptr,
     following_ptr,
-    role_ptr,
+    rank_ptr,
+    next_following_ptr,
     output_ptr,
     num_predictions,
     num_tokens,
     hidden_size,
+    span,
+    SEGMENT: tl.constexpr,
+    BLOCK_M: tl.constexpr,
     BLOCK_E: tl.constexpr,
+    IS_LAST: tl.constexpr,
     ONLY_REPEATED: tl.constexpr,
 ):
-    """Add the gradients of all predictions of one row, in their order."""
-    prediction = tl.program_id(0)
-    row = tl.load(rows_ptr + prediction).to(tl.int64)
-    role = tl.load(role_ptr + prediction)
-    is_summed = (role == FIRST) if ONLY_REPEATED else (role != LATER)
-    if is_summed & (row >= 0) & (row < num_tokens):
-        following = tl.load(following_ptr + prediction)
+    """Add the gradients of up to SEGMENT links to the first of every ``span`` predictions."""
+    predictions = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    ranks = tl.load(rank_ptr + predictions, mask=predictions < num_predictions, other=1)
+    is_first = (ranks >= 0) & (ranks % span == 0)
+    if IS_LAST and not ONLY_REPEATED:
+        is_first |= ranks == ALONE
+    if tl.max(is_first.to(tl.int32), axis=0) > 0:
         units = tl.program_id(1) * BLOCK_E + tl.arange(0, BLOCK_E)
-        is_unit = units < hidden_size
-        pointers = gradient_ptr + prediction.to(tl.int64) * hidden_size + units
-        total = tl.load(pointers, mask=is_unit, other=0.0).to(tl.float32)
-        while following < num_predictions:
-            pointers = gradient_ptr + following.to(tl.int64) * hidden_size + units
-            total += tl.load(pointers, mask=is_unit, other=0.0).to(tl.float32)
-            following = tl.load(following_ptr + following)
-        tl.store(output_ptr + row * hidden_size + units, total, mask=is_unit)
+        is_unit = (units < hidden_size)[None, :]
+        own_pointers = gradient_ptr + predictions.to(tl.int64)[:, None] * hidden_size + units
+        total = tl.load(own_pointers, mask=is_first[:, None] & is_unit, other=0.0)
+        current = tl.load(following_ptr + predictions, mask=is_first, other=num_predictions)
+        links = 1
+        while (links < SEGMENT) & (tl.min(current, axis=0) < num_predictions):
+            has_more = current < num_predictions
+            pointers = gradient_ptr + current.to(tl.int64)[:, None] * hidden_size + units
+            total += tl.load(pointers, mask=has_more[:, None] & is_unit, other=0.0)
+            current = tl.load(following_ptr + current, mask=has_more, other=num_predictions)
+            links += 1
+        if IS_LAST:
+            rows = tl.load(rows_ptr + predictions, mask=is_first, other=-1).to(tl.int64)
+            is_row = (rows >= 0) & (rows < num_tokens)
+            pointers = output_ptr + rows[:, None] * hidden_size + units
+            tl.store(pointers, total, mask=is_row[:, None] & is_unit)
+        else:
+            # Nobody else reads it: the chains that pass here end before the first of a segment.
+            tl.store(own_pointers, total, mask=is_first[:, None] & is_unit)
+            if tl.program_id(1) == 0:
+                tl.store(next_following_ptr + predictions, current, mask=is_first)
 
 
 def link_rows(rows: Tensor) -> RowChains:
@@ -102,44 +123,65 @@ def link_rows(rows: Tensor) -> RowChains:
     if len(rows) > COMPARED_PREDICTIONS:
         return link_by_sorting(rows)
     following = torch.empty(len(rows), dtype=torch.int32, device=rows.device)
-    role = torch.empty(len(rows), dtype=torch.int8, device=rows.device)
+    rank = torch.empty(len(rows), dtype=torch.int32, device=rows.device)
     link_kernel[(triton.cdiv(len(rows), LINKED_PREDICTIONS),)](
         rows,
         following,
-        role,
+        rank,
         len(rows),
         BLOCK_M=LINKED_PREDICTIONS,
         BLOCK=COMPARED_BLOCK,
         num_warps=4,
     )
-    return RowChains(following, role)
+    return RowChains(following, rank)
 
 
 def sum_chains(
     gradient: Tensor, rows: Tensor, chains: RowChains, output: Tensor, *, only_repeated: bool
 ) -> None:
-    """Write the sum over the predictions of each row, in fp32, to the rows of ``output``.
+    """Write the sum over the predictions of each row to the rows of ``output``.
 
     Args:
-        gradient: [M, E] of the predictions.
+        gradient: [M, E] of the predictions, in fp32; overwritten with sums of segments.
         output: [T, E]; rows without predictions stay as they are.
         only_repeated: leave out rows that one prediction alone has.
     """
     num_predictions, hidden_size = gradient.shape
     block = min(HIDDEN_BLOCK, triton.next_power_of_2(hidden_size))
-    sum_chains_kernel[num_predictions, triton.cdiv(hidden_size, block)](
-        gradient,
-        rows,
-        chains.following,
-        chains.role,
-        output,
-        num_predictions,
-        len(output),
-        hidden_size,
-        BLOCK_E=block,
-        ONLY_REPEATED=only_repeated,
-        num_warps=4,
-    )
+    grid = triton.cdiv(num_predictions, SUMMED_PREDICTIONS), triton.cdiv(hidden_size, block)
+    spans = spans_of(num_predictions)
+    following = chains.following
+    for span in spans:
+        is_last = span == spans[-1]
+        # Another one: programs of other units still follow the old links.
+        next_following = following if is_last else torch.empty_like(following)
+        sum_chains_kernel[grid](
+            gradient,
+            rows,
+            following,
+            chains.rank,
+            next_following,
+            output,
+            num_predictions,
+            len(output),
+            hidden_size,
+            span,
+            SEGMENT=SEGMENT,
+            BLOCK_M=SUMMED_PREDICTIONS,
+            BLOCK_E=block,
+            IS_LAST=is_last,
+            ONLY_REPEATED=only_repeated,
+            num_warps=4,
+        )
+        following = next_following
+
+
+def spans_of(num_predictions: int) -> list[int]:
+    """Predictions that each level adds up to one; the last is no shorter than any chain."""
+    spans = [SEGMENT]
+    while spans[-1] < num_predictions:
+        spans.append(spans[-1] * SEGMENT)
+    return spans
 
 
 def link_by_sorting(rows: Tensor) -> RowChains:
@@ -148,10 +190,11 @@ def link_by_sorting(rows: Tensor) -> RowChains:
     is_same = sorted_rows[1:] == sorted_rows[:-1]
     has_following = torch.nn.functional.pad(is_same, (0, 1))
     has_earlier = torch.nn.functional.pad(is_same, (1, 0))
-    following_order = order.roll(-1).masked_fill(~has_following, len(rows))
-    roles = has_following.logical_not().to(torch.int8) + FIRST.value
-    following = torch.empty(len(rows), dtype=torch.int32, device=rows.device)
-    role = torch.empty(len(rows), dtype=torch.int8, device=rows.device)
-    following[order] = following_order.to(torch.int32)
-    role[order] = roles.masked_fill(has_earlier, LATER.value)
-    return RowChains(following, role)
+    places = torch.arange(len(rows), dtype=torch.int32, device=rows.device)
+    starts = places.masked_fill(has_earlier, 0).cummax(0).values
+    is_alone = ~(has_following | has_earlier)
+    following = torch.empty_like(places)
+    rank = torch.empty_like(places)
+    following[order] = order.roll(-1).masked_fill(~has_following, len(rows)).to(torch.int32)
+    rank[order] = (places - starts).masked_fill(is_alone, ALONE.value)
+    return RowChains(following, rank)

@@ -15,8 +15,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from seqmlm_kernels import torch_backend
 from seqmlm_kernels.dispatch import TRITON_DTYPES, BackendUnavailableError
-from seqmlm_kernels.triton.launch import on_device
+from seqmlm_kernels.triton.launch import INTERPRETED, on_device
 
 # Pairs that a program turns: 4 warps x 32 threads x 8 elements, 16 bytes of each half at 16 bits.
 _PAIRS_PER_PROGRAM = 1024
@@ -40,10 +41,23 @@ def rotary(q: Tensor, k: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
 @torch.library.custom_op(
     "seqmlm_kernels::rotate",
     mutates_args=(),
+    device_types="cuda",
     schema="(Tensor q, Tensor k, Tensor table, int direction) -> (Tensor, Tensor)",
 )
 def rotate(q: Tensor, k: Tensor, table: Tensor, direction: int) -> tuple[Tensor, Tensor]:
     """Both operands turned by the angles of the table times ``direction``, 1 or -1."""
+    return _rotated_pair(q, k, table, direction)
+
+
+@rotate.register_kernel("cpu")
+def _(q: Tensor, k: Tensor, table: Tensor, direction: int) -> tuple[Tensor, Tensor]:
+    if INTERPRETED:
+        return _rotated_pair(q, k, table, direction)
+    cosine, sine = table
+    return torch_backend.rotary(q, k, torch.stack((cosine, sine * direction)))
+
+
+def _rotated_pair(q: Tensor, k: Tensor, table: Tensor, direction: int) -> tuple[Tensor, Tensor]:
     table = table.float().contiguous()
     with on_device(q.device):
         return _rotated(q, table, direction), _rotated(k, table, direction)
@@ -89,7 +103,8 @@ def rotate_kernel(
 ):
     """Turn ROWS heads of one token."""
     token = tl.program_id(0).to(tl.int64)
-    heads = tl.program_id(1) * ROWS + tl.arange(0, ROWS)[:, None]
+    # In 64 bits: a [H, T, D] tensor seen as [T, H, D] may be longer than 2^31 numbers.
+    heads = tl.program_id(1).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
     pairs = tl.arange(0, PADDED_HALF)[None, :]
     mask = (heads < HEADS) & (pairs < HALF)
     # The second half of a row of the table has the cosine and the sine without a sign.

@@ -1,4 +1,4 @@
-"""Kernels of the masked softmax of given scores and its cross-entropy: rows of any length."""
+"""Kernels of the masked softmax of given scores: rows of any length."""
 
 # M rows, V ids, R allowed sets
 
@@ -10,11 +10,8 @@ import triton.language as tl
 from seqmlm_kernels.triton.vocabulary import (
     LOG2_E,
     add_to_softmax,
-    contains,
     load_set_offsets,
     membership,
-    score_gradient,
-    store_loss,
 )
 
 
@@ -47,86 +44,6 @@ def row_statistics(
         is_member = membership(words_ptr, set_offsets, ids, vocabulary_size, SETS)
         maximum, total = add_to_softmax(maximum, total, scores, is_member)
     return maximum, total
-
-
-@triton.jit(do_not_specialize=("num_rows", "num_sets"))
-def cross_entropy_kernel(
-    scores_ptr,
-    words_ptr,
-    set_index_ptr,
-    targets_ptr,
-    loss_ptr,
-    log_normaliser_ptr,
-    rejected_ptr,
-    num_rows,
-    vocabulary_size,
-    num_sets,
-    num_words,
-    BLOCK_M: tl.constexpr,
-    BLOCK_V: tl.constexpr,
-    SETS: tl.constexpr,
-):
-    """Loss and log-normaliser of each row of scores."""
-    rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
-    set_offsets, is_row = load_set_offsets(set_index_ptr, rows, num_rows, num_sets, num_words, SETS)
-    targets = tl.load(targets_ptr + rows, mask=rows < num_rows, other=-1)
-    has_target = contains(words_ptr, set_offsets, targets, is_row, vocabulary_size, SETS)
-    target_offsets = rows.to(tl.int64) * vocabulary_size + targets
-    target_scores = tl.load(scores_ptr + target_offsets, mask=has_target, other=0.0)
-    maximum, total = row_statistics(
-        scores_ptr, words_ptr, set_offsets, rows, num_rows, vocabulary_size, BLOCK_M, BLOCK_V, SETS
-    )
-    store_loss(
-        loss_ptr,
-        log_normaliser_ptr,
-        rejected_ptr,
-        rows,
-        num_rows,
-        maximum,
-        total,
-        target_scores.to(tl.float32),
-        has_target,
-        is_row,
-    )
-
-
-@triton.jit(do_not_specialize=("num_rows", "num_sets"))
-def cross_entropy_gradient_kernel(
-    scores_ptr,
-    words_ptr,
-    set_index_ptr,
-    targets_ptr,
-    log_normaliser_ptr,
-    loss_gradient_ptr,
-    log_normaliser_gradient_ptr,
-    output_ptr,
-    num_rows,
-    vocabulary_size,
-    num_sets,
-    num_words,
-    BLOCK_M: tl.constexpr,
-    BLOCK_V: tl.constexpr,
-    SETS: tl.constexpr,
-):
-    """Gradient of a tile of scores."""
-    rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
-    ids = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)
-    inside = rows < num_rows
-    set_offsets, is_row = load_set_offsets(set_index_ptr, rows, num_rows, num_sets, num_words, SETS)
-    targets = tl.load(targets_ptr + rows, mask=inside, other=-1)
-    scores, exists = load_row_tile(scores_ptr, rows, ids, num_rows, vocabulary_size)
-    gradient = score_gradient(
-        scores,
-        tl.load(log_normaliser_ptr + rows, mask=inside, other=-float("inf")),
-        tl.load(loss_gradient_ptr + rows, mask=inside, other=0.0),
-        tl.load(log_normaliser_gradient_ptr + rows, mask=inside, other=0.0),
-        targets,
-        contains(words_ptr, set_offsets, targets, is_row, vocabulary_size, SETS),
-        ids,
-        membership(words_ptr, set_offsets, ids, vocabulary_size, SETS),
-    )
-    pointers = output_ptr + rows.to(tl.int64)[:, None] * vocabulary_size + ids[None, :]
-    tl.store(pointers, gradient, mask=exists)
 
 
 @triton.jit(do_not_specialize=("num_rows", "num_sets"))

@@ -3,10 +3,10 @@
 A tile is a run of at most ``size`` tokens of one sequence. Two tables describe them:
 
 * The tile list is the grid of a kernel: one row per tile, tiles of the longest sequence first, so
-  that no long sequence starts when all others are done. A last pseudo-sequence of the tokens past
-  ``cu_seqlens[-1]`` sees no key and is seen by none: its outputs and gradients are written, as
-  zeros. The number of rows is an upper bound, known without reading ``cu_seqlens``; rows past
-  the last tile are empty.
+  that no long sequence starts when all others are done. Two pseudo-sequences, of the tokens before
+  ``cu_seqlens[0]`` and past ``cu_seqlens[-1]``, see no key and are seen by none: their outputs and
+  gradients are written, as zeros. The number of rows is an upper bound, known without reading
+  ``cu_seqlens``; rows past the last tile are empty.
 * The summary has the lowest and the highest step, reach, group and position of each tile. From
   two of its columns a kernel knows whether two tiles see nothing of each other, everything, or
   something in between, the only case in which it evaluates the rule pair by pair.
@@ -16,15 +16,15 @@ A tile is a run of at most ``size`` tokens of one sequence. Two tables describe 
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass
+import copy
 
 import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from seqmlm_kernels.attention_layout import is_capturing, prepared_for
 from seqmlm_kernels.visibility import Visibility
 
 SIZES = (16, 32, 64, 128)
@@ -41,16 +41,23 @@ SMALLEST = tl.constexpr(-(2**31))
 class TileTable:
     """Tile lists and summaries of one batch, each made when it is first asked for.
 
-    Holds nothing but what it made, so that a cache may key it by the tensors it was made from.
+    Values that no batch has stop the device with an assertion, which costs no synchronisation.
+
+    Holds nothing but what it made, so that it may live as long as the ``cu_seqlens`` of its layout.
     """
 
     def __init__(self, cu_seqlens: Tensor, tokens: int) -> None:
         self.tokens = tokens
-        self.num_sequences = len(cu_seqlens) - 1
-        end = torch.full_like(cu_seqlens[:1], tokens)
-        # Clamped: on a GPU nobody has read the values, and they become addresses.
-        self.boundaries = torch.cat((cu_seqlens.clamp(0, tokens), end)).long()
-        lengths = self.boundaries.diff().clamp(min=0)
+        self.num_sequences = len(cu_seqlens) + 1  # with the first and last, which are none
+        # On a GPU nobody has read the values, and they become addresses: whatever they are, each
+        # token gets one owner.
+        ordered = cu_seqlens.clamp(0, tokens).cummax(0).values
+        torch._assert_async(
+            (ordered == cu_seqlens).all(),
+            "cu_seqlens of attention must not fall, nor leave the range from 0 to the tokens of q",
+        )
+        self.boundaries = F.pad(F.pad(ordered.long(), (1, 0)), (0, 1), value=tokens)
+        lengths = self.boundaries.diff()
         # Not by a tensor of the sizes: copying one to a GPU makes the host wait.
         self.counts = torch.stack([(lengths + (size - 1)) // size for size in SIZES])
         self.firsts = self.counts.cumsum(1) - self.counts
@@ -59,9 +66,15 @@ class TileTable:
         self._summaries: dict[tuple[int, bool], Tensor] = {}
         self._positions: Tensor | None = None
 
+    def copy(self) -> TileTable:
+        """One that has what this one has made, and keeps to itself what it makes from now on."""
+        other = copy.copy(self)
+        other._lists, other._summaries = dict(self._lists), dict(self._summaries)
+        return other
+
     def capacity(self, size: int) -> int:
         """Upper bound of the number of tiles, without knowing where sequences end."""
-        return self.tokens // size + self.num_sequences + 1
+        return self.tokens // size + self.num_sequences
 
     def tile_list(self, size: int) -> Tensor:
         """Rows of (first token, last + 1, of the sequence first, last + 1, *first tiles).
@@ -77,12 +90,12 @@ class TileTable:
 
     def positions(self, given: Tensor | None) -> Tensor:
         """Positions as [T] int32; the index within the sequence where none are given."""
-        if given is not None and given.dtype == torch.int32:
-            return given.contiguous()
         if self._positions is None:
             if given is None:
                 token = torch.arange(self.tokens, device=self.boundaries.device)
                 given = token - self.boundaries[self._sequence_of(token)]
+            elif self.tokens > 0:
+                _assert_differences_fit(given)
             self._positions = given.int().contiguous()
         return self._positions
 
@@ -130,17 +143,28 @@ class TileTable:
     def _make_list(self, size: int) -> Tensor:
         ends = self.counts[SIZES.index(size)][self.longest_first].cumsum(0)
         tile = torch.arange(self.capacity(size), device=ends.device)
-        rank = torch.searchsorted(ends, tile, right=True).clamp(max=self.num_sequences)
+        rank = torch.searchsorted(ends, tile, right=True).clamp(max=self.num_sequences - 1)
         # The last tile of a sequence first: under a causal rule it has the most keys.
         block = ends[rank] - 1 - tile
         sequence = self.longest_first[rank]
         start, stop = self.boundaries[sequence], self.boundaries[sequence + 1]
         first = torch.where(block >= 0, start + block * size, 0)
         last = torch.where(block >= 0, (first + size).minimum(stop), 0)
-        # The tokens past the last sequence have no keys.
-        start = torch.where(sequence == self.num_sequences, stop, start)
+        # The tokens outside of all sequences have no keys.
+        outside = (sequence == 0) | (sequence == self.num_sequences - 1)
+        start = torch.where(outside, stop, start)
         columns = torch.stack((first, last, start, stop))
         return torch.cat((columns, self.firsts[:, sequence])).T.int().contiguous()
+
+
+def _assert_differences_fit(positions: Tensor) -> None:
+    """Kernels subtract in int32: in 64 bits they would need twice the registers for it."""
+    lowest, highest = positions.long().aminmax()
+    limits = torch.iinfo(torch.int32)
+    fits = (lowest >= limits.min) & (highest <= limits.max) & (highest - lowest <= limits.max)
+    torch._assert_async(
+        fits, "positions of attention must fit in int32 and lie less than 2**31 apart"
+    )
 
 
 @triton.jit(do_not_specialize=["capacity"])
@@ -261,62 +285,24 @@ def pairs_are_visible(
     return visible
 
 
-@dataclass(frozen=True)
-class _CachedTable:
-    """A table and the tensors it was made from, which may be gone or changed since."""
-
-    made_from: tuple[weakref.ref[Tensor] | None, ...]
-    versions: tuple[int, ...]
-    tokens: int
-    table: TileTable
-
-    def serves(
-        self, sources: Sequence[Tensor | None], versions: tuple[int, ...], tokens: int
-    ) -> bool:
-        if (self.tokens, self.versions) != (tokens, versions):
-            return False
-        if len(self.made_from) != len(sources):
-            return False
-        return all(
-            (source is None) if reference is None else (reference() is source)
-            for reference, source in zip(self.made_from, sources, strict=True)
-        )
-
-    def is_dead(self) -> bool:
-        return any(reference is not None and reference() is None for reference in self.made_from)
-
-
-_cached_tables: list[_CachedTable] = []
-# Micro-batches whose backward is still to come.
-_MOST_CACHED_TABLES = 8
-
-
 def tile_table(
     cu_seqlens: Tensor, visibility: Visibility | None, positions: Tensor | None, *, tokens: int
 ) -> TileTable:
-    """The table of a batch, made at most once for the same tensors with the same contents.
+    """The table of a batch, made once for the tensors of one `attention_layout`.
 
-    All layers of an encoder, forward and backward, so share one. Tensors made in inference mode
-    do not record changes, and what is captured in a CUDA graph must be computed in it: both get
-    a table of their own in every call.
+    All layers of an encoder, forward and backward, so share one. Other tensors, which may change
+    between two calls, get a table in each. What is made while a CUDA graph is captured holds
+    nothing before it is replayed, so that calls outside of captures do not share it.
     """
     fields = () if visibility is None else (visibility.step, visibility.reach, visibility.group)
-    sources = (cu_seqlens, positions, *fields)
-    if not _may_be_cached(sources):
+    prepared = prepared_for(cu_seqlens, (positions, *fields))
+    capturing = is_capturing(cu_seqlens.device)
+    if prepared is None or (prepared.in_capture and not capturing):
         return TileTable(cu_seqlens, tokens)
-    versions = tuple(source._version for source in sources if source is not None)
-    for cached in _cached_tables:
-        if cached.serves(sources, versions, tokens):
-            return cached.table
-    table = TileTable(cu_seqlens, tokens)
-    references = tuple(None if source is None else weakref.ref(source) for source in sources)
-    alive = [cached for cached in _cached_tables if not cached.is_dead()]
-    _cached_tables[:] = [*alive, _CachedTable(references, versions, tokens, table)]
-    del _cached_tables[:-_MOST_CACHED_TABLES]
+    if capturing and not prepared.in_capture:
+        made: TileTable | None = prepared.found.get(tokens)
+        return TileTable(cu_seqlens, tokens) if made is None else made.copy()
+    if tokens not in prepared.found:
+        prepared.found[tokens] = TileTable(cu_seqlens, tokens)
+    table: TileTable = prepared.found[tokens]
     return table
-
-
-def _may_be_cached(sources: Sequence[Tensor | None]) -> bool:
-    if any(source is not None and source.is_inference() for source in sources):
-        return False
-    return not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())

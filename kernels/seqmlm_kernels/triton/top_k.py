@@ -3,11 +3,17 @@
 A score and its id make one 64-bit key that sorts by score and then by lowest id, so that no
 comparison ever ties. Keys of a tile enter the k best so far one at a time, largest first, for as
 long as one of them is better: after the first tiles that is rare.
+
+More than `MAX_K` ids would not stay in the registers of a program. They are found `MAX_K` at a
+time, each pass over the vocabulary below the last key of the one before: k / MAX_K products and
+still nothing of size [M, V].
 """
 
 # M predictions, V vocabulary, E hidden size
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 import triton
@@ -16,20 +22,26 @@ from torch import Tensor
 
 from seqmlm_kernels.triton.launch import INTERPRETED
 from seqmlm_kernels.triton.projection_forward import Projection
-from seqmlm_kernels.triton.projection_plan import Tiles, multiprocessors_of, split_evenly
+from seqmlm_kernels.triton.projection_plan import (
+    Tiles,
+    multiprocessors_of,
+    whole_wave_splits,
+)
 from seqmlm_kernels.triton.vocabulary import (
     add_to_softmax,
     load_rows,
     load_set_offsets,
     log_normaliser_of,
+    merge_softmax,
     project,
     tile_membership,
 )
 
-# More would not stay in the registers of a program.
+# Ids of a prediction that one pass finds.
 MAX_K = 64
-TILES = Tiles(32, 128, 64, 4, 3)
+TILES = Tiles(32, 128, 64, 4, 3, resident=2)
 MERGED_PREDICTIONS = 4
+MERGING_WARPS = 8
 INTERPRETED_TILES = Tiles(16, 64, 16, 1, 1)
 
 NO_KEY = tl.constexpr(-(1 << 63))
@@ -92,6 +104,7 @@ def best_of_part_kernel(
     set_index_ptr,
     tile_order_ptr,
     tiles_before_ptr,
+    ceiling_ptr,
     partial_keys_ptr,
     partial_ptr,
     num_predictions,
@@ -109,6 +122,7 @@ def best_of_part_kernel(
     HAS_BIAS: tl.constexpr,
     SETS: tl.constexpr,
     SKIPS_TILES: tl.constexpr,
+    HAS_CEILING: tl.constexpr,
     PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
@@ -135,25 +149,17 @@ def best_of_part_kernel(
             words_ptr, set_offsets, tile, vocabulary_size, num_words, BLOCK_M, BLOCK_V, SETS
         )
         is_member = is_member & is_prediction[:, None]
-        safe_ids = tl.minimum(ids, vocabulary_size - 1)
         scores = project(
-            hidden_ptr,
-            rows * hidden_size,
-            weight_ptr,
-            safe_ids.to(tl.int64) * hidden_size,
-            bias_ptr,
-            safe_ids,
-            hidden_size,
-            BLOCK_M,
-            BLOCK_V,
-            BLOCK_E,
-            EVEN_E,
-            HAS_BIAS,
-            PRECISION,
-            UPCAST,
-        )
+            hidden_ptr, rows * hidden_size, weight_ptr, bias_ptr, ids, vocabulary_size, hidden_size,
+            BLOCK_M, BLOCK_V, BLOCK_E, EVEN_E, HAS_BIAS, PRECISION, UPCAST,
+        )  # fmt: skip
         maximum, total = add_to_softmax(maximum, total, scores, is_member)
         keys = tl.where(is_member, to_keys(scores, ids[None, :]), NO_KEY)
+        if HAS_CEILING:
+            ceiling = tl.load(
+                ceiling_ptr + predictions, mask=predictions < num_predictions, other=NO_KEY
+            )
+            keys = tl.where(keys < ceiling[:, None], keys, NO_KEY)
         best = insert_keys(best, keys)
 
     inside = predictions < num_predictions
@@ -172,6 +178,7 @@ def merge_parts_kernel(
     partial_ptr,
     log_probabilities_ptr,
     ids_ptr,
+    floor_ptr,
     num_predictions,
     num_splits,
     k,
@@ -194,11 +201,8 @@ def merge_parts_kernel(
         pointers = partial_ptr + rows + split * num_predictions
         part_maximum = tl.load(pointers, mask=inside, other=-float("inf"))
         part_total = tl.load(pointers + num_predictions, mask=inside, other=0.0)
-        new_maximum = tl.maximum(maximum, part_maximum)
-        reference = tl.where(new_maximum == -float("inf"), 0.0, new_maximum)
-        total = total * tl.exp2(maximum - reference)
-        total += part_total * tl.exp2(part_maximum - reference)
-        maximum = new_maximum
+        maximum, total = merge_softmax(maximum, total, part_maximum, part_total)
+    tl.store(floor_ptr + predictions, tl.min(best, axis=1), mask=inside)
     log_normaliser = log_normaliser_of(maximum, total)
     has_id = best >= LOWEST_KEY
     log_probabilities = scores_of(best) - tl.where(has_id, log_normaliser[:, None], 0.0)
@@ -213,14 +217,70 @@ def merge_parts_kernel(
 
 
 def best_ids(projection: Projection, k: int) -> tuple[Tensor, Tensor]:
-    """Log-probabilities in fp32 and ids in int64, [M, k]; M at least 1, k at most `MAX_K`."""
+    """Log-probabilities in fp32 and ids in int64, [M, k]; M at least 1."""
+    if k <= MAX_K:
+        found = _pass(projection, k, None)
+        return found.log_probabilities, found.ids
+    passes: list[_Best] = []
+    for _ in range(triton.cdiv(k, MAX_K)):
+        passes.append(_pass(projection, MAX_K, passes[-1].floor if passes else None))
+    values = torch.cat([found.log_probabilities for found in passes], dim=1)
+    ids = torch.cat([found.ids for found in passes], dim=1)
+    # Scores of two passes can round to one log-probability, too: order by it and then by id.
+    ids, order = ids.sort(dim=1, stable=True)
+    values, order = values.gather(1, order).sort(dim=1, descending=True, stable=True)
+    return values[:, :k].contiguous(), ids.gather(1, order)[:, :k].contiguous()
+
+
+@dataclass(frozen=True, eq=False)
+class _Best:
+    """Log-probabilities and ids [M, k] of a pass, and the last of its keys [M]."""
+
+    log_probabilities: Tensor
+    ids: Tensor
+    floor: Tensor
+
+
+def _pass(projection: Projection, k: int, ceiling: Tensor | None) -> _Best:
+    """The k best ids, at most MAX_K, of those whose keys are below the ceiling."""
+    num_predictions = len(projection.rows)
+    device = projection.hidden.device
+    width = triton.next_power_of_2(k)
+    keys, partial = _best_of_parts(projection, width, ceiling)
+    best = _Best(
+        torch.empty((num_predictions, k), dtype=torch.float32, device=device),
+        torch.empty((num_predictions, k), dtype=torch.int64, device=device),
+        torch.empty(num_predictions, dtype=torch.int64, device=device),
+    )
+    merge_parts_kernel[(triton.cdiv(num_predictions, MERGED_PREDICTIONS),)](
+        keys,
+        partial,
+        best.log_probabilities,
+        best.ids,
+        best.floor,
+        num_predictions,
+        len(keys),
+        k,
+        WIDTH=width,
+        BLOCK_M=MERGED_PREDICTIONS,
+        num_warps=MERGING_WARPS,
+    )
+    return best
+
+
+def _best_of_parts(
+    projection: Projection, width: int, ceiling: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Keys [splits, M, width] and statistics [splits, 2, M] of parts of the vocabulary."""
     num_predictions, vocabulary_size = len(projection.rows), len(projection.weight)
     device = projection.hidden.device
     tiles = INTERPRETED_TILES if INTERPRETED else TILES
-    width = triton.next_power_of_2(k)
     row_tiles = triton.cdiv(num_predictions, tiles.predictions)
-    vocabulary_tiles = triton.cdiv(vocabulary_size, tiles.vocabulary)
-    num_splits = split_evenly(4 * multiprocessors_of(device), row_tiles, vocabulary_tiles)
+    num_splits = whole_wave_splits(
+        row_tiles,
+        triton.cdiv(vocabulary_size, tiles.vocabulary),
+        programs=tiles.resident * multiprocessors_of(device),
+    )
     active = projection.active_tiles(tiles.vocabulary)
     keys = torch.empty((num_splits, num_predictions, width), dtype=torch.int64, device=device)
     partial = torch.empty((num_splits, 2, num_predictions), dtype=torch.float32, device=device)
@@ -229,6 +289,7 @@ def best_ids(projection: Projection, k: int) -> tuple[Tensor, Tensor]:
         **projection.sizes(),
         tile_order_ptr=projection.rows if active is None else active.order,
         tiles_before_ptr=projection.rows if active is None else active.before,
+        ceiling_ptr=keys if ceiling is None else ceiling,
         partial_keys_ptr=keys,
         partial_ptr=partial,
         num_splits=num_splits,
@@ -240,23 +301,10 @@ def best_ids(projection: Projection, k: int) -> tuple[Tensor, Tensor]:
         HAS_BIAS=projection.bias is not None,
         SETS=projection.sets,
         SKIPS_TILES=active is not None,
+        HAS_CEILING=ceiling is not None,
         PRECISION=projection.precision,
         UPCAST=projection.upcast,
         num_warps=tiles.num_warps,
         num_stages=tiles.num_stages,
     )
-    log_probabilities = torch.empty((num_predictions, k), dtype=torch.float32, device=device)
-    ids = torch.empty((num_predictions, k), dtype=torch.int64, device=device)
-    merge_parts_kernel[(triton.cdiv(num_predictions, MERGED_PREDICTIONS),)](
-        keys,
-        partial,
-        log_probabilities,
-        ids,
-        num_predictions,
-        num_splits,
-        k,
-        WIDTH=width,
-        BLOCK_M=MERGED_PREDICTIONS,
-        num_warps=4,
-    )
-    return log_probabilities, ids
+    return keys, partial

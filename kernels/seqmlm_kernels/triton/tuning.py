@@ -19,6 +19,7 @@ from seqmlm_kernels.triton.attention_launches import (
     AttentionBatch,
     Backward,
     Operands,
+    launch_backward_atomic,
     launch_backward_keys,
     launch_backward_queries,
     launch_forward,
@@ -47,6 +48,10 @@ _CANDIDATES: dict[str, tuple[tuple[int, int, int, int], ...]] = {
     "backward_keys": (
         (128, 64, 8, 2), (128, 64, 8, 1), (128, 32, 8, 2), (128, 32, 8, 3), (64, 64, 4, 2),
         (64, 64, 8, 2), (64, 32, 4, 3), (128, 32, 4, 2),
+    ),
+    "backward_atomic": (
+        (128, 64, 8, 2), (128, 64, 8, 1), (128, 32, 8, 2), (128, 32, 4, 2), (64, 64, 4, 2),
+        (64, 64, 8, 2), (64, 32, 4, 3), (64, 128, 8, 2),
     ),
 }  # fmt: skip
 _SMALL_CANDIDATES = ((32, 16, 4, 1), (32, 32, 4, 1), (32, 32, 8, 1), (64, 32, 4, 1), (64, 32, 8, 1))
@@ -145,6 +150,7 @@ def _runs(
         None,
         workload.length,
         key.head_dim**-0.5,
+        "deterministic",
         choose=lambda key, _: table_launch(key),
     )
     operands = Operands.of(batch.plan, q, k, v)
@@ -154,6 +160,9 @@ def _runs(
     backward = Backward.of(output, output_gradient, log_sum)
     if key.kind == "backward_queries":
         return lambda launch: (launch_backward_queries(batch, launch, operands, backward),)
+    if key.kind == "backward_atomic":
+        return lambda launch: launch_backward_atomic(batch, launch, operands, backward)
+    assert batch.plan.backward_queries is not None
     launch_backward_queries(batch, batch.plan.backward_queries, operands, backward)
     return lambda launch: launch_backward_keys(batch, launch, operands, backward)
 

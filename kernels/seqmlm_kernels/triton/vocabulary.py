@@ -116,9 +116,9 @@ def project(
     hidden_ptr,
     hidden_offsets,
     weight_ptr,
-    weight_offsets,
     bias_ptr,
     ids,
+    vocabulary_size,
     hidden_size,
     BLOCK_M: tl.constexpr,
     BLOCK_V: tl.constexpr,
@@ -128,7 +128,12 @@ def project(
     PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
-    """Scores [BLOCK_M, BLOCK_V] in fp32 of gathered hidden states and rows of the weight."""
+    """Scores [BLOCK_M, BLOCK_V] in fp32 of gathered hidden states and rows of the weight.
+
+    Past the vocabulary the last id is read again, for the membership to drop.
+    """
+    ids = tl.minimum(ids, vocabulary_size - 1)
+    weight_offsets = ids.to(tl.int64) * hidden_size
     units = tl.arange(0, BLOCK_E)
     hidden_pointers = hidden_ptr + hidden_offsets[:, None] + units[None, :]
     weight_pointers = weight_ptr + weight_offsets[None, :] + units[:, None]
@@ -146,6 +151,14 @@ def project(
 
 
 @triton.jit
+def kept_scores(scores_ptr, predictions, ids, num_predictions, score_stride):
+    """Pointers to the scores of a tile that the forward keeps, and which of them exist."""
+    # Up to the stride, a multiple of 32: a mask by vocabulary would forbid wide loads and stores.
+    exists = (predictions < num_predictions)[:, None] & (ids < score_stride)[None, :]
+    return scores_ptr + predictions.to(tl.int64)[:, None] * score_stride + ids[None, :], exists
+
+
+@triton.jit
 def add_to_softmax(maximum, total, scores, is_member):
     """Running maximum and sum of exponentials of each row, both in base 2, one tile further."""
     scores = tl.where(is_member, scores * LOG2_E, -float("inf"))
@@ -154,6 +167,16 @@ def add_to_softmax(maximum, total, scores, is_member):
     reference = tl.where(new_maximum == -float("inf"), 0.0, new_maximum)
     total = total * tl.exp2(maximum - reference)
     total += tl.sum(tl.exp2(scores - reference[:, None]), axis=1)
+    return new_maximum, total
+
+
+@triton.jit
+def merge_softmax(maximum, total, part_maximum, part_total):
+    """Running maximum and sum of each row with those of another part of the vocabulary."""
+    new_maximum = tl.maximum(maximum, part_maximum)
+    reference = tl.where(new_maximum == -float("inf"), 0.0, new_maximum)
+    total = total * tl.exp2(maximum - reference)
+    total += part_total * tl.exp2(part_maximum - reference)
     return new_maximum, total
 
 

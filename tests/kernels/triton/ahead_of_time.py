@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import importlib
 import json
+import multiprocessing
+import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,8 @@ INSTRUCTIONS: Mapping[str, str] = {
     "ex2": r"ex2\.approx",
     "atomic": r"\batom\.|\bred\.global|global_atomic|flat_atomic",
 }
+# Constexprs that the tables of launches choose.
+_TILES = ("OUTER", "INNER", "BLOCK_M", "BLOCK_V", "BLOCK_E")
 
 
 @dataclass(frozen=True)
@@ -64,11 +69,11 @@ class Variant:
 
 @dataclass(frozen=True)
 class Compiled:
-    """What a compiled variant needs; registers and stack are those of ptxas, None on AMD."""
+    """What a compiled variant needs: of a program, and registers and stack of each thread."""
 
     shared_bytes: int
-    registers: int | None = None
-    stack_bytes: int | None = None
+    registers: int
+    stack_bytes: int
     instructions: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -97,10 +102,70 @@ def compile_variant(variant: Variant) -> Compiled:
     text = binary.asm.get("ptx") or binary.asm["amdgcn"]
     counts = {name: len(re.findall(pattern, text)) for name, pattern in INSTRUCTIONS.items()}
     shared_bytes = int(binary.metadata.shared)
-    if "cubin" not in binary.asm:
-        return Compiled(shared_bytes, instructions=counts)
-    registers, stack_bytes = _resource_usage(binary.asm["cubin"])
+    if "cubin" in binary.asm:
+        registers, stack_bytes = _resource_usage(binary.asm["cubin"])
+    else:
+        registers, stack_bytes = _amd_resource_usage(text)
     return Compiled(shared_bytes, registers, stack_bytes, counts)
+
+
+def chosen(every_variant: Iterable[Variant]) -> list[Variant]:
+    """Those that are compiled: a `covering` part, or all where SEQMLM_COMPILE is "all"."""
+    if os.environ.get("SEQMLM_COMPILE") == "all":
+        return list({_compiled_from(variant): variant for variant in every_variant}.values())
+    return covering(list(every_variant))
+
+
+def covering(variants: Sequence[Variant]) -> list[Variant]:
+    """A few variants that have every fact of `facts_of` that any of them has.
+
+    The next one is always that with the most new facts, of equal ones the first.
+    """
+    left = [(variant, facts_of(variant)) for variant in variants]
+    taken = []
+    while left:
+        variant, had = max(left, key=lambda one: len(one[1]))
+        taken.append(variant)
+        left = [(other, facts - had) for other, facts in left if facts - had]
+    return taken
+
+
+def facts_of(variant: Variant) -> set[tuple[Any, ...]]:
+    """What is to be compiled at least once.
+
+    On every architecture each kernel, dtype and head dimension, and each launch over a
+    vocabulary; on sm_90 also each dtype of each kernel, each value of each of its flags and kinds,
+    and each of its launches, by head dimension.
+    """
+    constexprs = variant.constexprs
+    kernel = (variant.kernel, constexprs.get("ADDS_TO_QUERIES"))
+    precision = constexprs.get("PRECISION", constexprs.get("INPUT_PRECISION"))
+    dtype = (dtype_of(variant), precision)
+    facts: set[tuple[Any, ...]] = {(variant.target, kernel), (variant.target, dtype)}
+    facts |= {
+        (variant.target, constexprs[name]) for name in ("HEAD_DIM", "HALF") if name in constexprs
+    }
+    sizes = tuple(constexprs.get(name) for name in _TILES)
+    launch = (*sizes, variant.num_warps, variant.num_stages)
+    if "BLOCK_V" in constexprs:
+        facts.add((variant.target, kernel, precision, launch))
+    if variant.target == "sm_90":
+        facts |= {
+            (kernel, dtype),
+            (kernel, precision, max(constexprs.get("PADDED", 0), 64), launch),
+        }
+        facts |= {
+            (kernel, name, value)
+            for name, value in constexprs.items()
+            if isinstance(value, bool | str) or name == "HEADS_PER_KV_HEAD"
+        }
+    return facts
+
+
+def dtype_of(variant: Variant) -> str:
+    """Dtype of what a variant computes with, "bf16", "fp16" or "fp32"."""
+    kinds = {kind.removeprefix("*") for kind in variant.signature.values() if kind[0] == "*"}
+    return next((kind for kind in ("bf16", "fp16") if kind in kinds), "fp32")
 
 
 def all_variants() -> list[Variant]:
@@ -115,9 +180,41 @@ def all_variants() -> list[Variant]:
     return variants
 
 
-def report(variants: Iterable[Variant]) -> str:
-    """Compile the variants; JSON of Compiled by name."""
-    return json.dumps({v.name: asdict(compile_variant(v)) for v in variants}, indent=1)
+def report(variants: Sequence[Variant], num_processes: int) -> str:
+    """Compile the variants in processes of their own; JSON of Compiled by name."""
+    # Not forked: a copy of this process would share the locks of torch's threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(num_processes, mp_context=context) as pool:
+        compiled = list(pool.map(_compile_or_name, variants))
+    return json.dumps(
+        {variant.name: asdict(one) for variant, one in zip(variants, compiled, strict=True)},
+        indent=1,
+    )
+
+
+def _compile_or_name(variant: Variant) -> Compiled:
+    """The variant compiled; what fails says which one it was."""
+    try:
+        return compile_variant(variant)
+    except Exception as error:
+        error.add_note(f"while {variant.name} was compiled")
+        raise
+
+
+def _compiled_from(variant: Variant) -> str:
+    """Equal for two variants that only differ in their names."""
+    return repr(replace(variant, name=""))
+
+
+def _amd_resource_usage(assembly: str) -> tuple[int, int]:
+    """Vector registers of a thread and its scratch memory in bytes."""
+    registers, stack_bytes = (
+        re.search(rf"\.{name}:\s*(\d+)", assembly)
+        for name in ("vgpr_count", "private_segment_fixed_size")
+    )
+    if registers is None or stack_bytes is None:
+        raise RuntimeError("The assembly does not say what registers and memory it needs.")
+    return int(registers[1]), int(stack_bytes[1])
 
 
 def _resource_usage(cubin: bytes) -> tuple[int, int]:
@@ -138,5 +235,10 @@ def _resource_usage(cubin: bytes) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    chosen = [v for v in all_variants() if not sys.argv[1:] or v.name in sys.argv[1:]]
-    print(report(chosen))
+    chosen_names = sys.argv[1:]
+    print(
+        report(
+            [v for v in all_variants() if not chosen_names or v.name in chosen_names],
+            os.cpu_count() or 1,
+        )
+    )

@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-from tests.kernels.triton.ahead_of_time import Variant
+from tests.kernels.triton.ahead_of_time import TARGETS, Variant, chosen
+
+# A row of the tables is for a padded head dimension; 32 and 96 are the ones with padding.
+HEAD_DIMS = (64, 128, 256, 32, 96)
+# The first one needs the most registers.
+RULES = ("both", "all_pairs", "visibility", "window")
+DTYPES = (("bf16", "ieee"), ("fp16", "ieee"), ("fp32", "ieee"), ("fp32", "tf32"))
+LONG = 1 << 20
 
 KERNELS = {
     "forward": "attention_forward:attention_forward_kernel",
     "backward_queries": "attention_backward_queries:attention_backward_queries_kernel",
     "backward_keys": "attention_backward_keys:attention_backward_keys_kernel",
+    "backward_atomic": "attention_backward_keys:attention_backward_keys_kernel",
 }
 # Pointers before the tile list.
 OPERANDS = {
     "forward": "q k v output",
     "backward_queries": "q k v output output_gradient q_gradient",
     "backward_keys": "q k v output_gradient k_gradient v_gradient",
+    "backward_atomic": "q k v output_gradient k_gradient v_gradient",
 }
 STATISTICS = {
     "forward": "log_sum",
     "backward_queries": "log_sum delta",
-    "backward_keys": "log_sum delta",
+    "backward_keys": "log_sum delta q_gradient",
+    "backward_atomic": "log_sum delta q_gradient",
 }
+# Kinds whose programs own keys.
+OF_KEYS = ("backward_keys", "backward_atomic")
 LAYOUT = "tiles outer_summary inner_summary step reach group position"
 
 
@@ -34,9 +47,11 @@ def attention_variant(
     *,
     rule: str = "all_pairs",
     dtype: str = "bf16",
-    precision: str = "ieee",
-    max_seqlen: int = 1 << 20,
+    precision: Any = "ieee",
+    max_seqlen: int = LONG,
+    heads_per_kv_head: int = 1,
 ) -> Variant:
+    """What is launched for sequences of at most ``max_seqlen`` tokens."""
     import torch
 
     from seqmlm_kernels.triton.launch import LaunchKey, shortened, table_launch
@@ -50,7 +65,8 @@ def attention_variant(
         dtype=torch.float32 if dtype == "fp32" else torch.bfloat16,
         is_restricted=rule != "all_pairs",
     )
-    launch = shortened(table_launch(key), max_seqlen)
+    key = replace(key, input_precision=precision)
+    launch = shortened(key, table_launch(key), max_seqlen)
     strides = ["q_stride", "q_head_stride", "k_stride", "k_head_stride", "v_stride"]
     strides += ["v_head_stride"]
     if kind != "forward":
@@ -61,15 +77,17 @@ def attention_variant(
     signature |= dict.fromkeys(strides, "i32")
     signature |= dict.fromkeys(("tokens", "outer_capacity", "inner_capacity", "window"), "i32")
     signature["scale_log2" if kind == "forward" else "scale"] = "fp32"
-    length = f"-at_most_{max_seqlen}" if max_seqlen <= 64 else ""
+    length = f"-at_most_{max_seqlen}" if max_seqlen != LONG else ""
+    length += "-grouped" if heads_per_kv_head > 1 else ""
     return Variant(
         name=f"attention-{kind}-{architecture}-{head_dim}-{rule}-{dtype}-{precision}{length}",
         kernel=f"seqmlm_kernels.triton.{KERNELS[kind]}",
         target=architecture,
         signature=signature,
         constexprs={
-            "KV_HEADS" if kind == "backward_keys" else "HEADS": 12,
-            "HEADS_PER_KV_HEAD": 1,
+            **({"ADDS_TO_QUERIES": kind == "backward_atomic"} if kind in OF_KEYS else {}),
+            "KV_HEADS" if kind in OF_KEYS else "HEADS": 12,
+            "HEADS_PER_KV_HEAD": heads_per_kv_head,
             "HEAD_DIM": head_dim,
             "PADDED": padded,
             "OUTER": launch.outer,
@@ -87,19 +105,74 @@ def attention_variant(
     )
 
 
-def _variants() -> Iterator[Variant]:
-    for kind, head_dim, rule in itertools.product(KERNELS, (64, 128), ("all_pairs", "visibility")):
-        yield attention_variant(kind, "sm_90", head_dim, rule=rule)
-    for kind in KERNELS:
-        yield attention_variant(kind, "sm_90", 96, rule="both")
-        yield attention_variant(kind, "sm_90", 64, rule="window", dtype="fp16")
-        yield attention_variant(kind, "sm_90", 64, max_seqlen=16)
-        yield attention_variant(kind, "sm_80", 64)
-        yield attention_variant(kind, "sm_80", 128, rule="visibility")
-        yield attention_variant(kind, "sm_100", 64, rule="visibility")
-        yield attention_variant(kind, "sm_100", 128)
-        yield attention_variant(kind, "gfx942", 64, rule="visibility")
-    yield attention_variant("forward", "sm_90", 64, dtype="fp32")
+def delta_variant(architecture: str, head_dim: int, dtype: str) -> Variant:
+    """What the atomic backward launches first."""
+    from seqmlm_kernels.triton.attention_launches import DELTA_ROWS
+
+    strides = ("gradient_stride", "gradient_head_stride")
+    pointers = {f"{name}_ptr": f"*{dtype}" for name in ("output", "output_gradient")}
+    return Variant(
+        name=f"attention-delta-{architecture}-{head_dim}-{dtype}",
+        kernel="seqmlm_kernels.triton.attention_delta:attention_delta_kernel",
+        target=architecture,
+        signature=pointers | {"delta_ptr": "*fp32"} | dict.fromkeys((*strides, "tokens"), "i32"),
+        constexprs={
+            "HEADS": 12,
+            "HEAD_DIM": head_dim,
+            "PADDED": 1 << (head_dim - 1).bit_length(),
+            "ROWS": DELTA_ROWS,
+            "UPCAST": False,
+        },
+        num_warps=4,
+        num_stages=1,
+        aligned=strides,
+    )
 
 
-VARIANTS = tuple(_variants())
+def summary_variant(architecture: str, size: int, rule: str) -> Variant:
+    """What summarises tiles for a rule."""
+    from seqmlm_kernels.triton.tiles import SIZES
+
+    pointers = ("tiles", "step", "reach", "group", "position", "summary")
+    return Variant(
+        name=f"tiles-summary-{architecture}-{size}-{rule}",
+        kernel="seqmlm_kernels.triton.tiles:summarise_tiles_kernel",
+        target=architecture,
+        signature={f"{name}_ptr": "*i32" for name in pointers} | {"capacity": "i32"},
+        constexprs={
+            "SIZE": size,
+            "COLUMN": 4 + SIZES.index(size),
+            "HAS_VISIBILITY": rule in ("visibility", "both"),
+            "HAS_WINDOW": rule in ("window", "both"),
+        },
+        num_warps=1,
+        num_stages=3,
+    )
+
+
+def every_variant() -> Iterator[Variant]:
+    """All that a launch can compile, but for the numbers of heads.
+
+    Each kind of kernel for each head dimension and rule, in each dtype and precision, for short
+    and long sequences, on each architecture.
+    """
+    from seqmlm_kernels.triton.tiles import SIZES
+
+    for architecture, kind, head_dim, rule in itertools.product(TARGETS, KERNELS, HEAD_DIMS, RULES):
+        for dtype, precision in DTYPES:
+            for max_seqlen in (LONG, 16, 32, 64) if dtype != "fp32" else (LONG,):
+                yield attention_variant(
+                    kind, architecture, head_dim, rule=rule, dtype=dtype, precision=precision,
+                    max_seqlen=max_seqlen,
+                )  # fmt: skip
+    for architecture, kind in itertools.product(TARGETS, KERNELS):
+        yield attention_variant(kind, architecture, 64, rule="both", heads_per_kv_head=3)
+    for architecture, head_dim in itertools.product(TARGETS, HEAD_DIMS):
+        for dtype in ("bf16", "fp32"):
+            yield delta_variant(architecture, head_dim, dtype)
+    restricted = ("both", "visibility", "window")
+    for architecture, size, rule in itertools.product(TARGETS, SIZES, restricted):
+        yield summary_variant(architecture, size, rule)
+
+
+VARIANTS = chosen(every_variant())

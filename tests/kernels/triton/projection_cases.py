@@ -6,10 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from seqmlm_kernels.allowed import AllowedSets
+
+REGIMES = ["one tile", "materialised", "recomputed", "in parts"]
+# Bytes and predictions of one part of the backward, small enough that these tests have several.
+SLAB_BYTES = 64 * 16 * 2
+CHUNK_PREDICTIONS = 16
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -100,3 +106,16 @@ def cross_entropy(*arguments: Any) -> tuple[Tensor, Tensor]:
     from seqmlm_kernels.triton import projection
 
     return projection.masked_cross_entropy(*arguments)
+
+
+def force_regime(monkeypatch: pytest.MonkeyPatch, regime: str) -> None:
+    """Make small calls run as large ones do."""
+    from seqmlm_kernels.triton import projection_plan
+
+    if regime != "one tile":
+        monkeypatch.setattr(projection_plan, "ONE_TILE_VOCABULARY", 0)
+    if regime in ("recomputed", "in parts"):
+        monkeypatch.setattr(projection_plan, "MATERIALISED_BYTES", 0)
+    if regime == "in parts":
+        monkeypatch.setattr(projection_plan, "SLAB_BYTES", SLAB_BYTES)
+        monkeypatch.setattr(projection_plan, "CHUNK_PREDICTIONS", CHUNK_PREDICTIONS)

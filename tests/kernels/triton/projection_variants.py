@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from tests.kernels.triton.ahead_of_time import Variant
+from tests.kernels.triton.ahead_of_time import Variant, chosen
 
 MODULE = "seqmlm_kernels.triton"
 SIZES = {
@@ -25,8 +26,11 @@ SIZES = {
     "num_ids",
     "k",
     "num_rows",
+    "score_stride",
+    "split_stride",
+    "span",
 }
-ALIGNED = ("hidden_size", "slab_size")
+ALIGNED = ("hidden_size", "slab_size", "score_stride", "split_stride")
 # Types of the pointers whose type is not that of the model.
 POINTERS = {
     "rows_ptr": "*i32",
@@ -37,7 +41,11 @@ POINTERS = {
     "tile_order_ptr": "*i32",
     "tiles_before_ptr": "*i32",
     "following_ptr": "*i32",
-    "role_ptr": "*i8",
+    "next_following_ptr": "*i32",
+    "rank_ptr": "*i32",
+    "ceiling_ptr": "*i64",
+    "floor_ptr": "*i64",
+    "scores_ptr": "*fp32",
     "rejected_ptr": "*i64",
     "partial_keys_ptr": "*i64",
     "ids_ptr": "*i64",
@@ -62,12 +70,13 @@ def variant(
     dtype: str = "bf16",
     num_warps: int = 4,
     num_stages: int = 3,
+    pointers: Mapping[str, str] = POINTERS,
 ) -> Variant:
     """A variant whose arguments are those that the kernel has."""
     module, _, function = kernel.partition(":")
     arguments = getattr(importlib.import_module(f"{MODULE}.{module}"), function).arg_names
     signature = {
-        argument: "i32" if argument in SIZES else POINTERS.get(argument, f"*{dtype}")
+        argument: "i32" if argument in SIZES else pointers.get(argument, f"*{dtype}")
         for argument in arguments
         if argument not in constexprs
     }
@@ -84,9 +93,18 @@ def variant(
 
 
 def matrix_variants(
-    architecture: str, *, sets: str, vocabulary: int = 50_368, dtype: str = "bf16"
+    architecture: str,
+    *,
+    sets: str,
+    vocabulary: int = 50_368,
+    dtype: str = "bf16",
+    keeps_scores: bool = False,
 ) -> Iterator[Variant]:
-    """The four kernels with matrix products, as planned for 9,830 predictions of 768 units."""
+    """The four kernels with matrix products, as planned for 9,830 predictions of 768 units.
+
+    Args:
+        keeps_scores: as for fewer predictions, whose hidden gradient is split as well.
+    """
     import torch
 
     from seqmlm_kernels.triton.projection_plan import plan_projection
@@ -112,16 +130,21 @@ def matrix_variants(
     }
     products = common | {"TILE": tiles.vocabulary, "SCALES": False}
     kernels = {
-        "statistics": ("projection_forward:statistics_kernel", tiles, scores | {"IS_SPLIT": True}),
+        "statistics": (
+            "projection_forward:statistics_kernel",
+            tiles,
+            scores | {"IS_SPLIT": True, "KEEPS_SCORES": keeps_scores},
+        ),
         "score_gradient": (
             "gradient_kernels:score_gradient_kernel",
             tiles,
-            scores | {"NEEDS_BIAS_GRADIENT": True},
+            scores | {"NEEDS_BIAS_GRADIENT": True, "HAS_SCORES": keeps_scores},
         ),
         "hidden_gradient": (
             "gradient_kernels:hidden_gradient_kernel",
             plan.hidden_gradient,
-            products | {"IS_FIRST_SLAB": False, "IS_LAST_SLAB": True},
+            products
+            | {"IS_SPLIT": keeps_scores, "IS_FIRST_SLAB": False, "ENDS_SUM": not keeps_scores},
         ),
         "weight_gradient": (
             "gradient_kernels:weight_gradient_kernel",
@@ -136,7 +159,7 @@ def matrix_variants(
             "BLOCK_E": tiles.hidden,
         }
         yield variant(
-            f"{kind}-{sets}-{vocabulary}",
+            f"{kind}{'-kept' if keeps_scores else ''}-{sets}-{vocabulary}",
             kernel,
             architecture,
             constexprs | blocks,
@@ -148,7 +171,7 @@ def matrix_variants(
 
 def row_variants(architecture: str) -> Iterator[Variant]:
     """Kernels without matrix products."""
-    from seqmlm_kernels.triton import repeated_rows, token_scores, top_k
+    from seqmlm_kernels.triton import repeated_rows, score_rows, token_scores, top_k
 
     tile = {"BLOCK_M": 1, "BLOCK_V": 4096, "SETS": "shared"}
     yield variant(
@@ -157,8 +180,15 @@ def row_variants(architecture: str) -> Iterator[Variant]:
         architecture,
         {"BLOCK_M": 128, "SETS": "shared"},
     )
-    for name in ("cross_entropy", "cross_entropy_gradient", "softmax", "softmax_gradient"):
-        yield variant(name, f"row_kernels:{name}_kernel", architecture, tile)
+    for name in ("softmax", "softmax_gradient"):
+        yield variant(
+            name,
+            f"row_kernels:{name}_kernel",
+            architecture,
+            tile,
+            num_warps=score_rows.NUM_WARPS,
+            pointers=POINTERS | {"scores_ptr": "*bf16"},
+        )
     yield variant(
         "link",
         "repeated_rows:link_kernel",
@@ -169,7 +199,14 @@ def row_variants(architecture: str) -> Iterator[Variant]:
         "sum_chains",
         "repeated_rows:sum_chains_kernel",
         architecture,
-        {"BLOCK_E": 1024, "ONLY_REPEATED": True},
+        {
+            "SEGMENT": repeated_rows.SEGMENT,
+            "BLOCK_M": repeated_rows.SUMMED_PREDICTIONS,
+            "BLOCK_E": repeated_rows.HIDDEN_BLOCK,
+            "IS_LAST": True,
+            "ONLY_REPEATED": False,
+        },
+        pointers=POINTERS | {"gradient_ptr": "*fp32"},
     )
     ids = {"BLOCK_K": token_scores.BLOCK_IDS, "BLOCK_E": token_scores.BLOCK_HIDDEN}
     yield variant(
@@ -192,6 +229,7 @@ def row_variants(architecture: str) -> Iterator[Variant]:
             "HAS_BIAS": True,
             "SETS": "shared",
             "SKIPS_TILES": True,
+            "HAS_CEILING": True,
             "PRECISION": "ieee",
             "UPCAST": False,
         },
@@ -203,20 +241,40 @@ def row_variants(architecture: str) -> Iterator[Variant]:
         "top_k:merge_parts_kernel",
         architecture,
         {"WIDTH": top_k.MAX_K, "BLOCK_M": top_k.MERGED_PREDICTIONS},
+        num_warps=top_k.MERGING_WARPS,
     )
 
 
-def all_variants() -> Iterator[Variant]:
-    """Every kernel on sm_90, and those with matrix products on the other architectures."""
-    yield from row_variants("sm_90")
-    yield from matrix_variants("sm_90", sets="every")
-    yield from matrix_variants("sm_90", sets="shared")
-    # The products do not see the sets.
-    yield from itertools.islice(matrix_variants("sm_90", sets="indexed"), 2)
-    yield from matrix_variants("sm_90", sets="shared", vocabulary=33)
-    yield from matrix_variants("sm_90", sets="shared", dtype="fp32")
+def with_other_flags(variants: Iterable[Variant]) -> Iterator[Variant]:
+    """The variants, and each of them with the other value of one flag, and of all of them."""
+    for one in variants:
+        yield one
+        others = {
+            name: not value
+            for name, value in one.constexprs.items()
+            if isinstance(value, bool) and name != "UPCAST"
+        }
+        changes = {name: {name: value} for name, value in others.items()} | {"flags": others}
+        for name, change in changes.items():
+            if change:
+                constexprs = {**one.constexprs, **change}
+                yield replace(one, name=f"{one.name}-other-{name}", constexprs=constexprs)
+
+
+def every_variant() -> Iterator[Variant]:
+    """Every kernel with either value of its flags, each kind of sets and each dtype."""
+    yield from with_other_flags(row_variants("sm_90"))
+    for sets in ("shared", "every", "indexed"):
+        yield from with_other_flags(matrix_variants("sm_90", sets=sets))
+    yield from with_other_flags(matrix_variants("sm_90", sets="shared", vocabulary=33))
+    # Three of the four differ where scores are kept.
+    yield from itertools.islice(matrix_variants("sm_90", sets="shared", keeps_scores=True), 3)
+    for dtype in ("fp16", "fp32"):
+        yield from with_other_flags(matrix_variants("sm_90", sets="shared", dtype=dtype))
     for architecture in ("sm_80", "sm_100", "gfx942"):
+        yield from row_variants(architecture)
         yield from matrix_variants(architecture, sets="shared")
+        yield from matrix_variants(architecture, sets="shared", dtype="fp32")
 
 
-VARIANTS = list(all_variants())
+VARIANTS = chosen(every_variant())

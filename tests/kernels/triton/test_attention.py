@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from seqmlm_kernels import BackendUnavailableError, Visibility, attention
 from seqmlm_kernels.triton import attention as launcher
-from seqmlm_kernels.triton import attention_plan
+from seqmlm_kernels.triton import attention_closed_form, attention_plan
 from seqmlm_kernels.triton.launch import AttentionLaunch
 from tests.kernels.test_attention import (
     VISIBILITIES,
@@ -28,6 +29,7 @@ from tests.kernels.test_attention import (
 from tests.kernels.triton.guarded_memory import guarded_allocations, in_guarded_memory
 
 AssertClose = Callable[..., None]
+each_backward = pytest.mark.parametrize("backward", ["deterministic", "atomic"])
 TINY = AttentionLaunch(outer=32, inner=16, num_warps=1, num_stages=1)
 
 
@@ -38,7 +40,7 @@ def use_tiles(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
     def use(outer: int, inner: int) -> None:
         launch = replace(TINY, outer=outer, inner=inner)
         monkeypatch.setattr(attention_plan, "table_launch", lambda key: launch)
-        monkeypatch.setattr(attention_plan, "shortened", lambda general, max_seqlen: general)
+        monkeypatch.setattr(attention_plan, "shortened", lambda key, general, length: general)
 
     return use
 
@@ -62,6 +64,7 @@ def test_short_sequences_match_reference(assert_close: AssertClose, case: Case) 
         visibility=st.sampled_from(VISIBILITIES),
         window=st.none() | st.sampled_from([0, 3, 20]),
         given_positions=st.booleans(),
+        backward=st.sampled_from(["deterministic", "atomic"]),
         seed=st.integers(0, 2**31),
     ),
     tiles=st.sampled_from([(16, 16), (32, 16), (16, 32)]),
@@ -78,15 +81,16 @@ def test_sequences_of_many_tiles_match_reference(
         check()
 
 
+@each_backward
 @pytest.mark.parametrize("head_dim", [32, 64, 96, 128, 192])
 @pytest.mark.parametrize(
     "dtype", [torch.float32, torch.float16, torch.bfloat16], ids=["fp32", "fp16", "bf16"]
 )
 def test_head_dimensions_and_dtypes_match_reference(
-    assert_close: AssertClose, head_dim: int, dtype: torch.dtype
+    assert_close: AssertClose, head_dim: int, dtype: torch.dtype, backward: str
 ) -> None:
     """Tiles are those of the table; 70 tokens are more than any of its sets for short ones."""
-    case = Case([70, 0, 1], head_dim=head_dim, kv_heads=1, visibility="causal")
+    case = Case([70, 0, 1], head_dim=head_dim, kv_heads=1, visibility="causal", backward=backward)
     with guarded_allocations() as check:
         assert_matches_reference(case, dtype, "triton", assert_close)
         check()
@@ -165,8 +169,9 @@ def test_random_layouts_agree_with_the_signed_integers_of_unilm() -> None:
         start += length
 
 
-def test_query_that_sees_nothing_gets_zeros_and_gives_no_gradient() -> None:
-    tensors, arguments = tensors_of(Case([3, 2]))
+@each_backward
+def test_query_that_sees_nothing_gets_zeros_and_gives_no_gradient(backward: str) -> None:
+    tensors, arguments = tensors_of(Case([3, 2], backward=backward))
     nothing = torch.full((5,), -1, dtype=torch.int32)
     arguments["visibility"] = Visibility(step=nothing + 1, reach=nothing, group=nothing)
     for result in output_and_gradients(tensors, arguments, torch.float32, "triton"):
@@ -174,7 +179,7 @@ def test_query_that_sees_nothing_gets_zeros_and_gives_no_gradient() -> None:
     q, k, v = (x.float() for x in tensors[:3])
     fields = (nothing + 1, nothing, nothing)
     _, log_sum = launcher.attention_forward(
-        q, k, v, arguments["cu_seqlens"], *fields, None, None, 3, 1.0
+        q, k, v, arguments["cu_seqlens"], *fields, None, None, 3, 1.0, "deterministic"
     )
     assert log_sum.isneginf().all()
 
@@ -183,20 +188,24 @@ def test_log_sum_of_exponentials_is_in_nats() -> None:
     (q, k, v, _), arguments = tensors_of(Case([5], kv_heads=1, head_dim=4))
     _, log_sum = launcher.attention_forward(
         q.float(), k.float(), v.float(), arguments["cu_seqlens"],
-        None, None, None, None, None, 5, 0.5,
+        None, None, None, None, None, 5, 0.5, "deterministic",
     )  # fmt: skip
     expected = (0.5 * q.squeeze(1) @ k.squeeze(1).T).logsumexp(-1)
     torch.testing.assert_close(log_sum[0].double(), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy on NaN
-@pytest.mark.parametrize("visibility", ["none", "causal"])
+@pytest.mark.parametrize(
+    ("visibility", "backward"),
+    [("none", "deterministic"), ("causal", "deterministic"), ("causal", "atomic")],
+    ids=["none", "causal", "atomic"],
+)
 @pytest.mark.parametrize("poisoned", range(3))
 def test_poisoned_neighbour_changes_no_bit(
-    use_tiles: Callable[[int, int], None], visibility: str, poisoned: int
+    use_tiles: Callable[[int, int], None], visibility: str, backward: str, poisoned: int
 ) -> None:
     use_tiles(16, 16)
-    case = Case([20, 3, 17], kv_heads=1, visibility=visibility)
+    case = Case([20, 3, 17], kv_heads=1, visibility=visibility, backward=backward)
     tensors, arguments = tensors_of(case)
     clean = output_and_gradients(tensors, arguments, torch.float32, "triton")
     bounds = boundaries_of(case.lengths).tolist()
@@ -211,12 +220,14 @@ def test_poisoned_neighbour_changes_no_bit(
         assert after[inside].isnan().all()
 
 
+@each_backward
 def test_nothing_is_read_or_written_next_to_the_operands(
-    use_tiles: Callable[[int, int], None],
+    use_tiles: Callable[[int, int], None], backward: str
 ) -> None:
     """The bands hold numbers that would change the result, were they read."""
     use_tiles(16, 16)
-    tensors, arguments = tensors_of(Case([20, 5], head_dim=12, visibility="causal", window=9))
+    case = Case([20, 5], head_dim=12, visibility="causal", window=9, backward=backward)
+    tensors, arguments = tensors_of(case)
     plain = output_and_gradients(tensors, arguments, torch.float32, "triton")
     guarded = [in_guarded_memory(x.float()) for x in tensors]
     q, k, v, output_gradient = (x for x, _ in guarded)
@@ -229,16 +240,19 @@ def test_nothing_is_read_or_written_next_to_the_operands(
     assert all(untouched() for _, untouched in guarded)
 
 
-def test_tokens_past_the_last_sequence_get_zeros() -> None:
-    """Values of cu_seqlens are not read on a GPU, so that it may end before the tokens do."""
+@each_backward
+@pytest.mark.parametrize("window", [None, 4], ids=["all", "window"])
+def test_tokens_outside_of_all_sequences_get_zeros(backward: str, window: int | None) -> None:
+    """Values of cu_seqlens are not read on a GPU: it may cover only some of the tokens."""
     generator = torch.Generator().manual_seed(0)
     q, k, v, output_gradient = (torch.randn(40, 1, 8, generator=generator) for _ in range(4))
-    layout = (boundaries_of([7, 3]), None, None, None, None, None, 7, 0.3)
+    layout = (boundaries_of([7, 3]) + 5, None, None, None, None, window, 7, 0.3, backward)
     output, log_sum = launcher.attention_forward(q, k, v, *layout)
     gradients = launcher.attention_backward(output_gradient, q, k, v, output, log_sum, *layout)
     for result in (output, *gradients):
-        assert result[10:].eq(0).all()
-        assert result[:10].ne(0).all()
+        assert result[:5].eq(0).all()
+        assert result[15:].eq(0).all()
+        assert result[5:15].ne(0).all()
 
 
 def test_repeated_runs_are_bit_equal() -> None:
@@ -263,10 +277,51 @@ def test_batch_of_empty_sequences_has_an_empty_result() -> None:
     assert [x.shape[0] for x in results] == [0, 0, 0, 0]
 
 
+@each_backward
 @pytest.mark.parametrize("scale", [-0.7, 0.0], ids=str)
-def test_scale_may_be_negative_or_zero(assert_close: AssertClose, scale: float) -> None:
-    case = Case([9, 4], visibility="causal", scale=scale)
+def test_scale_may_be_negative_or_zero(
+    assert_close: AssertClose, scale: float, backward: str
+) -> None:
+    case = Case([9, 4], visibility="causal", scale=scale, backward=backward)
     assert_matches_reference(case, torch.float32, "triton", assert_close)
+
+
+@pytest.mark.parametrize(
+    ("backward", "launched"),
+    [
+        ("deterministic", ["launch_backward_queries", "launch_backward_keys"]),
+        ("atomic", ["launch_backward_atomic"]),
+    ],
+    ids=["deterministic", "atomic"],
+)
+def test_backward_launches_what_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, backward: str, launched: list[str]
+) -> None:
+    calls: list[str] = []
+
+    def record(name: str, launch: Callable[..., Any], *arguments: Any) -> Any:
+        calls.append(name)
+        return launch(*arguments)
+
+    for name in ("launch_backward_queries", "launch_backward_keys", "launch_backward_atomic"):
+        monkeypatch.setattr(launcher, name, partial(record, name, getattr(launcher, name)))
+    tensors, arguments = tensors_of(Case([3], backward=backward))
+    output_and_gradients(tensors, arguments, torch.float32, "triton")
+    assert calls == launched
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy, in rows that nobody reads
+@each_backward
+def test_rows_of_a_tile_past_its_sequence_add_nothing_whatever_the_scores(
+    assert_close: AssertClose, backward: str
+) -> None:
+    """All scores are about -400: relative to them, a score of 0 has an infinite weight."""
+    (q, k, v, output_gradient), arguments = tensors_of(Case([3], scale=100.0, backward=backward))
+    tensors = (q * 0.01 + 1, k * 0.01 - 1, v, output_gradient)
+    expected = output_and_gradients(tensors, arguments, torch.float64, "reference")
+    actual = output_and_gradients(tensors, arguments, torch.float32, "triton")
+    for found, wanted in zip(actual, expected, strict=True):
+        assert_close(found, wanted, "gradient", torch.float16)
 
 
 @pytest.mark.parametrize(
@@ -278,30 +333,32 @@ def test_what_the_kernels_do_not_have_is_refused(dtype: torch.dtype, head_dim: i
         attention(q, q, q, cu_seqlens=boundaries_of([2]), max_seqlen=2, backend="triton")
 
 
-def operator_arguments(case: Case) -> tuple[Any, ...]:
+def operator_arguments(case: Case, backward: str) -> tuple[Any, ...]:
     (q, k, v, _), arguments = tensors_of(case)
     visibility = arguments["visibility"]
     q, k, v = (x.float().requires_grad_() for x in (q, k, v))
     return (
         q, k, v, arguments["cu_seqlens"], visibility.step, visibility.reach, visibility.group,
-        arguments["positions"], case.window, arguments["max_seqlen"], 0.5,
+        arguments["positions"], case.window, arguments["max_seqlen"], 0.5, backward,
     )  # fmt: skip
 
 
-def test_operators_pass_opcheck() -> None:
+@each_backward
+def test_operators_pass_opcheck(backward: str) -> None:
     arguments = operator_arguments(
-        Case([9, 4], visibility="causal", window=3, given_positions=True)
+        Case([4, 2], kv_heads=1, visibility="causal", window=3, given_positions=True), backward
     )
     torch.library.opcheck(launcher.attention_forward, arguments)
     with torch.no_grad():
         output, log_sum = launcher.attention_forward(*arguments)
-        backward = (output.clone(), *arguments[:3], output, log_sum, *arguments[3:])
-    detached = tuple(x.detach() if isinstance(x, Tensor) else x for x in backward)
+        inputs = (output.clone(), *arguments[:3], output, log_sum, *arguments[3:])
+    detached = tuple(x.detach() if isinstance(x, Tensor) else x for x in inputs)
     torch.library.opcheck(launcher.attention_backward, detached)
 
 
-def test_compiled_function_gives_the_same_numbers() -> None:
-    tensors, arguments = tensors_of(Case([9, 4], visibility="causal"))
+@each_backward
+def test_compiled_function_gives_the_same_numbers(backward: str) -> None:
+    tensors, arguments = tensors_of(Case([9, 4], visibility="causal", backward=backward))
 
     def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return attention(q * 2, k, v, **arguments, backend="triton") + 1
@@ -342,3 +399,36 @@ def test_autocast_casts_to_its_dtype(assert_close: AssertClose) -> None:
     rounded = (x.bfloat16().double() for x in (q, k, v))
     expected = attention(*rounded, **arguments, backend="reference")
     assert_close(output, expected, "value", torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case([5, 0, 3], kv_heads=2, heads_per_kv_head=3, visibility="pseudo_masked", scale=-0.7),
+        Case([6, 1], visibility="causal", window=2, given_positions=True),
+        Case([4, 4], window=1, backward="atomic"),
+    ],
+    ids=["visibility", "both", "window"],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_operators_run_on_a_cpu_without_the_interpreter(
+    monkeypatch: pytest.MonkeyPatch, assert_close: AssertClose, case: Case, dtype: torch.dtype
+) -> None:
+    """Chunks are of one query, so that gradients of keys are summed over several."""
+    monkeypatch.setattr(launcher, "INTERPRETED", False)
+    monkeypatch.setattr(launcher, "_launch_forward", None)
+    monkeypatch.setattr(launcher, "_launch_backward", None)
+    monkeypatch.setattr(attention_closed_form, "_SCORES_PER_CHUNK", 1)
+    assert_matches_reference(case, dtype, "triton", assert_close)
+
+
+def test_operators_on_a_cpu_pass_opcheck(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "INTERPRETED", False)
+    arguments = operator_arguments(Case([4, 2], kv_heads=1, visibility="causal"), "deterministic")
+    torch.library.opcheck(launcher.attention_forward, arguments)
+    nothing = torch.full((6,), -1, dtype=torch.int32)
+    output, log_sum = launcher.attention_forward(
+        *arguments[:4], nothing + 1, nothing, nothing, *arguments[7:]
+    )
+    assert output.eq(0).all()
+    assert log_sum.isneginf().all()

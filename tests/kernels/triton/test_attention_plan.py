@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from seqmlm_kernels import Visibility
-from seqmlm_kernels.triton.attention_plan import AttentionPlan, plan_attention
-from seqmlm_kernels.triton.launch import LaunchKey, on_device, table_launch
+from seqmlm_kernels.dispatch import AttentionBackward
+from seqmlm_kernels.triton.attention_plan import AttentionPlan, ChooseLaunch, plan_attention
+from seqmlm_kernels.triton.launch import AttentionLaunch, LaunchKey, on_device, table_launch
 
-KINDS: Any = ("forward", "backward_queries", "backward_keys")
+KINDS: Any = ("forward", "backward_queries", "backward_keys", "backward_atomic")
 ARCHITECTURES: Any = ("sm_80", "sm_90", "sm_100", "gfx942", "small_shared_memory")
 
 
@@ -26,6 +27,8 @@ def plan(
     visibility: Visibility | None = None,
     window: int | None = None,
     scale: float = 0.1,
+    backward: AttentionBackward = "deterministic",
+    choose: ChooseLaunch | None = None,
 ) -> AttentionPlan:
     return plan_attention(
         torch.zeros(1, heads, head_dim, dtype=dtype),
@@ -34,6 +37,8 @@ def plan(
         visibility=visibility,
         window=window,
         scale=scale,
+        backward=backward,
+        choose=choose,
     )
 
 
@@ -57,7 +62,24 @@ def test_head_dimension_is_padded_to_a_power_of_two(head_dim: int, padded: int) 
 )
 def test_short_sequences_get_a_tile_of_their_own_size(max_seqlen: int, tile: int) -> None:
     found = plan(max_seqlen=max_seqlen)
-    assert {found.forward.outer, found.backward_queries.outer, found.backward_keys.outer} == {tile}
+    launches = (found.forward, found.backward_queries, found.backward_keys)
+    assert {launch.outer for launch in launches if launch is not None} == {tile}
+    assert plan(max_seqlen=max_seqlen, backward="atomic").backward_keys.outer == tile
+
+
+def test_atomic_backward_has_one_launch_of_its_own_kind() -> None:
+    kinds: list[str] = []
+
+    def choose(key: LaunchKey, device: torch.device) -> AttentionLaunch:
+        kinds.append(key.kind)
+        return table_launch(key)
+
+    assert plan(choose=choose).backward_queries is not None
+    assert plan(choose=choose, backward="atomic").backward_queries is None
+    assert kinds == [
+        *("forward", "backward_queries", "backward_keys"),
+        *("forward", "backward_atomic"),
+    ]
 
 
 def test_length_of_long_sequences_decides_nothing() -> None:
@@ -92,7 +114,7 @@ def test_only_the_bfloat16_of_the_interpreter_is_upcast() -> None:
 def test_fp32_is_exact_by_default() -> None:
     found = plan(dtype=torch.float32)
     assert found.input_precision == "ieee"
-    assert found.forward.outer == 32
+    assert found.forward.outer == 16
 
 
 @pytest.mark.usefixtures("tf32_allowed")

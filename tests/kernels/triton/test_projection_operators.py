@@ -33,26 +33,18 @@ def arguments_of(operands: Operands) -> tuple[list[Tensor | None], AllowedSets]:
 
 
 def calls() -> dict[str, tuple[Any, tuple[Any, ...]]]:
-    from seqmlm_kernels.triton import gathered_rows, projection_operators, score_rows
+    from seqmlm_kernels.triton import projection_operators, score_rows
 
     operands = operands_of(SMALL)
     leaves, sets = arguments_of(operands)
     rows, targets, pair = operands.rows, operands.targets, (sets.words, sets.index)
     scores = torch.randn(5, 33, requires_grad=True)
+    kept = torch.randn(5, 64)
+    wide = torch.randn(64, 16, requires_grad=True)
     given = torch.zeros(5, 3, dtype=torch.int64)
     upstream = torch.zeros(5), torch.ones(5), torch.ones(5)
     plain = [None if x is None else x.detach() for x in leaves]
     return {
-        "gather_rows": (gathered_rows.gather_rows, (leaves[0], rows)),
-        "sum_rows": (gathered_rows.sum_rows, (torch.ones(5, 16), rows, 7)),
-        "cross_entropy_of_scores": (
-            score_rows.cross_entropy_of_scores,
-            (scores, targets, *pair),
-        ),
-        "cross_entropy_of_scores_backward": (
-            score_rows.cross_entropy_of_scores_backward,
-            (scores.detach(), targets, *pair, *upstream),
-        ),
         "masked_softmax": (score_rows.softmax_of_scores, (scores, *pair)),
         "masked_softmax_backward": (
             score_rows.softmax_of_scores_backward,
@@ -60,15 +52,16 @@ def calls() -> dict[str, tuple[Any, tuple[Any, ...]]]:
         ),
         "projected_cross_entropy": (
             projection_operators.projected_cross_entropy,
-            (*leaves, rows, targets, *pair),
+            (*leaves, rows, targets, *pair, False),
         ),
-        "projected_cross_entropy without sets and bias": (
+        # Of 64 ids every kept score is written.
+        "projected_cross_entropy without sets and bias, keeping scores": (
             projection_operators.projected_cross_entropy,
-            (*leaves[:2], None, rows, targets, None, None),
+            (leaves[0], wide, None, rows, targets, None, None, True),
         ),
         "projected_cross_entropy_backward": (
             projection_operators.projected_cross_entropy_backward,
-            (*plain, rows, targets, *pair, *upstream, [True, False, True]),
+            (*plain, rows, targets, *pair, upstream[0], kept, *upstream[1:], [True, False, True]),
         ),
         "projected_log_likelihood": (
             projection_operators.projected_log_likelihood,
@@ -82,14 +75,10 @@ def calls() -> dict[str, tuple[Any, tuple[Any, ...]]]:
 
 
 NAMES = [
-    "gather_rows",
-    "sum_rows",
-    "cross_entropy_of_scores",
-    "cross_entropy_of_scores_backward",
     "masked_softmax",
     "masked_softmax_backward",
     "projected_cross_entropy",
-    "projected_cross_entropy without sets and bias",
+    "projected_cross_entropy without sets and bias, keeping scores",
     "projected_cross_entropy_backward",
     "projected_log_likelihood",
     "projected_top_k",
@@ -101,6 +90,23 @@ def test_operator_passes_opcheck(name: str) -> None:
     operator, arguments = calls()[name]
     results = torch.library.opcheck(operator, arguments, raise_exception=False)
     assert set(results.values()) == {"SUCCESS"}, results
+
+
+@pytest.mark.parametrize("name", ["loss", "log_normaliser"])
+def test_gradient_of_one_result_alone_matches_reference(
+    name: str, assert_close: AssertClose
+) -> None:
+    operands = operands_of(Case(5, 33, 16, sets=None, has_bias=False))
+
+    def gradient(function: Callable[..., Any], dtype: torch.dtype) -> Tensor | None:
+        hidden = operands.hidden.to(dtype, copy=True).requires_grad_()
+        weight = operands.weight.to(dtype)
+        results = function(hidden, weight, None, operands.rows, operands.targets, None)
+        torch.autograd.backward(results[0 if name == "loss" else 1].square().sum())
+        return hidden.grad
+
+    expected = gradient(reference.masked_cross_entropy, torch.float64)
+    assert_close(gradient(cross_entropy, torch.float32), expected, "gradient", torch.float32)
 
 
 @pytest.mark.parametrize("vocabulary", [33, 300], ids=["one tile", "materialised"])
@@ -152,6 +158,23 @@ def test_gradient_checkpointing_gives_the_same_numbers(vocabulary: int) -> None:
     plain = loss_and_gradients(cross_entropy, operands, torch.float32)
     again = loss_and_gradients(checkpointed, operands, torch.float32)
     assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
+
+
+def test_a_cpu_without_interpreter_has_every_operator(
+    monkeypatch: pytest.MonkeyPatch, assert_close: AssertClose
+) -> None:
+    """A graph that was traced on a GPU runs there, with scores kept and computed again."""
+    from seqmlm_kernels.triton import projection, projection_operators
+
+    monkeypatch.setattr(projection_operators, "INTERPRETED", False)
+    monkeypatch.setattr(projection_operators, "launch", None)
+    operands = operands_of(SMALL)
+    expected = loss_and_gradients(reference.masked_cross_entropy, operands, torch.float64)
+    for keeps in (True, False):
+        monkeypatch.setattr(projection, "scores_are_kept", lambda *sizes, keeps=keeps: keeps)
+        found = loss_and_gradients(cross_entropy, operands, torch.float32)
+        for actual, wanted in zip(found, expected, strict=True):
+            assert_close(actual, wanted, "gradient", torch.float32)
 
 
 def test_closed_forms_for_a_cpu_without_interpreter_match_reference(

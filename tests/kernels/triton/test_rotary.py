@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -95,6 +96,37 @@ def test_turning_back_restores_the_operands(assert_close: AssertClose) -> None:
     there = rotate(q.float(), k.float(), table, 1)
     for found, wanted in zip(rotate(*there, table, -1), (q, k), strict=True):
         assert_close(found, wanted, "value", torch.float32)
+
+
+def test_heads_more_than_two_to_the_31_numbers_apart_are_read() -> None:
+    """A [H, T, D] tensor seen as [T, H, D]; of its 4 GiB a few pages are ever touched."""
+    head_stride = 2**30
+    memory = mmap.mmap(-1, 2 * (2 * head_stride + 32), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    storage = torch.frombuffer(memory, dtype=torch.float16)
+    q, k, positions = operands(2, 3, 1, 16)
+    strided = storage.as_strided((2, 3, 16), (16, head_stride, 1)).copy_(q)
+    found = rotary(strided, k.half(), positions, backend="triton")
+    expected = rotary(q.half(), k.half(), positions, backend="triton")
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_cpu_without_interpreter_rotates_in_torch(
+    monkeypatch: pytest.MonkeyPatch, assert_close: AssertClose
+) -> None:
+    """A graph that was traced on a GPU runs there, forward and backward."""
+    from seqmlm_kernels.triton import rotary as module
+
+    monkeypatch.setattr(module, "INTERPRETED", False)
+    monkeypatch.delattr(module, "rotate_kernel")
+    q, k, positions = operands(4, 2, 1, 8)
+    table = rotary_table(positions, 8)
+    expected = turned_with_gradients(q, k, table.double(), torch.float64, "reference")
+    leaves = [x.float().requires_grad_() for x in (q, k)]
+    rotated = rotate(*leaves, table, 1)
+    torch.autograd.backward(rotated, [x.detach() ** 2 for x in rotated])
+    found = [*(x.detach() for x in rotated), *(x.grad for x in leaves)]
+    for actual, wanted in zip(found, expected, strict=True):
+        assert_close(actual, wanted, "gradient", torch.float32)
 
 
 def test_double_precision_is_refused() -> None:

@@ -98,6 +98,20 @@ def test_narrow_scores_give_narrow_probabilities(
     assert_close(found, expected, "value", torch.bfloat16)
 
 
+def test_probabilities_of_the_backward_need_not_be_contiguous() -> None:
+    """A hook that packs saved tensors may hand them back in another layout."""
+    from seqmlm_kernels.triton.score_rows import softmax_of_scores_backward
+
+    generator = torch.Generator().manual_seed(0)
+    probabilities = torch.rand(4, 33, generator=generator).softmax(-1)
+    gradient = torch.randn(4, 33, generator=generator)
+    words = torch.full((1, 2), -1, dtype=torch.int32)
+    expected = softmax_of_scores_backward(probabilities, gradient, words, None)
+    strided = probabilities.T.contiguous().T
+    found = softmax_of_scores_backward(strided, gradient.T.contiguous().T, words, None)
+    assert torch.equal(found, expected)
+
+
 def test_infinite_gradient_at_a_forbidden_id_changes_nothing() -> None:
     scores = torch.zeros(1, 4, requires_grad=True)
     probabilities = masked_softmax(scores, AllowedSets(torch.tensor([[0b011]]).int(), None))

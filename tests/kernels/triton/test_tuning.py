@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ def tuning_enabled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("is_restricted", [False, True], ids=["all pairs", "restricted"])
-@pytest.mark.parametrize("kind", ["forward", "backward_queries", "backward_keys"])
+@pytest.mark.parametrize("kind", get_args(Kind))
 def test_every_candidate_is_measured_and_the_fastest_is_kept(
     cache: Path, kind: Kind, is_restricted: bool
 ) -> None:
@@ -94,7 +95,7 @@ def test_damaged_file_is_named(cache: Path) -> None:
 
 
 def test_launch_of_the_table_is_the_first_candidate() -> None:
-    for kind in ("forward", "backward_queries", "backward_keys"):
+    for kind in get_args(Kind):
         found = candidates(key_of(kind))
         assert found[0] == table_launch(key_of(kind))
         assert len(set(found)) == len(found) > 4

@@ -1,0 +1,176 @@
+"""The GPU's proof of correctness takes every branch; here its kernels are recorded, not run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.gpu import branches, correctness
+from benchmarks.gpu.session import Session
+from seqmlm_kernels.triton import projection_launch, top_k
+from seqmlm_kernels.triton.launch import INTERPRETED
+
+# Only a GPU compiles and replays.
+BY_A_GPU = (
+    *(branches.COMPILED, branches.COMPILED_LOSS),
+    *(branches.REPLAYED, branches.REPLAYED_LOSS),
+)
+# Of one run: each takes a second or two, and eight processes share them for 160 seconds.
+MOST_COMPILED_KERNELS = 800
+
+
+class OnCpu(Session):
+    """All that a run on a GPU would do, with tensors that are not there."""
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+
+@pytest.fixture
+def kernels_do_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Launchers plan as for an H200, and what they launch returns at once."""
+    assert INTERPRETED
+    interface = type(next(iter(branches.kernels().values())))
+    monkeypatch.setattr(interface, "run", lambda self, *args, **kwargs: None)
+    for module in (projection_launch, top_k):
+        monkeypatch.setattr(module, "INTERPRETED", False)
+        monkeypatch.setattr(module, "multiprocessors_of", lambda device: 132)
+
+
+def recorded(
+    monkeypatch: pytest.MonkeyPatch, path: Path, dtype: torch.dtype
+) -> tuple[set[str], int]:
+    """Branches that all checks of a dtype take, and how many kernels are compiled for them."""
+    taken: set[str] = set()
+    variants: set[Any] = set()
+
+    def record(session: Session, dtype: torch.dtype, comparison: correctness.Comparison) -> None:
+        with branches.recorded() as launches, branches.products_in(comparison.precision):
+            comparison.run()
+        taken.update(launches.branches, comparison.ways)
+        variants.update(launches.variants)
+
+    monkeypatch.setattr(correctness, "compare", record)
+    session = OnCpu(path / "part.json", is_rehearsal=False)
+    for name, piece in correctness.pieces([dtype], is_rehearsal=False):
+        is_contract = getattr(piece, "func", None) is correctness.check_contract
+        # Scores of 16,500 predictions are a minute of a CPU's time, and of no other branch.
+        is_large = "M 16,500" in name and "materialised" in name
+        if not (is_contract or is_large or any(way in name for way in BY_A_GPU)):
+            piece(session)
+    return taken, len(variants)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("kernels_do_nothing")
+@pytest.mark.parametrize("dtype", correctness.DTYPES, ids=["bf16", "fp16", "fp32"])
+def test_checks_on_a_gpu_take_every_branch(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    taken, num_compiled = recorded(monkeypatch, tmp_path, dtype)
+    there_are = branches.required(dtype, "sm_90")
+    assert there_are - taken - set(BY_A_GPU) == set()
+    assert taken - there_are == set()
+    assert num_compiled <= MOST_COMPILED_KERNELS / len(correctness.DTYPES)
+
+
+def test_new_constexpr_must_be_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(branches, "FLAGS", branches.FLAGS[1:])
+    with pytest.raises(ValueError, match="constexpr HAS_VISIBILITY: add it to FLAGS or SIZES"):
+        branches.required(torch.bfloat16, "sm_90")
+
+
+def launch(arguments: dict[str, Any]) -> set[str]:
+    launches = branches.Launches()
+    launches.add("statistics_kernel", arguments)
+    return launches.branches
+
+
+def test_branches_are_read_off_a_launch() -> None:
+    arguments = {
+        "vocabulary_size": 300, "num_splits": 4, "BLOCK_V": 128, "SETS": "shared", "EVEN_E": True,
+        "UPCAST": False,
+    }  # fmt: skip
+    assert launch(arguments) == {
+        "statistics_kernel: SETS = shared",
+        "statistics_kernel: EVEN_E = True",
+        "statistics_kernel: num_splits = several",
+        "statistics_kernel: vocabulary tiles = several",
+    }
+    assert "statistics_kernel: vocabulary tiles = one" in launch(arguments | {"BLOCK_V": 512})
+
+
+def test_recording_sees_what_is_launched_and_ends() -> None:
+    x = torch.zeros(1, 1, 16)
+    table = torch.zeros(2, 1, 16)
+    from seqmlm_kernels.triton.rotary import rotary
+
+    with branches.recorded() as launches:
+        rotary(x, x, table)
+    assert launches.branches == {"rotate_kernel: head_dim 16"}
+    assert launches.kernels() == {"rotate_kernel"}
+    with branches.recorded() as later:
+        pass
+    rotary(x, x, table)
+    assert not later.branches
+
+
+@pytest.mark.parametrize(
+    ("found", "error"),
+    [
+        ([1.0, -torch.inf], 0.0),
+        ([1.5, -torch.inf], 0.5),
+        ([1.0, 0.0], torch.inf),
+        ([1.0], torch.inf),
+        ([torch.nan, -torch.inf], None),
+    ],
+    ids=["right", "wrong", "infinity missing", "shape", "not a number"],
+)
+def test_errors_are_shares_of_the_largest_number(found: list[float], error: float | None) -> None:
+    expected = torch.tensor([1.0, -torch.inf], dtype=torch.float64)
+    measured = correctness.error_of(torch.tensor(found), expected)
+    assert measured == error if error is not None else measured != measured
+
+
+def check(
+    tmp_path: Path, run: Callable[[], tuple[Tensor, ...]], **options: Any
+) -> tuple[bool, list[str]]:
+    """Whether a comparison with 1 was accepted and repeated, and the branches that it kept."""
+    session = OnCpu(tmp_path / "part.json", is_rehearsal=False)
+    one = partial(torch.ones, 1, dtype=torch.float64)
+    comparison = correctness.Comparison(
+        "case", ("x",), run, lambda: (one(),), ways=("a way",), **options
+    )
+    correctness.compare(session, torch.float32, comparison)
+    (row,) = session.tables["correctness"]
+    kept = session.tables.get("branches that are right", [])
+    return row["is_accepted"] and row.get("is_deterministic", True), [
+        name for row in kept for name in row["branches"]
+    ]
+
+
+def test_only_what_is_right_and_repeats_keeps_its_branches(tmp_path: Path) -> None:
+    runs = iter([1.0, 1.0 + 2e-6, 1.0, 1.0 + 2e-6])
+
+    def differs() -> tuple[Tensor, ...]:
+        return (torch.tensor([next(runs)]),)
+
+    assert check(tmp_path, lambda: (torch.ones(1),)) == (True, ["a way"])
+    assert check(tmp_path, lambda: (torch.zeros(1),)) == (False, [])
+    assert check(tmp_path, differs) == (False, [])
+    assert check(tmp_path, differs, must_repeat=False) == (True, ["a way"])
+
+
+def test_tf32_may_be_as_wrong_as_fp16(tmp_path: Path) -> None:
+    def nearly() -> tuple[Tensor, ...]:
+        return (torch.tensor([1.001]),)
+
+    assert check(tmp_path, nearly, precision="tf32") == (True, ["a way"])
+    assert check(tmp_path, nearly) == (False, [])
