@@ -343,8 +343,10 @@ class Domain(ABC):
             ConfigError: the domain has no such table.
         """
         raise ConfigError(
-            f"similar corruptor: domain {self.name!r} brings no table of similar units. Give the "
-            "path of one: table = 'similar.tsv', with lines of unit TAB candidate [TAB weight]."
+            f"similar corruptor: domain {self.name!r} brings no table of similar units. Choose "
+            "table = 'type' (units of the same type, in graphs and code), table = 'corpus' (units "
+            "in similar surroundings, in text and code), or the path of a file, table = "
+            "'similar.tsv', with lines of unit TAB candidate [TAB weight]."
         )
 
     def spelled_units(self, words: Sequence[str]) -> list[tuple[tuple[int, ...] | None, ...]]:
@@ -355,6 +357,16 @@ class Domain(ABC):
         tokens. By default there is one way: as given.
         """
         return [(self._unit_of(word),) for word in words]
+
+    def why_no_unit(self, word: str) -> str:
+        """Say of a word without any unit in :meth:`spelled_units` what is wrong with it."""
+        try:
+            encoding = self.parse(word)
+        except DataError as error:
+            return str(error)
+        if encoding.num_units > 1:
+            return f"{word!r} is {encoding.num_units} units; it must be one."
+        return f"{word!r} has a part that is not in the vocabulary."
 
     def _unit_of(self, word: str) -> tuple[int, ...] | None:
         try:

@@ -16,24 +16,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 
 from seqmlm.data.corpus import Corpus
-from seqmlm.data.packing import PackedBatch, pack
 from seqmlm.data.report import ReadReport
 from seqmlm.data.store import StoreWriter, TokenStore
 from seqmlm.domain import Domain, Record
-from seqmlm.encoding import Encoding, EncodingBatch
+from seqmlm.encoding import Encoding
 from seqmlm.errors import ConfigError
 from seqmlm.masking.policy import UNIFORM_MASKS
-from seqmlm.model.configuration import EncoderConfig
-from seqmlm.model.model import Model
+from seqmlm.objectives.contract import check_objective as check_objective
+from seqmlm.objectives.contract import reported
+from seqmlm.objectives.contract_losses import check_loss
 from seqmlm.objectives.pair import PairObjective
-from seqmlm.objectives.rows import BatchObjective, LossSum, Objective, Row, with_targets
+from seqmlm.objectives.rows import Row, with_targets
 from seqmlm.randomness import Streams
-from seqmlm.vocabulary import AllowedPerTarget, AllowedTokens
 from seqmlm_kernels.contract import check_backend as check_backend
-from seqmlm_kernels.visibility import visible_pairs
 
 
 def check_domain(domain: Domain, texts: Sequence[str], *, folder: Path | None = None) -> None:
@@ -82,37 +79,6 @@ def check_domain(domain: Domain, texts: Sequence[str], *, folder: Path | None = 
     _check_rebuild(domain, parts, folder)
 
 
-def check_objective(objective: Objective, domain: Domain, texts: Sequence[str]) -> None:
-    """Hold an objective to its contract on a real, tiny model.
-
-    Args:
-        objective: built for ``domain``.
-        domain: gives encodings.
-        texts: valid input of :meth:`Domain.parse`, at least two.
-
-    Raises:
-        AssertionError: a promise of :class:`seqmlm.objectives.rows.Objective` is broken.
-    """
-    encodings = [domain.parse(text) for text in texts]
-    rows: list[Row] = []
-    for seed, encoding in enumerate(encodings):
-        before = encoding.ids.copy()
-        made = objective.rows(encoding, np.random.default_rng(seed))
-        again = objective.rows(encoding, np.random.default_rng(seed))
-        assert np.array_equal(before, encoding.ids), "rows() changed the encoding it was given"
-        assert _same_rows(made, again), "the same generator state must give the same rows"
-        later = objective.at(1.0)
-        assert later.name == objective.name, "at() must keep the name"
-        made = [*made, *later.rows(encoding, np.random.default_rng(seed))]
-        for row in made:
-            _check_targets(objective, domain, row)
-        rows += made
-    if isinstance(objective, BatchObjective):
-        _check_batch(objective, encodings)
-    assert 0 <= objective.mask_token_rate <= 1, "mask_token_rate must be in [0, 1]"
-    _check_loss(objective, domain, rows)
-
-
 def check_pair_objective(objective: PairObjective, domain: Domain, texts: Sequence[str]) -> None:
     """Hold an objective on pairs to its contract, beside :func:`check_objective`.
 
@@ -150,7 +116,8 @@ def check_pair_objective(objective: PairObjective, domain: Domain, texts: Sequen
             rows += made
         labels = {int(row.targets[objective.name].labels[0]) for row in rows}
     assert labels == {0, 1}, "40 pairs must have both labels"
-    _check_loss(objective, domain, rows)
+    with reported(objective, "loss()"):
+        check_loss(objective, domain, rows)
 
 
 def _check_pair(
@@ -281,92 +248,3 @@ def _check_rebuild(domain: Domain, parts: Sequence[np.ndarray], folder: Path | N
         assert other.vocabulary.fingerprint() == domain.vocabulary.fingerprint()
         for tokens in parts:
             assert np.array_equal(_assemble(other, tokens).ids, _assemble(domain, tokens).ids)
-
-
-def _check_batch(objective: BatchObjective, encodings: Sequence[Encoding]) -> None:
-    """Rows that are made at once are what they are alone."""
-    keys = np.arange(len(encodings), dtype=np.uint64)
-    together = pack([objective.rows_of_batch(EncodingBatch(encodings), Streams(keys))])
-    alone = pack(
-        [
-            objective.rows_of_batch(EncodingBatch([encoding]), Streams(keys[number : number + 1]))
-            for number, encoding in enumerate(encodings)
-        ]
-    )
-    for name in ("ids", "cu_seqlens"):
-        assert torch.equal(getattr(together, name), getattr(alone, name)), (
-            f"{objective.name}: what a batch holds changes the row of a sample"
-        )
-
-
-def _same_rows(left: Sequence[Row], right: Sequence[Row]) -> bool:
-    return len(left) == len(right) and all(
-        np.array_equal(a.ids, b.ids)
-        and np.array_equal(a.position_ids, b.position_ids)
-        and np.array_equal(_visible(a), _visible(b))
-        and a.targets.keys() == b.targets.keys()
-        and all(np.array_equal(a.targets[k].positions, b.targets[k].positions) for k in a.targets)
-        for a, b in zip(left, right, strict=True)
-    )
-
-
-def _visible(row: Row) -> np.ndarray:
-    """Who sees whom, bool ``[n, n]``, queries before keys."""
-    if row.visibility is None:
-        return np.ones((len(row.ids), len(row.ids)), np.bool_)
-    columns = (row.visibility.step, row.visibility.reach, row.visibility.group)
-    visible: np.ndarray = visible_pairs(*map(torch.from_numpy, columns)).numpy()
-    return visible
-
-
-def _check_targets(objective: Objective, domain: Domain, row: Row) -> None:
-    assert len(row.ids) == len(row.position_ids) == len(row.segment_ids)
-    for targets in row.targets.values():
-        positions, labels = targets.positions, targets.labels
-        assert ((positions >= 0) & (positions < len(row.ids))).all(), "a target lies outside"
-        if targets.allowed is not None:
-            assert _allows(targets.allowed, labels), "a label is not among the allowed tokens"
-    assert _visible(row).diagonal().all(), f"{objective.name}: a token does not see itself"
-    padding = domain.vocabulary.special.padding
-    assert (row.ids != padding).all(), f"{objective.name}: a row holds padding tokens"
-
-
-def _allows(allowed: AllowedTokens | AllowedPerTarget, labels: np.ndarray) -> bool:
-    if isinstance(allowed, AllowedTokens):
-        return bool(allowed.mask()[labels].all())
-    masks = np.stack([chosen.mask() for chosen in allowed.sets])
-    return bool(masks[allowed.index, labels].all())
-
-
-def _check_loss(objective: Objective, domain: Domain, rows: Sequence[Row]) -> None:
-    """The loss is a sum: that of a batch equals those of its rows, and it has gradients."""
-    torch.manual_seed(0)
-    config = EncoderConfig(
-        vocabulary_size=len(domain.vocabulary),
-        mask_token=domain.vocabulary.special.mask,
-        layers=1,
-        hidden_size=16,
-        heads=2,
-        segments=8,
-    )
-    model = Model(domain, config)
-    model.add_objective_modules([objective])
-    batch = pack(rows)
-    whole = _loss_of(objective, model, batch)
-    counts = [objective.count(batch, term) for term in objective.terms]
-    assert whole.total.isfinite().all(), "the loss is not finite"
-    assert whole.count.reshape(-1).tolist() == counts, "loss() and count() disagree"
-    whole.total.sum().backward()  # type: ignore[no-untyped-call]
-    gradient = model.encoder.token_embedding.weight.grad
-    assert gradient is not None, "no gradient"
-    assert gradient.isfinite().all(), "the gradient is not finite"
-    parts = [pack([row]) for row in rows]
-    totals = [_loss_of(objective, model, part).total.detach() for part in parts]
-    summed = torch.stack(totals).sum(dim=0)
-    assert torch.allclose(summed, whole.total.detach(), rtol=1e-4), "the loss is not a sum"
-    assert not any(objective.count(pack([]), term) for term in objective.terms)
-
-
-def _loss_of(objective: Objective, model: Model, batch: PackedBatch) -> LossSum:
-    batch = objective.complete(model, batch)
-    return objective.loss(model, model(batch), batch)

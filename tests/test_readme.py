@@ -8,7 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import typer
+
+from seqmlm.config import configure
+from seqmlm.training.rehearsal import rehearse
 
 CHECKOUT = Path(__file__).parents[1]
 MARK = "# executed by tests/test_readme.py\n"
@@ -63,14 +67,69 @@ def test_every_command_of_the_table_exists() -> None:
     assert mentioned == set(group.list_commands(typer.Context(group)))
 
 
-def test_the_objectives_shown_can_be_built(tmp_path: Path) -> None:
-    from seqmlm.config import configure
-    from seqmlm.domain import build_domain
-    from seqmlm.training.building import build_objectives
+def shown_objectives() -> list[str]:
+    return re.findall(r"```toml\n(.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)
 
-    [shown] = re.findall(r"```toml\n(.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)
+
+def sources(domain: str, folder: Path) -> list[str]:
+    """A little data of a domain; of the graph, what comes with the package."""
+    if domain == "protein":
+        samples = CHECKOUT / "domains/seqmlm_domains/protein/samples"
+        return [str(samples / "swissprot_archaea_600.fasta.gz")]
+    if domain == "text":
+        words = ["tree", "bird", "river", "stone", "cloud"]
+        lines = [f"The {a} saw a {b} by the {c}.\n" for a in words for b in words for c in words]
+        (folder / "text.txt").write_text("\n".join(lines))
+        return [str(folder / "text.txt")]
+    return [str(CHECKOUT / "seqmlm" / "masking")] if domain == "code" else []
+
+
+@pytest.mark.parametrize(
+    ("domain", "overrides"),
+    [
+        ("protein", []),
+        ("text", ["domain.vocabulary_size=300"]),
+        ("code", []),
+        ("kg", ["objectives.1.policy.corruptor.table=type"]),
+    ],
+    ids=["protein", "text", "code", "kg with table = type"],
+)
+def test_the_objectives_shown_run_in_every_domain(
+    domain: str, overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEQMLM_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "objectives.toml"
-    path.write_text(shown)
-    config = configure(domain="protein", files=[path])
-    built = build_objectives(config, build_domain(config.domain.model_dump()))
-    assert [objective.name for objective in built] == ["pmlm", "mlm"]
+    path.write_text(shown_objectives()[0])
+    small = ["model.layers=1", "model.hidden_size=16", "model.heads=2", "training.device=cpu",
+             "training.tokens_per_batch=1024"]  # fmt: skip
+    config = configure(
+        domain=domain,
+        sources=sources(domain, tmp_path),
+        files=[path],
+        overrides=small + overrides,
+    )
+    printed = "\n".join(rehearse(config))
+    assert re.search(r"untrained loss: pmlm \d.* nats, mlm \d.* nats", printed)
+
+
+def test_the_objective_of_ones_own_runs_as_shown(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(shown_objectives()[1])
+    [command] = re.findall(r"^(PYTHONPATH=\S+) seqmlm (train .*--config mine.toml .*)$",
+                           (CHECKOUT / "README.md").read_text(), re.MULTILINE)  # fmt: skip
+    arguments = command[1].replace("my.fasta", sources("protein", tmp_path)[0])
+    finished = subprocess.run(
+        [sys.executable, "-m", "seqmlm", *arguments.split(), "--output", "run"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(
+                [str(CHECKOUT / "tests" / "plugins"), os.environ.get("PYTHONPATH", "")]
+            ),
+            "SEQMLM_CACHE": str(tmp_path / "cache"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "untrained loss: even_mlm" in finished.stdout + finished.stderr

@@ -12,17 +12,15 @@ import numpy as np
 
 from seqmlm.data.text_source import open_text, source_name
 from seqmlm.errors import ConfigError, DataError
+from seqmlm.finetuning.conll import COLUMNS, sentences_of
 from seqmlm.finetuning.records import read_table
-
-DOCUMENT_MARKS = ("-DOCSTART-", "# newdoc")
-"""Beginnings of lines that open a document, of CoNLL-2003 and of Universal Dependencies."""
 
 JSON_SUFFIXES = (".jsonl", ".ndjson")
 CSV_SUFFIX = ".csv"
 
 FORMATS = (
     "Read are JSON Lines (.jsonl, .ndjson) and CSV (.csv) with text and label, for whole texts; "
-    "and, of any other ending, lines of a word and its label."
+    f"and, of any other ending, lines of words. {COLUMNS}"
 )
 
 
@@ -48,10 +46,8 @@ def read_labelled_texts(path: str | Path) -> list[LabelledText]:
 
     JSON Lines (``.jsonl``, ``.ndjson``): objects with ``text`` and ``label``, and perhaps
     ``document``; without, each text is a document. CSV (``.csv``): the same as columns. Any other
-    suffix: a word and its label per
-    line, the first and the last column, apart by a tab or blanks; an empty line ends a text; a
-    line that begins with ``-DOCSTART-`` or ``# newdoc`` begins a document, other lines that begin
-    with ``# `` are comments. Without such marks each text is a document.
+    suffix: a word and its label per line, or CoNLL-U, of which words and parts of speech are read;
+    see :func:`~seqmlm.finetuning.conll.sentences_of`. Without marks of documents each text is one.
 
     Raises:
         DataError: the file cannot be read or is empty, or a line is not as above; names the line.
@@ -126,30 +122,11 @@ def _json_texts(lines: Iterable[str], place: str) -> Iterator[LabelledText]:
 
 
 def _column_texts(lines: Iterable[str], place: str) -> Iterator[LabelledText]:
-    words: list[str] = []
-    labels: list[str] = []
-    start, document, has_documents = 0, 0, False
-    for number, line in enumerate([*lines, ""], start=1):
-        begins_document = line.startswith(DOCUMENT_MARKS)
-        if begins_document or not line.strip():
-            if words:
-                yield LabelledText(
-                    tuple(words), tuple(labels), str(document), f"{place}, line {start}"
-                )
-                words, labels = [], []
-                document += not has_documents
-            if begins_document:
-                has_documents = True
-                document += 1
-            continue
-        if line.startswith("# "):
-            continue
-        columns = line.rstrip("\n").split("\t") if "\t" in line else line.split()
-        if len(columns) < 2 or not columns[0] or not columns[-1]:
+    for sentence in sentences_of(lines, place):
+        here = f"{place}, line {sentence.line}"
+        if not sentence.labels:
             raise DataError(
-                f"{place}, line {number}: {line.rstrip()!r}: a word and its label are needed, "
-                f"apart by a tab or a blank. {FORMATS}"
+                f"{here}: {sentence.words[0]!r}: a word and its label are needed. {FORMATS}"
             )
-        start = start if words else number
-        words.append(columns[0])
-        labels.append(columns[-1])
+        words, labels = tuple(sentence.words), tuple(sentence.labels)
+        yield LabelledText(words, labels, str(sentence.document), here)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import typer
@@ -35,8 +36,19 @@ class CommandsAndGroups(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command or group; None if there is none of that name."""
         found = super().get_command(ctx, cmd_name)
+        if found is not None:
+            _flow(found)
         if found is None and cmd_name in COMMAND_GROUPS.names():
             group = typer.main.get_group(COMMAND_GROUPS.load(cmd_name))
             group.name = cmd_name
+            _flow(group)
             return group
         return found
+
+
+def _flow(command: Any) -> None:
+    """Join the lines of each paragraph of the help, also of sub-commands: terminals wrap them."""
+    paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
+    command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs) or None
+    for each in getattr(command, "commands", {}).values():
+        _flow(each)

@@ -129,6 +129,8 @@ class QuestionAnswering(Task[References, SpanAnswer]):
         fields = {"id": "input", "question": item[0], "context": item[1]}
         return LabelledRecord(fields, "input", 1)
 
+    belongs_to = "article"
+
     def group_of(self, record: LabelledRecord) -> str:
         """Return the article."""
         return record.text("article")

@@ -222,6 +222,8 @@ class Ranking(Task[tuple[float, ...], RankingAnswer]):
             for score, rank in zip(answer.scores, answer.ranks, strict=True)
         ]
 
+    belongs_to = "query"
+
     def group_of(self, record: LabelledRecord) -> str:
         """Return the query."""
         return record.text(self._query)

@@ -64,6 +64,11 @@ def read_table(path: str | Path, columns: Mapping[str, str]) -> list[LabelledRec
     if not records:
         raise DataError(f"{path} holds no record.")
     present = list(dict.fromkeys(name for record in records for name in record.fields))
+    if len(present) == 1 and ending == ".csv" and (other := _other_separator(present[0])):
+        raise DataError(
+            f"{path}, line 1: one column only, {present[0]!r}: its fields seem to be separated by "
+            f"{other}. Separate them by commas, or by tabs in a file that ends in .tsv."
+        )
     for option, column in columns.items():
         if column not in present:
             raise DataError(
@@ -142,11 +147,14 @@ def _separated(
         quoting=csv.QUOTE_MINIMAL if is_csv else csv.QUOTE_NONE,
         strict=True,
     )
+    begin = 1  # of the row that is being read
     try:
         header = next(reader, [])
         if len(set(header)) < len(header):
             raise DataError(f"{path}, line 1: columns of the same name: {', '.join(header)}.")
+        begin = reader.line_num + 1
         for values in reader:
+            begin = reader.line_num + 1
             if not values:
                 continue
             if len(values) != len(header):
@@ -156,7 +164,18 @@ def _separated(
                 )
             yield reader.line_num, dict(zip(header, values, strict=True))
     except csv.Error as error:
+        if str(error) == "unexpected end of data":
+            raise DataError(
+                f"{path}, line {begin}: a quote that opens in this row is never closed. Close it, "
+                "or double it if it belongs to the text."
+            ) from error
         raise DataError(f"{path}, line {reader.line_num}: {error}.") from error
+
+
+def _other_separator(header: str) -> str | None:
+    """What stands between names where a comma should."""
+    found = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+    return next((name for sign, name in found.items() if sign in header), None)
 
 
 def _json_lines(file: Iterable[str], path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -155,6 +155,9 @@ class Task(Objective, Generic[Truth, Answer]):
     def outputs(self) -> int:
         """Numbers that the head gives for each state; known once the task has learned."""
 
+    belongs_to: ClassVar[str] = "text or group"
+    """What :meth:`group_of` names, for messages."""
+
     def group_of(self, record: LabelledRecord) -> str:
         """Return what an item belongs to; a held-out share takes whole groups."""
         return record.place

@@ -269,7 +269,8 @@ def _hold_out(
     if len(groups) < 2:
         raise ConfigError(
             f"data.validation_fraction = {fraction}: all {len(records)} items belong together "
-            f"({groups[0]!r}), so none can be held out. Give a validation file, or set it to 0."
+            f"({task.belongs_to} {str(groups[0])!r}), so none can be held out. Give a validation "
+            "file, or set it to 0."
         )
     is_held_out = np.isin(members, order[: max(count, 1)])
     pairs = list(zip(records, is_held_out.tolist(), strict=True))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from seqmlm.encoding import IntArray
 from seqmlm.errors import ConfigError
+from seqmlm.masking.arguments import check_shares
 from seqmlm.masking.selectors import Selection
 
 
@@ -83,12 +84,7 @@ class MixedCorruptor:
         keep: float = 0.1,
         per: Literal["token", "group"] = "token",
     ) -> None:
-        shares = (mask, random, keep)
-        if not (min(shares) >= 0 and abs(sum(shares) - 1) <= 1e-6):
-            raise ConfigError(
-                f"mixed corruptor: mask = {mask}, random = {random}, keep = {keep}; "
-                "they must be 0 or more and add up to 1."
-            )
+        check_shares("mixed corruptor", {"mask": mask, "random": random, "keep": keep})
         if per not in ("token", "group"):
             raise ConfigError(f"mixed corruptor: per = {per!r}; it is 'token' or 'group'.")
         self.mask_share = mask

@@ -12,10 +12,12 @@ import numpy.typing as npt
 
 from seqmlm.encoding import IntArray
 from seqmlm.errors import ConfigError, DataError
+from seqmlm.masking.arguments import check_text
 from seqmlm.masking.corruptors import Corruption
 from seqmlm.masking.selectors import Selection
 from seqmlm.masking.unit_table import (
     SimilarUnits,
+    UnitCorruptor,
     UnitTable,
     coverage_level,
     pairs_of_file,
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("seqmlm")
 
 
-class CounterfactualCorruptor:
+class CounterfactualCorruptor(UnitCorruptor):
     """Swaps the selected units that a lexicon pairs, such as he and she; leaves the others alone.
 
     What was swapped is what is to be predicted: the selected units that the lexicon does not have
@@ -48,6 +50,7 @@ class CounterfactualCorruptor:
     mask_share = 0.0
 
     def __init__(self, lexicon: str) -> None:
+        check_text("counterfactual corruptor: lexicon", lexicon, "the path of a table")
         self._path = Path(lexicon)
         self._table: UnitTable | None = None
 

@@ -24,6 +24,7 @@ from seqmlm.masking.selectors import (
     draw,
     select_one_by_one,
 )
+from seqmlm.masking.unit_table import UnitCorruptor
 from seqmlm.randomness import Streams
 from seqmlm.registry import CORRUPTORS, SELECTORS
 from seqmlm.vocabulary import Vocabulary
@@ -85,10 +86,9 @@ class MaskingPolicy:
             raise ConfigError(f"per = {self.per!r}: it is 'token' or 'unit'.")
         if self.per == "unit" and isinstance(self.selector, TokenSelector):
             raise ConfigError("per = 'unit' with selector 'token': choose selector 'unit' instead.")
-        lowest = self.schedule or RateSchedule(self.rate, self.rate)
-        lowest_rate = min(lowest.start, lowest.end)
         if self.predict_rate is not None:
             check_share(self.predict_rate, "predict_rate")
+            lowest_rate = self._lowest_rate
             if self.predict_rate > lowest_rate:
                 raise ConfigError(
                     f"predict_rate = {self.predict_rate}: must be in (0, {lowest_rate}], at most "
@@ -154,6 +154,10 @@ class MaskingPolicy:
         return self.rate if self.schedule is None else self.schedule.mean
 
     @property
+    def _lowest_rate(self) -> float:
+        return self.rate if self.schedule is None else min(self.schedule.start, self.schedule.end)
+
+    @property
     def mask_token_rate(self) -> float:
         """Expected share of maskable tokens that become the mask token, over the whole run."""
         return self.mean_rate * self.corruptor.mask_share
@@ -171,7 +175,14 @@ class MaskingPolicy:
     def fit(
         self, domain: Domain, sequences: Iterable[npt.NDArray[np.unsignedinteger[Any]]]
     ) -> None:
-        """Let selector and corruptor read what they need; see :class:`Fitted`."""
+        """Let selector and corruptor read what they need; see :class:`Fitted`.
+
+        Raises:
+            ConfigError: the selector chooses parts of units, which the corruptor cannot replace.
+        """
+        takes_parts = isinstance(self.selector, TokenSelector) and self._lowest_rate < 1
+        if takes_parts and isinstance(self.corruptor, UnitCorruptor):
+            self.corruptor.refuse_parts(domain, sequences)
         for part in (self.selector, self.corruptor):
             if isinstance(part, Fitted):
                 part.fit(domain, sequences)

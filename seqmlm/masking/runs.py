@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from seqmlm.encoding import EncodingBatch, IntArray
 from seqmlm.errors import ConfigError
+from seqmlm.masking.arguments import add_up, check_number
 from seqmlm.masking.run_lengths import before_in_sequence, draw_lengths, weights_before_cuts
 from seqmlm.masking.selectors import (
     BatchSelector,
@@ -93,10 +94,7 @@ class SpanSelector(RunSelector):
     """
 
     def __init__(self, stop_probability: float = 0.2, max_units: int = 10) -> None:
-        if not 0 < stop_probability <= 1:
-            raise ConfigError(
-                f"span selector: stop_probability = {stop_probability} not in (0, 1]."
-            )
+        check_number("span selector: stop_probability", stop_probability, excluded=0)
         _check_longest("span selector: max_units", max_units, least=1)
         lengths = np.arange(1, max_units + 1)
         super().__init__(stop_probability * (1 - stop_probability) ** (lengths - 1))
@@ -116,13 +114,12 @@ class NgramSelector(RunSelector):
     """
 
     def __init__(self, p: Sequence[float] = (0.4, 0.3, 0.2, 0.1)) -> None:
-        shares = list(p)
-        if not shares or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        if isinstance(p, str) or not isinstance(p, Sequence) or not add_up(p):
             raise ConfigError(
-                f"ngram selector: p = {shares}; shares of 1-grams, 2-grams, ... are 0 or more and "
-                "add up to 1, such as [0.4, 0.3, 0.2, 0.1]."
+                f"ngram selector: p = {p!r}; a list of the shares of 1-grams, 2-grams, ..., which "
+                "are 0 or more and add up to 1, such as [0.4, 0.3, 0.2, 0.1]."
             )
-        super().__init__(shares)
+        super().__init__(p)
 
 
 class BlockSelector(RunSelector):
@@ -140,8 +137,7 @@ class BlockSelector(RunSelector):
     """
 
     def __init__(self, single: float = 0.6, longest: int = 6) -> None:
-        if not 0 <= single <= 1:
-            raise ConfigError(f"block selector: single = {single} not in [0, 1].")
+        check_number("block selector: single", single)
         _check_longest("block selector: longest", longest, least=2)
         longer = longest - 1
         super().__init__([single, *[(1 - single) / longer] * longer])
@@ -160,7 +156,7 @@ def units_of_groups(groups: IntArray, units: IntArray) -> npt.NDArray[np.int64]:
 
 
 def _check_longest(argument: str, given: object, *, least: int) -> None:
-    if not isinstance(given, int) or not least <= given <= LONGEST_SPAN:
+    if type(given) is not int or not least <= given <= LONGEST_SPAN:
         raise ConfigError(
             f"{argument} = {given!r}; it is a whole number from {least} to {LONGEST_SPAN:,}."
         )

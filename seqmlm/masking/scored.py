@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from seqmlm.encoding import EncodingBatch
 from seqmlm.errors import ConfigError
+from seqmlm.masking.arguments import check_number, check_text
 from seqmlm.masking.model_scores import entropy, mean_model_scores, surprisal
 from seqmlm.masking.scores import (
     mean_pointwise_mutual_information,
@@ -53,8 +55,10 @@ class ScoredSelector(BatchSelector):
     def __init__(
         self, scores: str = "surprisal", exponent: float = 1.0, model: str | None = None
     ) -> None:
-        if not 0 <= exponent < np.inf:
-            raise ConfigError(f"scored selector: exponent = {exponent}; it is 0 or more.")
+        check_number("scored selector: exponent", exponent, high=math.inf)
+        check_text("scored selector: scores", scores, "what to score by, or the path of a file")
+        if model is not None:
+            check_text("scored selector: model", model, "the folder of a trained run")
         if (scores in _OF_MODEL) != (model is not None):
             raise ConfigError(
                 f"scored selector: scores = {scores!r} with model = {model!r}; "

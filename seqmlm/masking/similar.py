@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from seqmlm.encoding import IntArray
 from seqmlm.errors import ConfigError
+from seqmlm.masking.arguments import check_shares, check_text
 from seqmlm.masking.corruptors import Corruption, random_ids
 from seqmlm.masking.neighbours import distributional_neighbours
 from seqmlm.masking.same_type import SameTypeUnits, same_type_units
@@ -20,6 +21,7 @@ from seqmlm.masking.selectors import Selection
 from seqmlm.masking.unit_table import (
     SimilarUnits,
     Unit,
+    UnitCorruptor,
     UnitTable,
     coverage_level,
     groups_of_file,
@@ -38,7 +40,7 @@ TableFormat = Literal["pairs", "groups"]
 _logger = logging.getLogger("seqmlm")
 
 
-class SimilarCorruptor:
+class SimilarCorruptor(UnitCorruptor):
     """A similar unit, random tokens, or the unit itself; never the mask token.
 
     MacBERT (arXiv 2004.13922): each unit draws its own fate, also within an n-gram. The paper does
@@ -74,12 +76,10 @@ class SimilarCorruptor:
         random: float = 0.1,
         keep: float = 0.1,
     ) -> None:
-        shares = (similar, random, keep)
-        if not (min(shares) >= 0 and abs(sum(shares) - 1) <= 1e-6):
-            raise ConfigError(
-                f"similar corruptor: similar = {similar}, random = {random}, keep = {keep}; "
-                "they must be 0 or more and add up to 1."
-            )
+        check_shares("similar corruptor", {"similar": similar, "random": random, "keep": keep})
+        check_text(
+            "similar corruptor: table", table, "'domain', 'type', 'corpus' or the path of a file"
+        )
         if table_format not in get_args(TableFormat):
             raise ConfigError(
                 f"similar corruptor: table_format = {table_format!r}; it is 'pairs' or 'groups'."

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqmlm.encoding import IntArray
-from seqmlm.errors import DataError
+from seqmlm.errors import ConfigError, DataError
 from seqmlm.masking.fitting import maskable_tokens
 from seqmlm.masking.table_file import positive_number, read_table
 
@@ -25,10 +25,42 @@ Unit = tuple[int, ...]
 SimilarUnits = Iterable[tuple[Unit, Unit, float]]
 """A unit, one that may stand for it, and its weight."""
 
+WHOLE_UNIT_SELECTORS = (
+    "unit", "ngram", "span", "block", "scored", "typed", "group", "occurrences",
+)  # fmt: skip
+
 COVERAGE_TOKENS = 200_000
 """Tokens of the first training records on which it is counted how often there is no candidate."""
 
 _LEAST_COVERAGE = 0.01
+
+
+class UnitCorruptor:
+    """Marks the corruptors that replace a whole unit by another one.
+
+    Of a part of a unit they can make nothing sensible: the pieces of a word are no words.
+    """
+
+    def refuse_parts(
+        self, domain: Domain, sequences: Iterable[npt.NDArray[np.unsignedinteger[Any]]]
+    ) -> None:
+        """Refuse a selector that chooses tokens, where units have several of them.
+
+        Read are records of the first 200,000 tokens, up to the first such unit.
+
+        Raises:
+            ConfigError: a unit has several tokens; names the selectors to choose from.
+        """
+        for ids, units in maskable_tokens(domain, sequences, most_tokens=COVERAGE_TOKENS):
+            divided = next((unit for unit in units_of(ids, units) if len(unit) > 1), None)
+            if divided is not None:
+                tokens = [domain.vocabulary.tokens[id] for id in divided]
+                raise ConfigError(
+                    f"selector 'token' chooses parts of units, such as one of the tokens "
+                    f"{', '.join(map(repr, tokens))}, but this corruptor replaces whole units. "
+                    f"Choose a selector of whole units: selector = {{ name = 'unit' }}, or "
+                    f"{', '.join(map(repr, WHOLE_UNIT_SELECTORS[1:]))}."
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +161,7 @@ def pairs_of_file(
         weight = positive_number(fields[2], place) if len(fields) == 3 else 1.0
         for word, spellings in zip(fields, spelled[2 * number :][:2], strict=False):
             if not any(spellings):
-                raise DataError(_why_no_unit(domain, word, place))
+                raise DataError(f"{place}: {domain.why_no_unit(word)}")
         for unit, candidate in zip(*spelled[2 * number :][:2], strict=True):
             if unit is not None and candidate is not None:
                 yield unit, candidate, weight
@@ -156,13 +188,3 @@ def groups_of_file(domain: Domain, path: Path) -> Iterator[tuple[Unit, Unit, flo
             for unit, candidate in zip(spelled[word], spelled[other], strict=True):
                 if unit is not None and candidate is not None:
                     yield unit, candidate, 1.0
-
-
-def _why_no_unit(domain: Domain, word: str, place: str) -> str:
-    try:
-        encoding = domain.parse(word)
-    except DataError as error:
-        return f"{place}: {error}"
-    if encoding.num_units > 1:
-        return f"{place}: {word!r} is {encoding.num_units} units; it must be one."
-    return f"{place}: {word!r} has a part that is not in the vocabulary."

@@ -31,10 +31,16 @@ def find_model_folder(path: Path) -> Path:
     for folder in (path / "model", path):
         if (folder / "config.json").is_file():
             return folder
-    if (path / "checkpoints").is_dir():
+    is_run = (path / "checkpoints").is_dir()
+    if is_run and (path / "config.toml").is_file():
         raise CheckpointError(
-            f"{path} is a run that has not finished: it has checkpoints but no model yet. "
+            f"{path} is a run that has not finished: it has no model yet. "
             f"Finish it with `seqmlm train --resume --output {path}`."
+        )
+    if is_run:
+        raise CheckpointError(
+            f"{path} is the folder of a run that was refused or stopped before its first step: it "
+            "has no model. Start the run again with its whole command, in the same folder."
         )
     raise CheckpointError(
         f"{path}: no model here. Give a run folder, or a folder with config.json and "

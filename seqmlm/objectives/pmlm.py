@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from torch import Tensor
 from seqmlm.domain import Domain
 from seqmlm.encoding import EncodingBatch, IntArray
 from seqmlm.errors import ConfigError
+from seqmlm.masking.arguments import check_number
 from seqmlm.masking.selectors import random_places
 from seqmlm.objectives.policy_objective import PolicyObjective
 from seqmlm.objectives.rows import LossSum, Row, RowVisibility, Targets
@@ -56,7 +58,8 @@ class PseudoMaskedLanguageModelling(PolicyObjective):
         autoregressive: weight of the partially autoregressive targets.
 
     Raises:
-        ConfigError: the token is unknown or could be data, or a weight is negative, or both are 0.
+        ConfigError: the token is unknown or could be data, or a weight is not a
+            number of 0 or more, or both are 0.
     """
 
     name = "pmlm"
@@ -76,7 +79,10 @@ class PseudoMaskedLanguageModelling(PolicyObjective):
         autoregressive: float = 1.0,
     ) -> None:
         super().__init__(domain, policy)
-        if min(auto_encoding, autoregressive) < 0 or auto_encoding + autoregressive == 0:
+        weights = {"auto_encoding": auto_encoding, "autoregressive": autoregressive}
+        for key, weight in weights.items():
+            check_number(f"objectives.{self.name}.{key}", weight, high=math.inf)
+        if not any(weights.values()):
             raise ConfigError(
                 f"objectives.{self.name}: auto_encoding = {auto_encoding}, autoregressive = "
                 f"{autoregressive}: they must be 0 or more, and not both 0."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from seqmlm.domain import Domain
 from seqmlm.encoding import EncodingBatch
 from seqmlm.errors import ConfigError
+from seqmlm.masking.arguments import check_number
 from seqmlm.model.generator import Generator
 from seqmlm.model.output_head import OutputHead, OutputHeadConfig
 from seqmlm.objectives.policy_objective import PolicyObjective
@@ -72,13 +74,10 @@ class ReplacedTokenDetection(PolicyObjective):
         where = f"objectives.{self.name}"
         shares = {"generator_width": generator_width, "generator_depth": generator_depth}
         for key, share in shares.items():
-            if not 0 < share <= 1:
-                raise ConfigError(f"{where}.{key} = {share!r}: must be in (0, 1].")
-        if not 0 < discriminator_weight < float("inf"):
-            raise ConfigError(
-                f"{where}.discriminator_weight = {discriminator_weight!r}: must be above 0. "
-                "The paper's value is 50."
-            )
+            check_number(f"{where}.{key}", share, excluded=0)
+        check_number(
+            f"{where}.discriminator_weight", discriminator_weight, high=math.inf, excluded=0
+        )
         if self.policy.predict_rate is not None:
             raise ConfigError(
                 f"{where}.policy.predict_rate = {self.policy.predict_rate}: the generator "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import IntEnum
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from seqmlm.domain import Domain
 from seqmlm.encoding import EncodingBatch, IntArray
 from seqmlm.errors import ConfigError
+from seqmlm.masking.arguments import check_number
 from seqmlm.model.type_cascade import TypeCascade
 from seqmlm.objectives.policy_objective import PolicyObjective
 from seqmlm.objectives.rows import LossSum, Row, Targets
@@ -87,12 +89,9 @@ class TypedMaskedLanguageModelling(PolicyObjective):
         if types not in get_args(TypeSource):
             allowed = ", ".join(get_args(TypeSource))
             raise ConfigError(f"{where}.types = {types!r}: it is one of {allowed}.")
-        if not 0 < type_weight < float("inf"):
-            raise ConfigError(f"{where}.type_weight = {type_weight!r}: must be above 0.")
-        if not 0 <= teacher_forcing <= 1:
-            raise ConfigError(f"{where}.teacher_forcing = {teacher_forcing!r}: must be in [0, 1].")
-        if not 0 <= type_dropout < 1:
-            raise ConfigError(f"{where}.type_dropout = {type_dropout!r}: must be in [0, 1).")
+        check_number(f"{where}.type_weight", type_weight, high=math.inf, excluded=0)
+        check_number(f"{where}.teacher_forcing", teacher_forcing)
+        check_number(f"{where}.type_dropout", type_dropout, excluded=1)
         if not domain.declared_types:
             raise ConfigError(
                 f"{where}: domain {domain.registered_name!r} declares no types of units. Use mlm."

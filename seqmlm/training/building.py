@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seqmlm.config import RunConfig
+from seqmlm.config import ObjectiveSection, RunConfig
 from seqmlm.domain import Domain
 from seqmlm.errors import ConfigError
 from seqmlm.model.configuration import EncoderConfig
@@ -19,7 +19,7 @@ def build_objectives(config: RunConfig, domain: Domain) -> list[Objective]:
         ConfigError: an unknown name or option, two objectives of one label, or rows that cannot
             be shared.
     """
-    labels = [item.label or item.name for item in config.objectives]
+    labels = [_label(item) for item in config.objectives]
     if len(set(labels)) < len(labels):
         raise ConfigError(
             f"objectives: {', '.join(labels)}: each may be listed once. Give the second one of a "
@@ -37,6 +37,13 @@ def build_objectives(config: RunConfig, domain: Domain) -> list[Objective]:
         objective.name, objective.rows_of = label, item.rows_of
     check_shared_rows(objectives, schedule=config.schedule.kind)
     return objectives
+
+
+def _label(item: ObjectiveSection) -> str:
+    """What a run calls an objective; one that is named ``module:Class`` has its class's name."""
+    if item.label or ":" not in item.name:
+        return item.label or item.name
+    return str(getattr(OBJECTIVES.load(item.name), "name", item.name))
 
 
 def encoder_config(config: RunConfig, domain: Domain, objectives: list[Objective]) -> EncoderConfig:

@@ -6,7 +6,8 @@ import importlib.util
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("seqmlm")
 
+NEUTRAL = "#555555"
+
 
 def plot_run(
     metrics_path: Path, folder: Path, *, bars: Mapping[str, float], loss_label: str
@@ -25,7 +28,8 @@ def plot_run(
     """Draw loss and learning rate over the steps; returns the PNG files written.
 
     Losses in different units stand in panels of their own: a weighted sum above the means that it
-    adds up. Without matplotlib (the ``plot`` extra) nothing is drawn and one log line says so.
+    adds up, decisions below tokens. Each term has one colour. Without matplotlib (the ``plot``
+    extra) nothing is drawn and one log line says so.
 
     Args:
         metrics_path: ``metrics.jsonl`` of the run.
@@ -63,37 +67,82 @@ def _loss_figure(
     bars: Mapping[str, float],
     loss_label: str,
 ) -> Figure:
-    from matplotlib.figure import Figure
-
     predicts_tokens = any("accuracy" in line for line in validation)
-    terms = list(dict.fromkeys(term for line in train for term in line.get("losses", {})))
-    if not terms and (not validation or predicts_tokens == (loss_label == NATS_PER_TOKEN)):
-        figure = Figure(figsize=(8, 4.5), dpi=120)
-        axes = figure.add_subplot()
+    trained = list(dict.fromkeys(term for line in train for term in line.get("losses", {})))
+    if not trained and (not validation or predicts_tokens == (loss_label == NATS_PER_TOKEN)):
+        figure, (axes,) = _panels(1)
         _draw_training(axes, train)
         _draw_validation(axes, validation, bars)
         if predicts_tokens:
-            _draw_own_losses(axes, validation)
+            _draw_terms(axes, [], validation, _colours(_own_terms(validation)))
         _finish(axes, loss_label)
         return figure
-    figure = Figure(figsize=(8, 7.5), dpi=120)
-    above, below = figure.subplots(2, 1, sharex=True)
+    colours = _colours([*trained, *_own_terms(validation)])
+    decided = _decided(validation)
+    of_decisions = {term: colour for term, colour in colours.items() if term in decided}
+    of_tokens = {term: colour for term, colour in colours.items() if term not in decided}
+    kinds = {"mean loss, nats per target": of_tokens, "mean loss, nats per decision": of_decisions}
+    shown = {
+        label: terms
+        for label, terms in kinds.items()
+        if terms or (terms is of_tokens and predicts_tokens)
+    }
+    figure, (above, *below) = _panels(1 + len(shown))
     _draw_training(above, train)
-    for term in terms:
-        means = [line.get("losses", {}).get(term) for line in train]
-        below.plot(
-            _column(train, "step"),
-            [math.nan if mean is None else mean for mean in means],
-            linewidth=0.8,
-            marker=".",
-            markersize=2,
-            label=f"training: {term}",
-        )
-    _draw_own_losses(below, validation)
-    _draw_validation(below if predicts_tokens else above, validation, bars)
+    for axes, (label, terms) in zip(below, shown.items(), strict=True):
+        _draw_terms(axes, train, validation, terms)
+        if terms is of_tokens and predicts_tokens:
+            _draw_validation(axes, validation, bars)
+        _finish(axes, label)
+    if not predicts_tokens:
+        _draw_validation(above, validation, bars)
     _finish(above, loss_label)
-    _finish(below, "mean loss, nats per target")
     return figure
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 1.5 + 3 * count), dpi=120)
+    return figure, list(figure.subplots(count, 1, sharex=True, squeeze=False).flat)
+
+
+def _colours(terms: Iterable[str]) -> dict[str, Any]:
+    """One colour for each term, neither red nor grey: those are the common validation and bars."""
+    from matplotlib import colormaps
+
+    strong = (0, 2, 4, 8, 10, 12, 16, 18)
+    order = cycle([*strong, *(shade + 1 for shade in strong)])
+    return {
+        term: colormaps["tab20"](shade)
+        for term, shade in zip(dict.fromkeys(terms), order, strict=False)
+    }
+
+
+def _own_losses(validation: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """Held-out means, by term, of the objectives that are measured in their own form."""
+    return [
+        {
+            term: mean
+            for objective in line.get("objectives", {}).values()
+            for term, mean in objective["losses"].items()
+        }
+        for line in validation
+    ]
+
+
+def _own_terms(validation: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(term for line in _own_losses(validation) for term in line))
+
+
+def _decided(validation: list[dict[str, Any]]) -> set[str]:
+    """Terms whose targets are choices between two; chance is 0.69 nats, far below any token."""
+    return {
+        name
+        for line in validation
+        for name, objective in line.get("objectives", {}).items()
+        if "decisions" in objective
+    }
 
 
 def _draw_training(axes: Axes, train: list[dict[str, Any]]) -> None:
@@ -118,32 +167,44 @@ def _draw_validation(
         label="validation (always the same targets)",
     )
     for style, (name, value) in zip(("-", "--", ":", "-."), bars.items(), strict=False):
-        axes.axhline(value, color="#555555", linestyle=style, linewidth=1, label=f"bar: {name}")
+        axes.axhline(value, color=NEUTRAL, linestyle=style, linewidth=1, label=f"bar: {name}")
 
 
-def _draw_own_losses(axes: Axes, validation: list[dict[str, Any]]) -> None:
-    """Held-out means of the objectives that are measured in their own form."""
-    losses = [
-        {
-            term: mean
-            for objective in line.get("objectives", {}).values()
-            for term, mean in objective["losses"].items()
-        }
-        for line in validation
-    ]
-    for term in dict.fromkeys(term for line in losses for term in line):
-        axes.plot(
-            _column(validation, "step"),
-            [line.get(term, math.nan) for line in losses],
-            linewidth=1,
-            marker="x",
-            markersize=4,
-            label=f"validation: {term}",
-        )
+def _draw_terms(
+    axes: Axes,
+    train: list[dict[str, Any]],
+    validation: list[dict[str, Any]],
+    colours: Mapping[str, Any],
+) -> None:
+    """One colour a term: thin in training, dashed on held-out records in its own form."""
+    own = _own_losses(validation)
+    means = [line.get("losses", {}) for line in train]
+    for term, colour in colours.items():
+        in_training, held_out = _values(means, term), _values(own, term)
+        if not all(map(math.isnan, in_training)):
+            axes.plot(_column(train, "step"), in_training, color=colour, linewidth=0.9)
+        if not all(map(math.isnan, held_out)):
+            steps = _column(validation, "step")
+            axes.plot(
+                steps, held_out, color=colour, linewidth=1, linestyle="--", marker="x", markersize=4
+            )
+        axes.plot([], [], color=colour, linewidth=3, label=term)
+    if colours:
+        if any(term in line for line in means for term in colours):
+            axes.plot([], [], color=NEUTRAL, linewidth=0.9, label="solid: training")
+        if any(term in line for line in own for term in colours):
+            label = "dashed: validation, as trained"
+            axes.plot([], [], color=NEUTRAL, linewidth=1, linestyle="--", marker="x", label=label)
+
+
+def _values(lines: list[dict[str, Any]], term: str) -> list[float]:
+    found = [line.get(term) for line in lines]
+    return [math.nan if value is None else value for value in found]
 
 
 def _finish(axes: Axes, label: str) -> None:
     axes.set(xlabel="step", ylabel=label)
+    axes.label_outer()  # panels share the steps
     if axes.get_legend_handles_labels()[0]:
         # Above the axes, where no line can run through it.
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=8)

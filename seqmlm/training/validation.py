@@ -88,8 +88,9 @@ class HeldOut:
                     logger.warning("%s: the held-out records hold nothing to judge it by", name)
         if tokens is not None:
             return Validation(tokens, found, tokens.loss, self._measures())
-        weights = {section.label or section.name: section.weight
-                   for section in self._work.config.objectives}  # fmt: skip
+        sections = self._work.config.objectives
+        weights = {objective.name: section.weight for objective, section
+                   in zip(self._work.stepper.objectives, sections, strict=True)}  # fmt: skip
         loss = sum(weights[name] * scores.loss for name, scores in found.items())
         return Validation(None, found, loss, self._measures()) if found else None
 

@@ -28,7 +28,7 @@ def test_json_lines_give_a_label_per_text(tmp_path: Path) -> None:
 
 def test_columns_give_a_label_per_word(tmp_path: Path) -> None:
     """First and last column; each text is a document where none is marked."""
-    content = "# sent_id = 1\nthe DT O\nfox NN B\n\n\n# runs\tVBZ\nran\tVBD\tO\n"
+    content = "# sent_id = 1\nthe DT O\nfox NN B\n\n\n# runs\nran\tVBD\tO\n"
     path = tmp_path / "a.conll.gz"
     path.write_bytes(gzip.compress(content.encode()))
     first, second = read_labelled_texts(path)
@@ -68,20 +68,37 @@ def test_marks_keep_the_texts_of_a_document_together(tmp_path: Path, mark: str) 
     assert [text.document for text in read_labelled_texts(path)] == ["1", "1", "2"]
 
 
+def test_parts_of_speech_are_the_labels_of_universal_dependencies(tmp_path: Path) -> None:
+    """Not the number of the word, nor the notes of the last column."""
+    word = "{}\t{}\tlemma\t{}\tNN\t_\t0\troot\t_\tSpaceAfter=No\n"
+    sentence = (
+        word.format("1-2", "don't", "_")
+        + word.format(1, "do", "AUX")
+        + word.format(2, "n't", "PART")
+    )
+    content = f"# newdoc id = a\n# sent_id = 1\n{sentence}\n# sent_id = 2\n{sentence}\n"
+    path = written(tmp_path, "a.conllu", content + content)
+    texts = read_labelled_texts(path)
+    assert {text.words for text in texts} == {("do", "n't")}
+    assert {text.labels for text in texts} == {("AUX", "PART")}
+    assert [text.document for text in texts] == ["1", "1", "2", "2"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
         ("a.jsonl", '{"text": "x"}\n', "line 1: label = None"),
         ("a.jsonl", '{"text": "x", "label": "A"}\n[1]\n', "line 2: it must be an object"),
         ("a.jsonl", "{\n", "line 1: not JSON"),
-        ("a.tsv", "a\tX\nb\n", "line 2: 'b': a word and its label are needed"),
+        ("a.tsv", "a\tX\nb\n", "line 2: 1 columns .'b'., but line 1 has 2. A line is"),
         ("a.tsv", "# nothing\n\n", "no labelled text in it"),
         ("a.csv", "text,topic\nx,A\n", "columns are text, topic; .*Read are JSON Lines"),
         ("a.csv", "text,label\nx\n", "line 2: 1 fields, but the header has 2"),
-        ("a.txt", "word\n", "Read are JSON Lines .* and CSV"),
+        ("a.txt", "word\n", "'word': a word and its label .* Read are JSON Lines .* and CSV"),
+        ("a.conllu", "1\ta\ta\tX\t_\t_\n", "line 1: 6 columns .* FORM and UPOS are read"),
     ],
     ids=["no label", "no object", "no JSON", "one column", "empty", "CSV without label",
-         "CSV cut", "formats"],
+         "CSV cut", "formats", "columns"],
 )  # fmt: skip
 def test_faults_are_named_with_their_line(
     tmp_path: Path, name: str, content: str, says: str

@@ -98,6 +98,16 @@ def test_pair_objective_keeps_its_contract(name: str, domain_name: str) -> None:
 
 
 @pytest.mark.usefixtures("plugins_installed")
+@pytest.mark.parametrize("domain_name", ["music", "protein", "text"])
+def test_the_example_of_an_objective_keeps_its_contract(domain_name: str) -> None:
+    domain = built(domain_name)
+    policy = {"rate": 0.3, "selector": {"name": "seqmlm_even:EvenSelector"}}
+    settings = {"name": "seqmlm_even:EvenMaskedModelling", "policy": policy}
+    objective = OBJECTIVES.build(settings, domain, where="objectives.0")
+    check_objective(objective, domain, TEXTS[domain_name])
+
+
+@pytest.mark.usefixtures("plugins_installed")
 def test_plugin_is_found_through_its_entry_point_and_by_module_and_class() -> None:
     assert "music" in DOMAINS.names()
     assert DOMAINS.load("music") is DOMAINS.load("seqmlm_music:MusicDomain")

@@ -188,12 +188,19 @@ def write_newer_format(model: Path) -> None:
     (model / "config.json").write_text(json.dumps({**content, "format_version": 99}))
 
 
+def leave_what_a_refused_run_leaves(model: Path) -> None:
+    """Empty folders."""
+    shutil.rmtree(model)
+    (model.parent / "config.toml").unlink()
+
+
 MODELS: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "bit flip in the weights": (damage_weights, ("model.safetensors is damaged", "sha256")),
     "no weights": (lambda model: (model / "model.safetensors").unlink(), ("cannot be loaded",)),
     "other vocabulary": (change_vocabulary, ("vocabulary", "0123456789abcdef", "protein")),
     "half a configuration": (cut_configuration, ("config.json is not the config.json of",)),
     "newer format": (write_newer_format, ("format 99", "reads up to 1")),
+    "refused run": (leave_what_a_refused_run_leaves, ("before its first step", "has no model")),
     "unfinished run": (shutil.rmtree, ("has not finished", "seqmlm train --resume --output")),
 }
 

@@ -47,7 +47,8 @@ def test_quotes_in_tsv_are_text(tmp_path: Path) -> None:
         ("a.csv", "text,labels\na,x\n", "no column 'label'. Did you mean 'labels'?"),
         ("a.csv", "text,label\na,x\nb\n", "line 3: 1 fields, but the header has 2"),
         ("a.csv", "text,text\na,b\n", "columns of the same name"),
-        ("a.csv", 'text,label\n"a,x\n', "line 2: unexpected end of data"),
+        ("a.csv", 'text,label\na,x\n"a,x\nb,y\n', "line 3: a quote that opens in this row"),
+        ("a.csv", "text;label\na;x\n", "separated by semicolons. Separate them by commas"),
         ("a.csv", "text,label\n", "holds no record"),
         ("a.csv", "", "holds no record"),
         ("a.txt", "text,label\n", "told by the ending"),
@@ -99,10 +100,47 @@ def test_the_first_and_the_last_of_four_conll_columns_count(tmp_path: Path) -> N
     assert record.fields == {"words": ["EU", "rejects"], "labels": ["B-ORG", "O"]}
 
 
+CONLLU = (
+    "# newdoc id = d\n# sent_id = 1\n# text = he ran\n1-2\the ran" + "\t_" * 8 + "\n"
+    "1\the\the\tPRON\tPRP\t_\t2\tnsubj\t_\tSpaceAfter=No\n"
+    "2\tran\trun\tVERB\tVBD\t_\t0\troot\t_\t_\n2.1\tran" + "\t_" * 8 + "\n\n"
+)
+
+
+def test_words_and_parts_of_speech_are_read_of_universal_dependencies(tmp_path: Path) -> None:
+    """Multi-word tokens and empty nodes are no words: those have lines of their own."""
+    path = tmp_path / "a.conllu"
+    path.write_text(CONLLU + CONLLU.replace("# newdoc id = d\n", "#text=\n"))
+    first, second = read_conll(path, text="words", labels="labels")
+    assert first.fields == {"words": ["he", "ran"], "labels": ["PRON", "VERB"]}
+    assert second.fields == first.fields
+    assert (first.place, second.place) == (f"{path}, line 5", f"{path}, line 13")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("# sent_id = 1\na\tX\n# text = a b\nb\tY\n", ["a", "b"]),
+        ("# free words\n# # B-NP\na DT B-NP\n# # I-NP\n5 CD I-NP\n# x = y\n", ["a", "#", "5"]),
+        ("#\tO\na\tO\n#tag\tO\n", ["#", "a", "#tag"]),
+        ("# only one\na\n# x = y\n#\n", ["a", "#"]),
+    ],
+    ids=["named comments", "pound signs between blanks", "pound signs before tabs", "words alone"],
+)
+def test_comments_are_told_from_pound_signs(content: str, words: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "a.conll"
+    path.write_text(content)
+    (record,) = read_conll(path, text="words", labels="labels")
+    assert record.fields["words"] == words
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("a\tO\nb\n", "line 2: 1 columns ('b'), but line 1 has 2"),
+        ("a\tO\nb\n", "line 2: 1 columns ('b'), but line 1 has 2. A line is a word and its label"),
+        ("# id = 1\na b c d e f\n", "line 2: 6 columns ('a b c d e f'). A line is a word"),
+        (CONLLU.replace("2\tran", "x\tran"), "line 6: 'x' is not the number of a word"),
+        (CONLLU.replace("VERB", "_"), "lacks the word or its label"),
         ("a\tO\n\tO\n", "line 2: '\\tO' lacks the word or its label"),
         ("\n\n", "holds no sentence"),
     ],

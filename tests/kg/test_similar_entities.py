@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from seqmlm.config import configure
+from seqmlm.errors import ConfigError, DataError
 from seqmlm.masking.policy import MaskingPolicy
 from seqmlm.masking.same_type import same_type_units
 from seqmlm.training.distributed import processes
@@ -136,3 +137,57 @@ def test_same_type_entities_are_chosen_from_the_configuration_alone(
         assert counts is not None
         assert counts.masked == 0
         assert counts.replaced > 0
+
+
+@pytest.mark.parametrize("entities", ["tokens", "id", "both"])
+def test_a_lexicon_swaps_entities_and_relations(
+    build_domain: BuildDomain, entities: str, tmp_path: Path
+) -> None:
+    """By identifier, in every wording of an entity."""
+    domain = build_domain(TRIPLES, entities=entities)
+    lexicon = tmp_path / "lexicon.tsv"
+    lexicon.write_text("cat\tdog\nowns\tlikes\n")
+    corruptor = {"name": "counterfactual", "lexicon": str(lexicon)}
+    policy = MaskingPolicy.from_settings(POLICY | {"corruptor": corruptor}, where="policy")
+    policy.fit(domain, stored(domain))
+    line = domain.linearisation
+
+    def seen(part: Part, *triples: tuple[str, str, str], wording: Any = None) -> list[list[int]]:
+        encodings = [
+            line.encode(numbers_of(domain, triple), part, max_length=64, wording=wording)
+            for triple in triples
+        ]
+        masked = policy.apply(
+            encodings[0],
+            vocabulary=domain.vocabulary,
+            token_range=domain.vocabulary.ranges[domain.name],
+            generator=np.random.default_rng(0),
+        )
+        return [masked.ids.tolist(), *(each.ids.tolist() for each in encodings)]
+
+    cat, dog = ("ann", "owns", "cat"), ("ann", "owns", "dog")
+    for wording in line.slots.wordings:
+        found, given, partner = seen(Part.TAIL, cat, dog, wording=wording)
+        mask = domain.vocabulary.special.mask  # in the slots left over
+        assert found == (partner if given.count(mask) == partner.count(mask) else given)
+    found, _, partner = seen(Part.RELATION, cat, ("ann", "likes", "cat"))
+    assert found == partner
+
+
+def test_a_lexicon_with_an_unknown_entity_is_explained(
+    build_domain: BuildDomain, tmp_path: Path
+) -> None:
+    lexicon = tmp_path / "lexicon.tsv"
+    lexicon.write_text("cat\tdoog\n")
+    corruptor = {"name": "counterfactual", "lexicon": str(lexicon)}
+    policy = MaskingPolicy.from_settings(POLICY | {"corruptor": corruptor}, where="policy")
+    with pytest.raises(DataError, match=r"tsv:1: There is no entity or relation 'doog' .*'dog'"):
+        policy.fit(build_domain(TRIPLES), [])
+
+
+def test_the_default_table_names_what_works_in_a_graph(build_domain: BuildDomain) -> None:
+    policy = MaskingPolicy.from_settings(
+        POLICY | {"corruptor": {"name": "similar"}}, where="policy"
+    )
+    with pytest.raises(ConfigError, match=r"table = 'type' \(units of the same type, in graphs"):
+        policy.fit(build_domain(TRIPLES), [])

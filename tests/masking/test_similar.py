@@ -19,7 +19,8 @@ from seqmlm.errors import ConfigError, DataError
 from seqmlm.masking.policy import Masked, MaskingPolicy
 from seqmlm.masking.selectors import Selection, UnitSelector
 from seqmlm.masking.similar import SimilarCorruptor
-from seqmlm.masking.unit_table import UnitTable
+from seqmlm.masking.unit_table import WHOLE_UNIT_SELECTORS, UnitTable
+from seqmlm.registry import SELECTORS
 from seqmlm_domains.text.domain import TextDomain
 from seqmlm_domains.text.tokenizer import TextTokenizer
 from seqmlm_domains.text.training import (
@@ -65,6 +66,40 @@ def test_candidates_are_drawn_by_weight_and_have_the_same_length(
     texts = [words.decode(hide(words, chosen, "cat", seed).ids.tolist()) for seed in range(1_000)]
     assert set(texts) == {"dog", "cow"}
     assert chi_square_p([texts.count("dog"), texts.count("cow")], [250, 750]) > 1e-3
+
+
+@pytest.mark.parametrize(
+    "corruptor",
+    [{"name": "similar"}, {"name": "similar", "table": "corpus"}, {"name": "counterfactual"}],
+    ids=["table", "corpus", "counterfactual"],
+)
+def test_pieces_of_words_are_not_replaced(
+    words: Domain, table: str, corruptor: dict[str, Any]
+) -> None:
+    """By default a policy chooses tokens: pieces would be looked up as if they were words."""
+    file = "lexicon" if corruptor["name"] == "counterfactual" else "table"
+    settings = {"corruptor": {file: table} | corruptor}
+    stored = [np.array([words.vocabulary.id_of(c) for c in text], np.uint8) for text in ("a", "ox")]
+    chosen = MaskingPolicy.from_settings(settings, where="policy")
+    with pytest.raises(ConfigError, match=r"tokens 'o', 'x', but .* name = 'unit' }, or 'ngram'"):
+        chosen.fit(words, stored)
+    if corruptor.get("table") != "corpus":
+        chosen.fit(words, stored[:1])
+        whole = MaskingPolicy.from_settings({"rate": 1.0} | settings, where="policy")
+        whole.fit(words, stored)
+
+
+def test_the_selectors_that_are_recommended_exist() -> None:
+    assert {"token", *WHOLE_UNIT_SELECTORS} == {*SELECTORS.builtin}
+
+
+def test_proteins_need_no_selector_of_units() -> None:
+    """A residue is a unit of one token."""
+    domain = build_domain({"name": "protein"})
+    chosen = MaskingPolicy.from_settings({"corruptor": {"name": "similar"}}, where="policy")
+    residues = np.array([domain.vocabulary.id_of(letter) for letter in "MKVLA"], np.uint8)
+    chosen.fit(domain, [residues])
+    assert hide(domain, chosen, "MKVLA" * 20, seed=0).counts.selected > 0
 
 
 @pytest.mark.parametrize("selector", ["unit", "ngram"])

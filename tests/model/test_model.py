@@ -237,5 +237,8 @@ def test_folders_without_a_model_say_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no model here\. Give a run folder"):
         seqmlm.load(str(tmp_path / "nothing"))
     (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(CheckpointError, match=r"before its first step.*with its whole command"):
+        seqmlm.load(str(tmp_path))
+    (tmp_path / "config.toml").touch()
     with pytest.raises(CheckpointError, match=r"not finished.*seqmlm train --resume --output"):
         seqmlm.load(str(tmp_path))

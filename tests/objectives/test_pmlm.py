@@ -291,7 +291,7 @@ def test_a_pseudo_mask_that_means_something_else_is_refused(token: str) -> None:
 def test_weights_are_not_negative_and_not_both_zero(
     words: Domain, weights: Sequence[float]
 ) -> None:
-    with pytest.raises(ConfigError, match="not both 0"):
+    with pytest.raises(ConfigError, match="must be 0 or more"):
         PseudoMaskedLanguageModelling(words, auto_encoding=weights[0], autoregressive=weights[1])
 
 

@@ -302,8 +302,18 @@ def test_a_length_without_room_for_a_token_is_refused() -> None:
 
 
 def test_data_without_anything_to_learn_are_refused() -> None:
-    with pytest.raises(DataError, match="nothing but white space and unmaskable words"):
+    with pytest.raises(DataError, match="hold no text, only white space and unmaskable"):
         learned(["", " \n", "<unk> <unk>"], unmaskable_words=["<unk>"])
+
+
+@pytest.mark.parametrize("unmaskable", [[], ["<unk>"]])
+def test_a_frequent_placeholder_is_remarked_on_unless_it_is_unmaskable(
+    caplog: pytest.LogCaptureFixture, unmaskable: list[str]
+) -> None:
+    with caplog.at_level("INFO", logger="seqmlm"):
+        learned(["the cat <unk> sat on the <unk> mat"], unmaskable_words=unmaskable)
+    said = [line for line in caplog.messages if line.startswith("<unk> is 25.0 % of the words")]
+    assert len(said) == (not unmaskable)
 
 
 def test_a_tokenizer_of_other_options_is_refused(tmp_path: Path) -> None:

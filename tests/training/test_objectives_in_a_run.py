@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -16,13 +17,14 @@ import torch
 from seqmlm.config import RunConfig, validate
 from seqmlm.data.packing import PackedBatch
 from seqmlm.data.samples import EVALUATION, continuation_samples, evaluation_samples
-from seqmlm.errors import ConfigError
+from seqmlm.errors import ConfigError, TrainingError
 from seqmlm.evaluation.own_losses import measured_in_own_form
 from seqmlm.evaluation.run import evaluate_run
 from seqmlm.registry import DOMAINS
 from seqmlm.training.distributed import processes
 from seqmlm.training.loop import train
 from seqmlm.training.rehearsal import rehearse
+from seqmlm.training.step import LossModule
 from seqmlm.training.workload import Workload, prepare_workload
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
@@ -336,6 +338,33 @@ def test_a_run_of_one_objective_records_one_loss(configure: Configure, tmp_path:
     assert all("losses" not in line for line in lines_of(tmp_path / "run", "train"))
 
 
+@pytest.mark.parametrize(("pair", "is_idle"), [("A\tB", True), ("C\tD", False)])
+def test_a_rehearsal_says_when_an_objective_has_nothing_to_predict(
+    configure: Configure, tmp_path: Path, pair: str, is_idle: bool
+) -> None:
+    melodies, lexicon = tmp_path / "low.txt", tmp_path / "lexicon.tsv"
+    melodies.write_text("CDEFG\n" * 40)
+    lexicon.write_text(f"{pair}\n")
+    data = {"sources": [str(melodies)], "split": "random", "validation_fraction": 0.2}
+    policy = {
+        "selector": {"name": "unit"},
+        "corruptor": {"name": "counterfactual", "lexicon": str(lexicon)},
+    }
+    found = rehearse(configure([{"name": "mlm", "policy": policy}], data=data))
+    assert ("untrained loss: mlm has no target" in found) == is_idle
+    assert any("mlm, in the first batch: nothing to predict in 100" in x for x in found) == is_idle
+
+
+def test_a_rehearsal_does_not_end_well_with_a_loss_that_is_not_finite(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        LossModule, "forward", lambda self, batch: torch.tensor([math.nan], requires_grad=False)
+    )
+    with pytest.raises(TrainingError, match="mlm of the untrained model is nan"):
+        rehearse(configure([{"name": "mlm"}]))
+
+
 @pytest.mark.parametrize(("steps", "is_idle"), [(5, True), (400, False)])
 def test_an_objective_that_is_never_reached_is_named_before_training(
     configure: Configure, steps: int, is_idle: bool
@@ -372,3 +401,15 @@ def test_a_pair_objective_is_refused_where_records_cannot_be_parted(
         ConfigError, match=r"objective 'sop' does not fit domain 'music': .* no segments"
     ):
         rehearse(configure([{"name": "sop"}]))
+
+
+def test_an_objective_and_a_selector_of_ones_own_train_under_their_names(
+    configure: Configure, tmp_path: Path
+) -> None:
+    policy = {"rate": 0.25, "selector": {"name": "seqmlm_even:EvenSelector"}}
+    own = {"name": "seqmlm_even:EvenMaskedModelling", "exponent": 0.5, "policy": policy}
+    train(configure([own, {"name": "mlm"}]), output=tmp_path / "run")
+    for line in lines_of(tmp_path / "run", "train"):
+        assert line["losses"].keys() == {"even_mlm", "mlm"}
+    config = configure([own | {"label": "mine"}])
+    assert any("mine" in line for line in rehearse(config))

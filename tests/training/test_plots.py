@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -67,7 +68,7 @@ def test_a_weighted_loss_stands_apart_from_the_means_it_adds_up(drawn: Any) -> N
     above, below = drawn(train, TOKENS, "weighted loss")
     assert (above.get_ylabel(), labels(above)) == ("weighted loss", ["training (as corrupted)"])
     assert below.get_ylabel() == "mean loss, nats per target"
-    assert labels(below)[:3] == ["training: clm", "training: sop", VALIDATION]
+    assert labels(below)[:4] == ["clm", "sop", "solid: training", VALIDATION]
 
 
 def test_a_weight_alone_keeps_training_apart_from_validation(drawn: Any) -> None:
@@ -92,8 +93,37 @@ def test_the_parts_of_a_mixture_are_drawn_with_the_means_that_they_train_on(draw
     validation = [{"loss": 3.0, "accuracy": 0.1, "objectives": own}] * 2
     above, below = drawn(train, validation, "weighted sum")
     assert labels(above) == ["training (as corrupted)"]
-    assert labels(below)[:4] == [
-        "training: mlm", "training: clm", "validation: mlm", "validation: clm",
+    assert labels(below)[:5] == [
+        "mlm", "clm", "solid: training", "dashed: validation, as trained", VALIDATION,
     ]  # fmt: skip
-    assert labels(below)[4] == VALIDATION
-    assert list(below.lines[3].get_ydata()) == [2.2, 2.2]
+    assert [2.2, 2.2] in [list(line.get_ydata()) for line in below.lines]
+
+
+def drawn_lines(axes: Axes) -> list[Any]:
+    """Those with points; the others only stand in the legend."""
+    return [line for line in axes.lines if np.size(line.get_xdata()) > 0]
+
+
+def test_a_term_has_one_colour_and_no_two_terms_share_it(drawn: Any) -> None:
+    names = [f"objective{number}" for number in range(10)]
+    train = [{"loss": 5.0, "losses": dict.fromkeys(names, 3.0), "learning_rate": 0.1}] * 2
+    own = {name: {"losses": {name: 3.1}} for name in names}
+    _, below = drawn(train, [{"loss": 3.0, "accuracy": 0.1, "objectives": own}], "weighted sum")
+    lines = drawn_lines(below)
+    pairs = list(zip(lines[0:20:2], lines[1:20:2], strict=True))
+    assert all(solid.get_color() == dashed.get_color() for solid, dashed in pairs)
+    assert {(solid.get_linestyle(), dashed.get_linestyle()) for solid, dashed in pairs} == {
+        ("-", "--")
+    }
+    assert len({solid.get_color() for solid, _ in pairs}) == 10
+
+
+def test_decisions_stand_in_a_panel_of_their_own(drawn: Any) -> None:
+    losses = {"mlm": 6.0, "rtd": 0.6, "rtd.generator": 6.1}
+    train = [{"loss": 40.0, "losses": losses, "learning_rate": 0.1}] * 2
+    rtd = {"losses": {"rtd": 0.6, "rtd.generator": 6.1}, "decisions": 9, "accuracy": 0.8}
+    validation = [{"loss": 6.0, "accuracy": 0.1, "objectives": {"rtd": rtd}}]
+    _, tokens, decisions = drawn(train, validation, "weighted sum")
+    assert labels(tokens)[:2] == ["mlm", "rtd.generator"]
+    assert (decisions.get_ylabel(), labels(decisions)[0]) == ("mean loss, nats per decision", "rtd")
+    assert decisions.get_ylim()[1] < 1

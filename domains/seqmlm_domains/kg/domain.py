@@ -333,6 +333,15 @@ class KnowledgeGraphDomain(Domain):
         """See :class:`~seqmlm.masking.same_type.TypesUnits`."""
         return SlotTypes(self._graph, self._linearisation)
 
+    def spelled_units(self, words: Sequence[str]) -> list[tuple[tuple[int, ...] | None, ...]]:
+        """Return what stands for an entity of each identifier, or for a relation, when missing."""
+        return list(map(self.types_of_units().spelled, words))
+
+    def why_no_unit(self, word: str) -> str:
+        """See :meth:`Domain.why_no_unit`."""
+        known = (*self._graph.entities.numbers, *self._graph.relation_numbers)
+        return f"There is no entity or relation {word!r} in this graph.{suggestion(word, known)}"
+
     def similarity_groups(self, store: TokenStore) -> npt.NDArray[np.int64]:
         """Keep the triples between two entities, in either direction, on one side."""
         triples = store.tokens.reshape(-1, 3)

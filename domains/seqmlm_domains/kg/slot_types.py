@@ -54,10 +54,23 @@ class SlotTypes:
             for part, token, number in filled:
                 if (part, token, number) not in seen:
                     seen.add((part, token, number))
-                    for unit in self._written(part, number):
+                    for unit in filter(None, self._written(part, number)):
                         yield (part, token), unit
 
-    def _written(self, part: Part, number: int) -> list[Unit]:
+    def spelled(self, identifier: str) -> tuple[Unit | None, ...]:
+        """Return what stands for an entity in each wording, then for a relation; None if none.
+
+        An identifier may be that of an entity and of a relation.
+        """
+        entity = self.graph.entities.numbers.get(identifier)
+        relation = self.graph.relation_numbers.get(identifier)
+        wordings = [None] * len(self.linearisation.slots.wordings)
+        return (
+            *(wordings if entity is None else self._written(Part.TAIL, entity)),
+            *([None] if relation is None else self._written(Part.RELATION, relation)),
+        )
+
+    def _written(self, part: Part, number: int) -> list[Unit | None]:
         """What stands for an entity in each of its sequences, or for a relation."""
         line = self.linearisation
         if part == Part.RELATION:
@@ -65,10 +78,9 @@ class SlotTypes:
         slots, ids = line.slots.targets(
             int(line.entities.id_tokens[number]), line.entities.name_tokens[number]
         )
-        units = []
+        units: list[Unit | None] = []
         for wording in line.slots.wordings:
             asked = line.slots.of_wording(wording)
             unit = ids[(slots >= asked.start) & (slots < asked.stop)]
-            if len(unit):
-                units.append(tuple(unit.tolist()))
+            units.append(tuple(unit.tolist()) or None)
         return units

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, Literal, get_args
 
 from tokenizers import (
@@ -37,6 +39,11 @@ CONTINUATION: Final = "##"
 BLANK: Final = "\N{LOWER ONE EIGHTH BLOCK}"
 """Stands for a blank in Unigram tokens (SentencePiece)."""
 
+FREQUENT_PLACEHOLDER: Final = 0.001
+"""Share of the words from which a literal <unk> is no accident."""
+
+_PLACEHOLDER: Final = re.compile(r"(?<!\S)<unk>(?!\S)")
+_logger = logging.getLogger("seqmlm")
 _NUM_BYTES = 256
 _LONGEST_PIECE = 16  # characters of a Unigram token, as in SentencePiece
 
@@ -192,7 +199,7 @@ def train_tokenizer(settings: TokenizerSettings, texts: Iterable[str]) -> Tokeni
 
     Args:
         settings: what to learn.
-        texts: read two or three times, so an iterable that begins anew each time.
+        texts: read a few times, so an iterable that begins anew each time.
 
     Returns:
         A tokenizer whose file other programs can load; on its own it takes ``[MASK]`` and its
@@ -211,12 +218,27 @@ def train_tokenizer(settings: TokenizerSettings, texts: Iterable[str]) -> Tokeni
     pieces = _Pieces(texts, settings.reserved)
     if not any(piece.strip() for piece in pieces):
         raise DataError(
-            "No vocabulary can be learned: the data hold nothing but white space and unmaskable "
-            "words."
+            "No vocabulary can be learned: the data hold no text, only white space and unmaskable "
+            "words. Are the files of data.sources empty?"
         )
     size = settings.vocabulary_size - len(settings.reserved)
+    _remark_on_placeholders(pieces)
     model = _MODELS[settings.kind](pieces, pipeline, size)
     return _complete(pipeline, model, settings.reserved)
+
+
+def _remark_on_placeholders(pieces: Iterable[str]) -> None:
+    """Say once that the data hold a literal <unk> that the model would learn to predict."""
+    words = placeholders = 0
+    for piece in islice(pieces, 10_000):  # enough to see it
+        words += len(piece.split())
+        placeholders += len(_PLACEHOLDER.findall(piece))
+    if placeholders > FREQUENT_PLACEHOLDER * words:
+        _logger.info(
+            "<unk> is %.1f %% of the words and will be masked and predicted like any other; "
+            "domain.unmaskable_words = ['<unk>'] makes it input only",
+            100 * placeholders / words,
+        )
 
 
 @dataclass(frozen=True)

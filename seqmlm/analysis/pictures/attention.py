@@ -42,7 +42,7 @@ def draw_all_heads(maps: AttentionMaps) -> Figure:
                 axes.set_ylabel(f"layer {layer + 1}", fontsize=8)
     _draw_scale(figure, grid, image)
     figure.suptitle(
-        "queries down, keys across; above each map: entropy and mean distance", fontsize=9
+        "queries down, keys across\nabove each map: entropy and mean distance", fontsize=9
     )
     return figure
 
@@ -110,5 +110,14 @@ def _draw_scale(figure: Figure, grid: Any, image: AxesImage) -> None:
     bar.set_label("attention weight", fontsize=8)
     _, highest = image.get_clim()
     assert highest is not None
-    ticks = [highest * share for share in (0.0, 0.04, 0.16, 0.36, 0.64, 1.0)]
-    bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks], fontsize=7)
+    # Round numbers from the top, as far apart as can be read on the scale of the square root.
+    step = 10.0 ** math.floor(math.log10(highest))
+    rounds = [power * digit for power in (step / 100, step / 10, step) for digit in (1, 2, 5)]
+    ticks = [0.0]
+    heights = {tick: math.sqrt(tick / highest) for tick in rounds if tick <= highest}
+    lowest = math.inf
+    for tick in reversed(heights):
+        if 0.1 <= heights[tick] <= lowest - 0.1:
+            ticks.append(tick)
+            lowest = heights[tick]
+    bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks], fontsize=7)

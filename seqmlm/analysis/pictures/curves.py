@@ -45,7 +45,7 @@ def draw_mask_rate(report: MaskRateReport) -> Figure:
         _measured(left, rates, variances, colour=colour, marker=marker, label=label)
         losses = [point.loss for point in curve.points]
         _measured(right, rates, losses, colour=colour, marker=marker, label=name)
-    left.plot(rates, _inverse(report.fixed), "--", color=GREY, linewidth=1, label="slope -1")
+    left.plot(rates, _inverse(report.fixed, rates), "--", color=GREY, linewidth=1, label="slope -1")
     left.set(xscale="log", yscale="log", ylabel="variance of the gradient (trace)")
     left.set_xlabel("share of the tokens that is predicted")
     right.set(xlabel="share of the tokens that is predicted", ylabel="masked loss, nats per token")
@@ -187,7 +187,6 @@ def _error(found: Estimate) -> float:
     return 0.0 if math.isnan(found.standard_error) else found.standard_error
 
 
-def _inverse(curve: VarianceCurve) -> list[float]:
-    """Variance in inverse proportion to the targets, through the first point."""
-    first = curve.points[0]
-    return [first.variance.value * first.targets / point.targets for point in curve.points]
+def _inverse(curve: VarianceCurve, rates: Sequence[float]) -> list[float]:
+    """Variance in inverse proportion to the rate, through the first point."""
+    return [curve.points[0].variance.value * rates[0] / rate for rate in rates]

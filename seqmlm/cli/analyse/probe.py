@@ -28,7 +28,9 @@ def run(
     run: Run,
     labels: Annotated[
         Path,
-        typer.Argument(help="JSON Lines or CSV with text and label, or lines of word and label."),
+        typer.Argument(
+            help="JSON Lines or CSV with text and label; lines of word and label; CoNLL-U (UPOS)."
+        ),
     ],
     joined_by: Annotated[
         str, typer.Option(help="Between the words of a text; '' for residues.")

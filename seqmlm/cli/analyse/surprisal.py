@@ -40,6 +40,7 @@ def run(
     Each token is masked alone and predicted from all others; a causal run predicts it from those
     before it.
     """
+    import logging
     from itertools import islice
 
     from seqmlm.analysis.run import open_run
@@ -55,6 +56,8 @@ def run(
             records = encoded_records(domain, [text], ReadReport(), longest=longest)
             sequences += [(record.name, encoding) for record, encoding in islice(records, most)]
         else:
+            if _looks_like_path(text):
+                logging.getLogger("seqmlm").info("%r read as a text: there is no such file", text)
             sequences.append((text, domain.parse(text)))
     report = analyse_surprisal(opened, sequences, tokens_per_batch=tokens_per_batch)
 
@@ -86,3 +89,8 @@ def _is_file(text: str) -> bool:
         return text == "-" or Path(text).is_file()
     except OSError:
         return False
+
+
+def _looks_like_path(text: str) -> bool:
+    """Whether a text without blanks has a folder or an ending."""
+    return not any(map(str.isspace, text)) and ("/" in text or bool(Path(text).suffix))

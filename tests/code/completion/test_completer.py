@@ -192,6 +192,10 @@ def test_hostile_sources_are_answered(completer: Completer, source: str) -> None
         ({"limit": -1}, "limit = -1"),
         ({"offset": 9}, "offset = 9: the source has 4 characters"),
         ({"offset": -1}, "offset = -1"),
+        ({"limit": "5"}, "limit = '5': it must be of type int"),
+        ({"limit": 2.5}, "limit = 2.5: it must be of type int"),
+        ({"offset": "3"}, "offset = '3': it must be of type int"),
+        ({"language": None}, "language = None: it must be of type str"),
     ],
 )
 def test_a_request_that_cannot_be_meant_is_refused(
@@ -209,6 +213,21 @@ def test_roles_are_given_as_such_or_by_name(completer: Completer) -> None:
         completer.complete("x.", 2, "python", roles=["atribute"])
     with pytest.raises(ConfigError, match="role called 'other'"):
         completer.complete("x.", 2, "python", roles=[Role.OTHER])
+
+
+def test_an_empty_list_of_roles_or_types_asks_for_any(completer: Completer) -> None:
+    of_any = completer.complete("x.", 2, "python")
+    assert of_any
+    assert completer.complete("x.", 2, "python", roles=[], types=[]) == of_any
+
+
+def test_a_single_name_is_no_list_of_roles_or_types(completer: Completer) -> None:
+    with pytest.raises(ConfigError, match=r"roles = 'call': give several, such as \['call'\]"):
+        completer.complete("x.", 2, "python", roles="call")
+    with pytest.raises(ConfigError, match=r"types = 'int': give several, such as \['int'\]"):
+        completer.complete("x.", 2, "python", types="int")
+    with pytest.raises(ConfigError, match="types: 3 is no name of a type"):
+        completer.complete("x.", 2, "python", types=[3])  # type: ignore[list-item]
 
 
 def test_learned_positions_are_used_as_far_as_they_were_trained(code_run: Path) -> None:

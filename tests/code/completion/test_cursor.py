@@ -114,6 +114,21 @@ def test_of_a_long_text_whole_lines_around_the_cursor_are_looked_at(line: str, b
     assert part.startswith(begins)
 
 
+def test_a_line_without_indentation_near_the_cursor_does_not_cut_off_what_is_before_it() -> None:
+    body = "class A:\n" + "".join(f"    def f{number}(self): pass\n" for number in range(20_000))
+    text = f"{body}def helper():\n    return "
+    part, place = part_around(text, len(text))
+    assert MOST_BEFORE - 100 < place <= MOST_BEFORE
+    assert part.startswith("    def f")
+
+
+def test_a_line_that_begins_a_step_before_the_cursor_does_not_cut_off_what_is_before_it() -> None:
+    text = "x = " + "+ y " * 100_000 + "\nz = "
+    part, place = part_around(text, len(text))
+    assert place == MOST_BEFORE
+    assert part.endswith("y \nz = ")
+
+
 def test_of_a_line_without_end_so_much_is_looked_at() -> None:
     part, place = part_around("x" * 2_000_000, 1_000_000)
     assert (place, len(part)) == (MOST_BEFORE, MOST_BEFORE + 2 * MOST_BEHIND)

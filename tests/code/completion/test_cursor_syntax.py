@@ -165,6 +165,16 @@ def test_of_a_long_file_the_lines_around_the_cursor_are_parsed() -> None:
     assert len(around) < 2000
 
 
+def test_a_comment_without_indentation_does_not_hide_the_class_around_it() -> None:
+    members = "".join(f"  int member{number}(int x) {{ return x; }}\n" for number in range(400))
+    _, bound, words = look(
+        f"class A {{\n{members}//  int old;\n  void go() {{ this.|; }}\n}}\n", "java"
+    )
+    assert "member399" in words
+    assert "member399" in bound
+    assert "member0" not in words
+
+
 def test_a_text_that_takes_too_long_tells_nothing_and_the_next_one_is_parsed_afresh(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -300,7 +300,11 @@ def test_the_command_completes_names_of_given_types(
     file.write_text(asked.source)
     command = ["complete", str(typed_run), "--file", str(file), "--offset", str(asked.offset)]
     outputs = []
-    for options in (["--type", "long", "--type", "int", "--json"], ["--type", "String"]):
+    for options in (
+        ["--type", "long", "--type", "int", "--json"],
+        ["--type", "String"],
+        ["--type", "Strin"],
+    ):
         monkeypatch.setattr(sys, "argv", ["seqmlm", "code", *command, *options])
         with pytest.raises(SystemExit) as end:
             main()
@@ -310,3 +314,4 @@ def test_the_command_completes_names_of_given_types(
     assert found == {"balance": "long", "count": "int"}
     assert outputs[1].startswith("expected type: String 1.00\n")
     assert "owner: String" in outputs[1]
+    assert outputs[2] == "No name of the project is declared with type 'Strin'.\n"

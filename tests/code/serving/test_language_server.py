@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -249,12 +250,31 @@ async def test_an_editor_changes_settings_of_its_own_connection(connect: Connect
         "workspace/didChangeConfiguration", settings={"seqmlm": {"max_document_characters": 3}}
     )
     assert await client.names(0, 0) == []
-    client.notify("workspace/didChangeConfiguration", settings={"seqmlm": {"deadline": 3}})
+    sent = {"max_document_characters": 3, "deadline": 3}
+    client.notify("workspace/didChangeConfiguration", settings={"seqmlm": sent})
     assert await client.names(0, 0) == []
     ready, warning = client.notifications
     assert ready["method"] == "window/logMessage"
     assert warning["method"] == "window/showMessage"
     assert "deadline" in warning["params"]["message"]
+
+
+@pytest.mark.parametrize("later", [{}, {"seqmlm": {}}], ids=repr)
+async def test_a_setting_that_an_editor_sends_no_more_is_as_at_the_beginning(
+    connect: Connect, later: dict[str, Any]
+) -> None:
+    client = await connect(ScriptedCompleter())
+    await client.initialize(initializationOptions={"max_document_characters": 4})
+    client.open("abcd")
+    assert await client.names(0, 0) == ["abcd"]
+    change = "workspace/didChangeConfiguration"
+    client.notify(change, settings={"seqmlm": {"max_document_characters": 3}})
+    client.notify(change, settings=None)
+    assert await client.names(0, 0) == []
+    client.notify(change, settings=later)
+    assert await client.names(0, 0) == ["abcd"]
+    client.open("abcde", uri="file:///b.py")
+    assert await client.names(0, 0, uri="file:///b.py") == []
 
 
 async def test_a_model_is_reloaded_on_command(connect: Connect) -> None:
@@ -274,6 +294,28 @@ async def test_a_model_that_cannot_be_reloaded_stays(connect: Connect) -> None:
     assert error["code"] == REQUEST_FAILED
     assert "damaged" in error["message"]
     assert await client.names(0, 0) == ["abcd"]
+
+
+async def test_a_model_is_read_once_at_a_time(connect: Connect) -> None:
+    may_end, reads = threading.Event(), []
+
+    def read() -> ScriptedCompleter:
+        reads.append(may_end.wait(60))
+        return ScriptedCompleter(label="newer ")
+
+    client = await opened(await connect(ScriptedCompleter(), reload=read), "abcd")
+    command = {"command": "seqmlm.reloadModel"}
+    first, second = (client.begin("workspace/executeCommand", command) for _ in range(2))
+    error = (await client.answer(second))["error"]
+    assert (error["code"], error["message"]) == (
+        REQUEST_FAILED,
+        "The model is being reloaded already.",
+    )
+    may_end.set()
+    assert "error" not in await client.answer(first)
+    assert reads == [True]
+    assert await client.names(0, 0) == ["newer abcd"]
+    assert await client.ask("workspace/executeCommand", command) is None
 
 
 async def test_nothing_of_a_text_is_ever_logged(

@@ -9,6 +9,7 @@ import pytest
 from seqmlm.errors import CheckpointError, ConfigError
 from seqmlm_domains.code.commands import serve
 from seqmlm_domains.code.serving.language_service import parse_address
+from seqmlm_domains.code.serving.settings import ServerSettings
 
 RUN = Path("no/such/run")
 
@@ -52,3 +53,10 @@ def test_an_address_of_lsp_is_none_of_http() -> None:
 def test_a_run_that_is_not_there_is_told() -> None:
     with pytest.raises(CheckpointError, match="no/such/run"):
         serve.run(RUN, lsp=True, tcp="127.0.0.1:0")
+
+
+def test_the_help_describes_every_setting() -> None:
+    described = serve.EXAMPLES.split("Settings, for --config and --set:\n\n")[1].split("\n\n")
+    assert described == [
+        f"{name}: {field.description}" for name, field in ServerSettings.model_fields.items()
+    ]

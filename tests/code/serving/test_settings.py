@@ -55,6 +55,15 @@ def test_what_an_editor_may_not_set_is_told_and_left_out(sent: Any, message: str
     assert settings == ServerSettings()
 
 
+def test_what_is_wrong_is_told_in_plain_words() -> None:
+    _, complaints = ServerSettings().with_client_settings({"roles": ["attribut"], "types": "int"})
+    role, single = complaints
+    assert "value error" not in role.lower()
+    assert ".." not in role
+    assert "it must be a list, such as ['int']" in single
+    assert "tuple" not in single
+
+
 def test_an_editor_may_ask_for_roles_and_types_alone() -> None:
     sent = {"roles": ["call", "Function"], "types": ["List"]}
     settings, complaints = ServerSettings().with_client_settings(sent)

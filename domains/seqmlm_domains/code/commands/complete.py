@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqmlm.cli.options import AsJson, Backend, Device
+from seqmlm.errors import suggestion
 
 if TYPE_CHECKING:
-    from seqmlm_domains.code.completion.completion import Completion
+    from seqmlm_domains.code.completion.completion import Completion, CompletionRequest
 
 NAME = "complete"
 EXAMPLES = """Examples:
@@ -75,12 +78,13 @@ def run(
         roles=roles_named(role) if role else None,
         types=frozenset(type) if type else None,
     )
-    (found,) = Completer.load(run, device=device, backend=backend).complete_batch([request])
+    completer = Completer.load(run, device=device, backend=backend)
+    (found,) = completer.complete_batch([request])
     if as_json:
         print(json.dumps([_as_json(item) for item in found.completions], ensure_ascii=False))
         return
     if not found.completions:
-        print("No name can stand here, or none is known that begins as typed.")
+        print(_reason_for_none(request, completer.project.table(language).types.names))
         return
     if found.types:
         expected = ", ".join(f"{each.name} {each.probability:.2f}" for each in found.types)
@@ -88,6 +92,19 @@ def run(
     for item in found.completions:
         name = item.text if item.type is None else f"{item.text}: {item.type}"
         print(f"{item.score:8.3f}  {name}  ({item.source})")
+
+
+def _reason_for_none(request: CompletionRequest, types: Sequence[str]) -> str:
+    """Why there is no completion; ``types`` are those of the project."""
+    words = set(re.findall(r"\w+", request.source))
+    asked = sorted((request.types or frozenset()).difference(types))
+    unknown = [name for name in asked if name.rstrip("[]") not in words]
+    if unknown:
+        name = unknown[0]
+        return f"No name of the project is declared with type {name!r}.{suggestion(name, types)}"
+    if request.roles or request.types:
+        return "No name can stand here, or none of the roles and types asked for begins as typed."
+    return "No name can stand here, or none is known that begins as typed."
 
 
 def _as_json(item: Completion) -> dict[str, Any]:

@@ -14,7 +14,49 @@ seqmlm code serve runs/code --lsp
 
 seqmlm code serve runs/code --lsp --tcp 127.0.0.1:8712
 
-seqmlm code serve runs/code --http --set port=8711 --set deadline_ms=200"""
+seqmlm code serve runs/code --http --set port=8711 --set deadline_ms=200
+
+Settings, for --config and --set:
+
+device: auto, cpu, cuda or cuda:N
+
+backend: of the kernels
+
+deadline_ms: until a lexical answer takes the place of the model's
+
+limit: most completions of an answer
+
+inline_probability: an inline completion is more probable; 1: none ever
+
+max_document_characters: longer documents are not completed
+
+roles: names of other roles are not proposed; none: of any
+
+types: nor are those of other declared types; none: of any
+
+queue_capacity: requests not yet answered
+
+max_batch: most requests of one forward pass
+
+log_level: the least that is logged
+
+host: of the HTTP service
+
+port: of HTTP; 0: any free one
+
+token_file: holds the bearer token of HTTP, readable by its owner alone
+
+allowed_hosts: names in the Host header, besides those of loopback
+
+max_body_bytes: of an HTTP request
+
+read_timeout_s: for the headers, and again for the body, of a request
+
+client_requests_per_s: of one address over HTTP, on average
+
+client_burst: of one address over HTTP, at once
+
+drain_timeout_s: at the end, for what is still to be answered"""
 
 
 def run(

@@ -21,6 +21,7 @@ from seqmlm_domains.code.completion.completion import (
     CompletionResult,
     ExpectedType,
     roles_named,
+    types_named,
 )
 from seqmlm_domains.code.completion.cursor import Cursor, part_around
 from seqmlm_domains.code.completion.evidence import SYNTAX_FEATURES, Evidence, FloatArray
@@ -147,7 +148,7 @@ class Completer:
             language=language,
             limit=limit,
             roles=None if roles is None else roles_named(roles),
-            types=None if types is None else frozenset(types),
+            types=None if types is None else types_named(types),
         )
         return list(self.complete_batch([request])[0].completions)
 
@@ -190,7 +191,9 @@ class Completer:
         cursor = Cursor.at(self._texts.tokens(source, request.language), offset)
         if cursor is None:
             return None
-        evidence = self.evidence_at(cursor, roles=request.roles, types=request.types)
+        evidence = self.evidence_at(
+            cursor, roles=request.roles or None, types=request.types or None
+        )
         return evidence if evidence.is_visible.any() and not evidence.syntax.is_text else None
 
     def evidence_at(

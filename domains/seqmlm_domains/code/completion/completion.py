@@ -20,10 +20,12 @@ class CompletionRequest:
         language: a key of :data:`~seqmlm_domains.code.languages.LANGUAGES`.
         limit: most completions to return.
         roles: what the name may do there: only names that do it somewhere in the project or around
-            the cursor are proposed, and the model chooses among their tokens; any if absent.
+            the cursor are proposed, and the model chooses among their tokens; any if absent or
+            empty.
         types: simple names of types, such as ``List`` or ``int[]``: only names that are declared
             with one of them somewhere in the project or around the cursor are proposed, in the same
-            way, and a model that was trained by ``typed_mlm`` expects no other type; any if absent.
+            way, and a model that was trained by ``typed_mlm`` expects no other type; any if absent
+            or empty.
     """
 
     source: str
@@ -37,9 +39,13 @@ class CompletionRequest:
         """Refuse what cannot be meant.
 
         Raises:
-            ConfigError: the language is not known, the offset is outside the text, or the limit is
-                less than 1.
+            ConfigError: an argument is of another type, the language is not known, the offset is
+                outside the text, or the limit is less than 1.
         """
+        for name, kind in (("source", str), ("language", str), ("offset", int), ("limit", int)):
+            value = getattr(self, name)
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise ConfigError(f"{name} = {value!r}: it must be of type {kind.__name__}.")
         if self.language not in LANGUAGES:
             raise ConfigError(
                 f"language = {self.language!r}: it is one of {', '.join(LANGUAGES)}."
@@ -58,7 +64,9 @@ def roles_named(roles: Iterable[Role | str]) -> frozenset[Role]:
 
     Raises:
         UnknownNameError: there is no such role.
+        ConfigError: it is a single name.
     """
+    _require_several("roles", roles)
     known = {role.name.lower(): role for role in Role if role != Role.OTHER}
     found = set()
     for given in roles:
@@ -67,6 +75,26 @@ def roles_named(roles: Iterable[Role | str]) -> frozenset[Role]:
             raise UnknownNameError("role", name.lower(), known)
         found.add(known[name.lower()])
     return frozenset(found)
+
+
+def types_named(types: Iterable[str]) -> frozenset[str]:
+    """Return types that are given by their simple names.
+
+    Raises:
+        ConfigError: it is a single name, or one is no string.
+    """
+    _require_several("types", types)
+    found = frozenset(types)
+    for name in found:
+        if not isinstance(name, str):
+            raise ConfigError(f"types: {name!r} is no name of a type.")
+    return found
+
+
+def _require_several(argument: str, given: Iterable[object]) -> None:
+    """A string would be taken for its letters."""
+    if isinstance(given, str):
+        raise ConfigError(f"{argument} = {given!r}: give several, such as [{given!r}].")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

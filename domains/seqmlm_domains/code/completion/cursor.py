@@ -16,6 +16,9 @@ MOST_BEHIND: Final = 100_000
 300 where every word is another one.
 """
 
+MOST_LEFT_OUT: Final = 10_000
+"""Characters more that are left out for the part to begin at a line without indentation."""
+
 _LINE = re.compile(r"\n(?=.)", re.DOTALL)
 _LINE_WITHOUT_INDENTATION = re.compile(r"\n(?=\S)")
 
@@ -23,12 +26,13 @@ _LINE_WITHOUT_INDENTATION = re.compile(r"\n(?=\S)")
 def part_around(source: str, offset: int) -> tuple[str, int]:
     """Return the part of a long text that is looked at, and the offset in it.
 
-    It begins at a line, one without indentation if there is one: that is seldom within a literal.
+    It begins at a line, one without indentation if one is near: that is seldom within a literal.
     """
     first = offset - MOST_BEFORE
     if first > 0:
-        line = _LINE_WITHOUT_INDENTATION.search(source, first, offset)
-        line = line or _LINE.search(source, first, offset)
+        # The next one may be far away in a large class, and as little may be left as that leaves.
+        line = _LINE_WITHOUT_INDENTATION.search(source, first, first + MOST_LEFT_OUT)
+        line = line or _LINE.search(source, first, first + MOST_LEFT_OUT)
         first = line.end() if line else first
     first = max(0, first)
     last = source.find("\n", offset + MOST_BEHIND)

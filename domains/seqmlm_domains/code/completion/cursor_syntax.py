@@ -25,6 +25,9 @@ PARSE_TIMEOUT_S: Final = 0.03
 
 _CHARACTERS_BEFORE: Final = 8_000
 _CHARACTERS_BEHIND: Final = 4_000
+_CHARACTERS_LEFT_OUT: Final = 2_000
+"""Most of those before that are left out for the window to begin at a line without indentation."""
+
 _STAND_IN: Final = "M"
 
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
@@ -136,15 +139,19 @@ _NOTHING: Final = CursorSyntax(
 
 
 def _window(cursor: Cursor) -> tuple[int, int]:
-    """The pieces to parse: from a line without indentation on, if there is one in reach."""
+    """The pieces to parse: from a line on, one without indentation if one is near."""
     tokens = cursor.tokens
-    first = int(tokens.ends.searchsorted(cursor.start - _CHARACTERS_BEFORE, "right"))
+    start = cursor.start - _CHARACTERS_BEFORE
+    first = int(tokens.ends.searchsorted(start, "right"))
     if first:
-        kinds = tokens.word_kinds[tokens.numbers[first : cursor.piece]]
-        for piece in (first + np.flatnonzero(kinds == Kind.SPACE)).tolist():
-            if tokens.text[tokens.span(piece)[1] - 1] == "\n":
-                first = piece + 1
-                break
+        near = int(tokens.ends.searchsorted(start + _CHARACTERS_LEFT_OUT, "right"))
+        kinds = tokens.word_kinds[tokens.numbers[first:near]]
+        spaces = (first + np.flatnonzero(kinds == Kind.SPACE)).tolist()
+        ends = (piece for piece in spaces if tokens.text[tokens.span(piece)[1] - 1] == "\n")
+        lines = (piece for piece in spaces if "\n" in tokens.text[slice(*tokens.span(piece))])
+        line = next(ends, None)
+        # The indentation of a first line belongs to the window.
+        first = line + 1 if line is not None else next(lines, first)
     last = int(tokens.ends.searchsorted(cursor.start + _CHARACTERS_BEHIND, "right"))
     return first, max(last, cursor.next_piece)
 

@@ -33,7 +33,7 @@ from seqmlm_domains.code.serving.completion_queue import (
 from seqmlm_domains.code.serving.documents import Documents, Place
 from seqmlm_domains.code.serving.positions import PositionEncoding
 from seqmlm_domains.code.serving.protocol import CompletionProtocol, RequestFailed, log_bug
-from seqmlm_domains.code.serving.served_model import ServedModel
+from seqmlm_domains.code.serving.served_model import AlreadyReading, ServedModel
 from seqmlm_domains.code.serving.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
@@ -66,15 +66,26 @@ class CompletionServer(LanguageServer):
         )
         self.model = model
         self.settings = settings
+        self._first_settings = settings
         self.is_initialized = False
         self.documents = Documents()
         self.answers = AnswerMemory()
         self._client_name = name
         _register(self)
 
+    def begin_with_client_settings(self, sent: Any) -> None:
+        """Take the settings with which the editor begins; see :meth:`use_client_settings`."""
+        self.use_client_settings(sent)
+        self._first_settings = self.settings
+
     def use_client_settings(self, sent: Any) -> None:
-        """Take settings of the editor; those that are not allowed are told there, and left out."""
-        self.settings, complaints = self.settings.with_client_settings(sent)
+        """Take the settings of the editor in place of those it sent before, but the first ones.
+
+        Those that are not allowed are told there, and left out. None changes nothing.
+        """
+        if sent is None:
+            return
+        self.settings, complaints = self._first_settings.with_client_settings(sent)
         if complaints:
             self.show(types.MessageType.Warning, " ".join(complaints))
 
@@ -195,7 +206,7 @@ def _initialize(server: CompletionServer, params: types.InitializeParams) -> Non
     if encoding not in get_args(PositionEncoding):
         raise RequestFailed(f"positionEncodings: {encoding} is none of LSP's.")
     server.documents = Documents(cast(PositionEncoding, encoding))
-    server.use_client_settings(params.initialization_options)
+    server.begin_with_client_settings(params.initialization_options)
 
 
 def _be_initialized(server: CompletionServer, params: types.InitializedParams) -> None:
@@ -244,6 +255,8 @@ async def _reload_model(server: CompletionServer) -> None:
     _require_model(server)
     try:
         await server.model.load()
+    except AlreadyReading as error:
+        raise RequestFailed("The model is being reloaded already.") from error
     except SeqmlmError as error:
         raise RequestFailed(f"The model stays as it is: {error}") from error
     logger.info("model reloaded")

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from seqmlm_domains.code.serving.settings import ServerSettings
 
 
+class AlreadyReading(Exception):
+    """The model is being read: a second one beside it would cost its memory again."""
+
+
 class ServedModel:
     """A model and its queue, once it is loaded.
 
@@ -28,7 +32,7 @@ class ServedModel:
         self._read = read
         self._settings = settings
         self._queue: CompletionQueue | None = None
-        self._reading: threading.Thread | None = None
+        self._being_read: Future[Completer] | None = None
 
     @property
     def queue(self) -> CompletionQueue | None:
@@ -38,14 +42,17 @@ class ServedModel:
     @property
     def is_reading(self) -> bool:
         """Whether a thread still reads the model, if only for a caller that has gone."""
-        return self._reading is not None and self._reading.is_alive()
+        return self._being_read is not None and not self._being_read.done()
 
     async def load(self) -> None:
         """Read the model, or read it again: the next batch is answered with it.
 
         Raises:
+            AlreadyReading: it is being read, if only for a caller that has gone.
             ConfigError, CheckpointError: it cannot be read; one of before goes on.
         """
+        if self.is_reading:
+            raise AlreadyReading
         completer = await self._read_beside()
         if self._queue is None:
             self._queue = CompletionQueue(
@@ -64,10 +71,10 @@ class ServedModel:
     async def _read_beside(self) -> Completer:
         """A daemon reads: asyncio would wait for a thread of its own at the end of the process."""
         completer: Future[Completer] = Future()
-        self._reading = threading.Thread(
+        self._being_read = completer
+        threading.Thread(
             target=self._read_into, args=(completer,), name="seqmlm-reading", daemon=True
-        )
-        self._reading.start()
+        ).start()
         return await asyncio.wrap_future(completer)
 
     def _read_into(self, completer: Future[Completer]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from seqmlm.config import Section, apply_override, merge, read_config_file, validate_as
 from seqmlm.errors import ConfigError, UnknownNameError
@@ -57,7 +58,9 @@ class ServerSettings(Section):
     ] = ()
     queue_capacity: Annotated[int, Field(ge=1, description="requests not yet answered")] = 64
     max_batch: Annotated[int, Field(ge=1, description="most requests of one forward pass")] = 8
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="the least that is logged")
+    ] = "info"
 
     host: Annotated[str, Field(description="of the HTTP service")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535, description="of HTTP; 0: any free one")] = 8_711
@@ -85,8 +88,16 @@ class ServerSettings(Section):
         try:
             roles_named(roles)
         except UnknownNameError as error:
-            raise ValueError(str(error)) from error
+            reason = str(error).removesuffix(".")
+            raise PydanticCustomError("role", "{reason}", {"reason": reason}) from error
         return roles
+
+    @field_validator("roles", "types", mode="before")
+    @classmethod
+    def _several(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            raise PydanticCustomError("list", "it must be a list, such as {one}", {"one": [given]})
+        return given
 
     @property
     def deadline_s(self) -> float:

@@ -67,6 +67,7 @@ def test_names_of_some_roles_or_types_may_be_asked_for(client: httpx.Client) -> 
     everything = complete(client)["candidates"]
     assert {"variable", "parameter"} & {candidate["role"] for candidate in everything}
     assert {candidate["type"] for candidate in everything} == {None}
+    assert complete(client, roles=[], types=[])["candidates"] == everything
     assert complete(client, roles=["class"])["candidates"] == []
     found = [each["text"] for each in complete(client, roles=["Variable"])["candidates"]]
     assert "total_amount" in found

@@ -37,11 +37,11 @@ class CompletionBody(BaseModel):
     limit: Annotated[int | None, Field(ge=1, le=200, description="most candidates")] = None
     roles: Annotated[
         list[str] | None,
-        Field(description="only names that do one of these somewhere, such as call or type"),
+        Field(description="names that do one of these somewhere, as call or type; empty: any"),
     ] = None
     types: Annotated[
         list[str] | None,
-        Field(description="only names declared with one of these types somewhere, such as List"),
+        Field(description="names declared with one of these somewhere, as List; empty: any"),
     ] = None
     stream: Annotated[
         bool,
