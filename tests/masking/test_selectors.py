@@ -227,7 +227,7 @@ def test_units_may_cost_something_else_than_their_tokens(costs: list[int], seed:
 
 @pytest.mark.parametrize("stop_probability", [0.0, -0.1, 1.1, float("nan")])
 def test_stop_probability_out_of_range_is_refused(stop_probability: float) -> None:
-    with pytest.raises(ConfigError, match=r"stop_probability = .* not in \(0, 1\]"):
+    with pytest.raises(ConfigError, match=r"stop_probability = .* must be in \(0, 1\]"):
         SpanSelector(stop_probability=stop_probability)
 
 

@@ -151,7 +151,7 @@ def test_columns_are_chosen_by_name_in_tsv_too(run: Run, tmp_path: Path) -> None
         ("mutant\nK2G\n", ("--max-identity", "95"), 2, "it is a share in (0, 1]"),
         ("mutant\nK2G\n", ("no/run",), 2, "no/run: there is no such run"),
         ("K2G\nT3A\n", (), 3, "the first line begins with 'K2G', a mutation"),
-        ("mutant;fit\nK2G;1\n", (), 3, "the only column is 'mutant;fit'. Part columns by commas"),
+        ("mutant;fit\nK2G;1\n", (), 3, "separated by semicolons. Separate them by commas"),
         ("mutant\nK2G\n", ("--output", "scores.txt"), 2, "written as .csv or .jsonl"),
         ("mutant\nK2G\n", ("--output", "no/scores.csv"), 2, "there is no folder no"),
     ],

@@ -29,7 +29,7 @@ from tests.kernels.test_attention import (
 from tests.kernels.triton.guarded_memory import guarded_allocations, in_guarded_memory
 
 # What numpy says of rows that lie past a sequence and that nobody reads.
-pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered in:RuntimeWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:(invalid value|overflow) enc:RuntimeWarning")
 
 AssertClose = Callable[..., None]
 each_backward = pytest.mark.parametrize("backward", ["deterministic", "atomic"])
