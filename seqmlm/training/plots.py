@@ -47,7 +47,12 @@ def plot_run(
     validation = [line for line in lines if line["split"] == "validation"]
     rate = Figure(figsize=(8, 2.5), dpi=120)
     axes = rate.add_subplot()
-    axes.plot(_column(train, "step"), _column(train, "learning_rate"), color="#4c72b0")
+    axes.plot(
+        _column(train, "step"),
+        _column(train, "learning_rate"),
+        color="#4c72b0",
+        marker=_marker(train),
+    )
     axes.set(xlabel="step", ylabel="learning rate")
     written = []
     loss = _loss_figure(train, validation, bars, loss_label)
@@ -151,8 +156,14 @@ def _draw_training(axes: Axes, train: list[dict[str, Any]]) -> None:
         _column(train, "loss"),
         color="#9bb4d8",
         linewidth=0.8,
+        marker=_marker(train),
         label="training (as corrupted)",
     )
+
+
+def _marker(lines: list[dict[str, Any]]) -> str:
+    """A line through one point cannot be seen."""
+    return "o" if len(lines) == 1 else ""
 
 
 def _draw_validation(
@@ -182,7 +193,10 @@ def _draw_terms(
     for term, colour in colours.items():
         in_training, held_out = _values(means, term), _values(own, term)
         if not all(map(math.isnan, in_training)):
-            axes.plot(_column(train, "step"), in_training, color=colour, linewidth=0.9)
+            axes.plot(
+                _column(train, "step"), in_training,
+                color=colour, linewidth=0.9, marker=_marker(train),
+            )  # fmt: skip
         if not all(map(math.isnan, held_out)):
             steps = _column(validation, "step")
             axes.plot(

@@ -127,3 +127,9 @@ def test_decisions_stand_in_a_panel_of_their_own(drawn: Any) -> None:
     assert labels(tokens)[:2] == ["mlm", "rtd.generator"]
     assert (decisions.get_ylabel(), labels(decisions)[0]) == ("mean loss, nats per decision", "rtd")
     assert decisions.get_ylim()[1] < 1
+
+
+def test_the_only_logged_step_of_a_short_run_can_be_seen(drawn: Any) -> None:
+    axes = drawn([{"loss": 3.0, "learning_rate": 1e-3}], [], "mean loss")[0]
+    training = next(line for line in axes.lines if line.get_label() == "training (as corrupted)")
+    assert training.get_marker() == "o"
