@@ -115,7 +115,7 @@ class OptimizerSection(Section):
     epsilon: Annotated[float, Field(gt=0)] = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
-    schedule: Literal["cosine", "warmup_stable_decay", "constant"] = "cosine"
+    schedule: Literal["cosine", "linear", "warmup_stable_decay", "constant"] = "cosine"
     warmup_steps: NonNegative = 50
     decay_fraction: Annotated[float, Field(gt=0, le=1, description="of warmup_stable_decay")] = 0.2
     final_fraction: Share = 0.1

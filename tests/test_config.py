@@ -303,7 +303,7 @@ def test_no_override_fails_otherwise_than_with_a_config_error(path: str, text: s
         ("optimizer.learning_rate=0", r"learning_rate = 0: input should be greater than 0"),
         ("optimizer.betas=[0.9]", r"optimizer\.betas\.1: missing"),
         ("optimizer.betas=[0.9, 1.0]", r"optimizer\.betas\.1 = 1\.0: input should be less than 1"),
-        ("optimizer.schedule=linear", "'cosine', 'warmup_stable_decay' or 'constant'"),
+        ("optimizer.schedule=line", "'cosine', 'linear', 'warmup_stable_decay' or 'constant'"),
         ("data.validation_fraction=1", r"validation_fraction = 1: input should be less than 1"),
         ("data.max_length=2", r"data\.max_length = 2: input should be greater than or equal to 3"),
         ("data.sources=[]", r"data\.sources = \[\]: list should have at least 1 item"),

@@ -94,7 +94,6 @@ class FineTuningOptimizerSection(Section):
             hidden_size: of the encoder; see :func:`default_learning_rate`, as for the next.
             from_scratch: whether the weights are random.
         """
-        is_linear = self.schedule == "linear"
         return OptimizerSection(
             learning_rate=self.learning_rate
             or default_learning_rate(hidden_size, from_scratch=from_scratch),
@@ -102,9 +101,7 @@ class FineTuningOptimizerSection(Section):
             epsilon=self.epsilon,
             weight_decay=self.weight_decay,
             clip_norm=self.clip_norm,
-            # Warm-up, nothing stable, then a straight line to 0.
-            schedule="warmup_stable_decay" if is_linear else self.schedule,  # type: ignore[arg-type]
-            decay_fraction=1.0,
+            schedule=self.schedule,
             final_fraction=0.0,
             warmup_steps=round(self.warmup_fraction * steps),
         )

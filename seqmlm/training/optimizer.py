@@ -39,7 +39,7 @@ def build_optimizer(model: nn.Module, section: OptimizerSection) -> torch.optim.
 def learning_rate(step: int, section: OptimizerSection, *, steps: int) -> float:
     """Return the learning rate of one step.
 
-    Linear warm-up, then ``cosine`` down to ``final_fraction`` of the peak, or
+    Linear warm-up, then ``cosine`` or ``linear`` down to ``final_fraction`` of the peak, or
     ``warmup_stable_decay`` (arXiv 2405.18392), which is flat and falls linearly over the last
     ``decay_fraction`` of the run, or ``constant``.
 
@@ -55,6 +55,8 @@ def learning_rate(step: int, section: OptimizerSection, *, steps: int) -> float:
     floor = section.final_fraction
     if section.schedule == "cosine":
         return peak * (floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2)
+    if section.schedule == "linear":
+        return peak * (floor + (1 - floor) * (1 - progress))
     if section.schedule == "warmup_stable_decay":
         left = (1 - progress) / section.decay_fraction
         return peak * (floor + (1 - floor) * min(left, 1.0))

@@ -29,6 +29,10 @@ def section(**options: Any) -> OptimizerSection:
         ("cosine", 60, 0.1 + 0.9 * 0.5),  # half way: cos(pi / 2) = 0
         ("cosine", 35, 0.1 + 0.9 * (1 + 2**-0.5) / 2),  # a quarter: cos(pi / 4) = 1 / sqrt(2)
         ("cosine", 110, 0.1),
+        ("linear", 5, 0.5),
+        ("linear", 10, 1.0),
+        ("linear", 35, 0.1 + 0.9 * 0.75),
+        ("linear", 110, 0.1),
         ("warmup_stable_decay", 5, 0.5),
         ("warmup_stable_decay", 10, 1.0),
         ("warmup_stable_decay", 90, 1.0),  # the last 20 % of the 100 steps begin here
@@ -47,7 +51,7 @@ def test_learning_rates_at_points_computed_by_hand(
     assert found == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "warmup_stable_decay", "constant"])
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "warmup_stable_decay", "constant"])
 @given(warmup=st.integers(0, 300), steps=st.integers(1, 300), peak=st.floats(1e-6, 10))
 def test_learning_rates_are_positive_and_never_above_the_peak(
     schedule: str, warmup: int, steps: int, peak: float
