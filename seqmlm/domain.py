@@ -93,6 +93,12 @@ class Domain(ABC):
         """
         return ()
 
+    unit_types: ClassVar[Sequence[str]] = ()
+    """Names of the classes of units that its encodings tell apart, in the order of their numbers.
+
+    Empty where units have none.
+    """
+
     what_is_cut: ClassVar[str] = "every epoch sees a new random window of each"
     """What :meth:`assemble` makes of records that are too long, for reports."""
 
@@ -343,9 +349,9 @@ class Domain(ABC):
             ConfigError: the domain has no such table.
         """
         raise ConfigError(
-            f"similar corruptor: domain {self.name!r} brings no table of similar units. Choose "
-            "table = 'type' (units of the same type, in graphs and code), table = 'corpus' (units "
-            "in similar surroundings, in text and code), or the path of a file, table = "
+            f"similar corruptor: domain {self.registered_name!r} brings no table of similar units. "
+            "Choose table = 'type' (units of the same type, in graphs and code), table = 'corpus' "
+            "(units in similar surroundings, in text and code), or the path of a file, table = "
             "'similar.tsv', with lines of unit TAB candidate [TAB weight]."
         )
 

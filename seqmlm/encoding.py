@@ -163,6 +163,11 @@ class EncodingBatch:
         return np.where(self.lengths > 0, largest + 1, 0)
 
     @cached_property
+    def unit_sizes(self) -> npt.NDArray[np.int64]:
+        """Tokens of each unit, int64 ``[units]``."""
+        return np.bincount(self.unit_ids + 1, minlength=1)[1:]  # of all units but -1
+
+    @cached_property
     def encoding_of_token(self) -> npt.NDArray[np.int64]:
         """Number of the encoding that a token is from, int64 ``[tokens]``."""
         return np.repeat(np.arange(len(self)), self.lengths)

@@ -1,4 +1,4 @@
-"""Contract tests that come with the interfaces: hold a new domain, objective or backend to them.
+"""Contract tests that come with the interfaces: hold whatever you add to them.
 
 >>> from seqmlm.testing import check_domain
 >>> check_domain(MyDomain(), ["a text", "another one"])
@@ -17,15 +17,17 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from seqmlm.contract import reported
 from seqmlm.data.corpus import Corpus
 from seqmlm.data.report import ReadReport
 from seqmlm.data.store import StoreWriter, TokenStore
 from seqmlm.domain import Domain, Record
 from seqmlm.encoding import Encoding
 from seqmlm.errors import ConfigError
+from seqmlm.masking.corruptor_contract import check_corruptor as check_corruptor
 from seqmlm.masking.policy import UNIFORM_MASKS
+from seqmlm.masking.selector_contract import check_selector as check_selector
 from seqmlm.objectives.contract import check_objective as check_objective
-from seqmlm.objectives.contract import reported
 from seqmlm.objectives.contract_losses import check_loss
 from seqmlm.objectives.pair import PairObjective
 from seqmlm.objectives.rows import Row, with_targets
@@ -116,7 +118,7 @@ def check_pair_objective(objective: PairObjective, domain: Domain, texts: Sequen
             rows += made
         labels = {int(row.targets[objective.name].labels[0]) for row in rows}
     assert labels == {0, 1}, "40 pairs must have both labels"
-    with reported(objective, "loss()"):
+    with reported(objective.name, "loss()"):
         check_loss(objective, domain, rows)
 
 
@@ -200,6 +202,11 @@ def _check_encoding(domain: Domain, encoding: Encoding) -> None:
     units = np.unique(encoding.unit_ids[maskable])
     assert np.array_equal(units, np.arange(len(units))), "unit ids must count from 0 without gaps"
     assert (np.diff(encoding.unit_ids[maskable]) >= 0).all(), "unit ids must not decrease"
+    if encoding.unit_types is not None:
+        types = encoding.unit_types
+        assert ((types >= 0) & (types < len(domain.unit_types))).all(), (
+            "a type of a unit has no name in unit_types"
+        )
 
 
 def _check_window(domain: Domain, tokens: np.ndarray) -> None:

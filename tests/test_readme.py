@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 import typer
 
 from seqmlm.config import configure
+from seqmlm.registry import CORRUPTORS, DOMAINS, OBJECTIVES, SELECTORS
 from seqmlm.training.rehearsal import rehearse
 
 CHECKOUT = Path(__file__).parents[1]
@@ -84,6 +86,21 @@ def sources(domain: str, folder: Path) -> list[str]:
     return [str(CHECKOUT / "seqmlm" / "masking")] if domain == "code" else []
 
 
+def rehearsed(domain: str, text: str, overrides: list[str], folder: Path) -> str:
+    """What a dry run of a small model says of objectives in a file."""
+    path = folder / "objectives.toml"
+    path.write_text(text)
+    small = ["model.layers=1", "model.hidden_size=16", "model.heads=2", "training.device=cpu",
+             "training.tokens_per_batch=1024"]  # fmt: skip
+    config = configure(
+        domain=domain,
+        sources=sources(domain, folder),
+        files=[path],
+        overrides=small + overrides,
+    )
+    return "\n".join(rehearse(config))
+
+
 @pytest.mark.parametrize(
     ("domain", "overrides"),
     [
@@ -98,22 +115,65 @@ def test_the_objectives_shown_run_in_every_domain(
     domain: str, overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SEQMLM_CACHE", str(tmp_path / "cache"))
-    path = tmp_path / "objectives.toml"
-    path.write_text(shown_objectives()[0])
-    small = ["model.layers=1", "model.hidden_size=16", "model.heads=2", "training.device=cpu",
-             "training.tokens_per_batch=1024"]  # fmt: skip
-    config = configure(
-        domain=domain,
-        sources=sources(domain, tmp_path),
-        files=[path],
-        overrides=small + overrides,
-    )
-    printed = "\n".join(rehearse(config))
+    first, second, _ = shown_objectives()
+    printed = rehearsed(domain, first, overrides, tmp_path)
     assert re.search(r"untrained loss: pmlm \d.* nats, mlm \d.* nats", printed)
+    printed = rehearsed(domain, second, [o for o in overrides if "table" not in o], tmp_path)
+    assert re.search(r"untrained loss: static \d.* nats, falling \d.* nats", printed)
+
+
+def rows_of_table(heading: str) -> list[list[str]]:
+    """Cells of the first table of README below a line."""
+    below = (CHECKOUT / "README.md").read_text().split(heading, 1)[1]
+    table = below[: below.index("\n\n", below.index("|---"))].splitlines()
+    return [row.strip("|").split("|") for row in table if row.startswith("| `")]
+
+
+def test_the_objectives_told_of_are_there_with_their_settings() -> None:
+    told: set[str] = set()
+    for names, _, settings in rows_of_table("## Objectives and masking"):
+        for name in re.findall(r"`(\w+)`", names):
+            taken = inspect.signature(OBJECTIVES.load(name)).parameters
+            assert set(re.findall(r"`(\w+)`", settings)) <= set(taken), name
+            told.add(name)
+    assert told == set(OBJECTIVES.builtin)
+
+
+def test_the_selectors_corruptors_and_types_told_of_are_those_that_there_are() -> None:
+    text = (CHECKOUT / "README.md").read_text()
+    [policy] = re.findall(r"^A policy is a selector \((.*?)\), a corruptor\s\((.*?)\)\s",
+                          text, re.MULTILINE | re.DOTALL)  # fmt: skip
+    for told, registry in zip(policy, (SELECTORS, CORRUPTORS), strict=True):
+        assert set(registry.builtin) <= set(re.findall(r"`(\w+)`", told))
+    [types] = [
+        row[1] for row in rows_of_table("its entities and relations.\n") if "types" in row[0]
+    ]
+    graph, code = re.findall(r"in (?:a graph|code) ((?:`\w+`,? ?)+)", types)
+    for told_types, domain in ((graph, "kg"), (code, "code")):
+        assert re.findall(r"`(\w+)`", told_types) == list(DOMAINS.load(domain).unit_types)
+
+
+def test_the_checks_run_on_the_example_as_shown() -> None:
+    first_line = "# executed by tests/test_readme.py with PYTHONPATH=tests/plugins\n"
+    [shown] = re.findall(rf"```python\n{first_line}(.*?)```", (CHECKOUT / "README.md").read_text(),
+                         re.DOTALL)  # fmt: skip
+    finished = subprocess.run(
+        [sys.executable, "-c", shown],
+        env={**os.environ, "PYTHONPATH": python_path()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+
+
+def python_path() -> str:
+    """Where the example plug-ins are, before all else."""
+    return os.pathsep.join([str(CHECKOUT / "tests" / "plugins"), os.environ.get("PYTHONPATH", "")])
 
 
 def test_the_objective_of_ones_own_runs_as_shown(tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text(shown_objectives()[1])
+    (tmp_path / "mine.toml").write_text(shown_objectives()[2])
     [command] = re.findall(r"^(PYTHONPATH=\S+) seqmlm (train .*--config mine.toml .*)$",
                            (CHECKOUT / "README.md").read_text(), re.MULTILINE)  # fmt: skip
     arguments = command[1].replace("my.fasta", sources("protein", tmp_path)[0])
@@ -122,9 +182,7 @@ def test_the_objective_of_ones_own_runs_as_shown(tmp_path: Path) -> None:
         cwd=tmp_path,
         env={
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(
-                [str(CHECKOUT / "tests" / "plugins"), os.environ.get("PYTHONPATH", "")]
-            ),
+            "PYTHONPATH": python_path(),
             "SEQMLM_CACHE": str(tmp_path / "cache"),
         },
         capture_output=True,

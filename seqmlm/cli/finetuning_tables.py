@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from seqmlm.readable import readable
+
 if TYPE_CHECKING:
     from seqmlm.finetuning.statistics import Evaluation, Metric
 
@@ -27,12 +29,12 @@ def print_evaluations(
         table.add_column("value", justify="right")
         table.add_column("95 % interval", justify="right")
         for metric, found in evaluation.metrics.items():
-            table.add_row(metric, f"{found.value:.4f}", _interval(found))
+            table.add_row(metric, readable(found.value), _interval(found))
         for bar, value in evaluation.bars.items():
-            table.add_row(f"bar: {bar}", f"{value:.4f}", "")
+            table.add_row(f"bar: {bar}", readable(value), "")
         console.print(table)
 
 
 def _interval(metric: Metric) -> str:
     """Both ends; a dash where there were too few examples to resample."""
-    return "-" if math.isnan(metric.low) else f"{metric.low:.4f} to {metric.high:.4f}"
+    return "-" if math.isnan(metric.low) else f"{readable(metric.low)} to {readable(metric.high)}"

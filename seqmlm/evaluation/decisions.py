@@ -15,6 +15,7 @@ from seqmlm.data.samples import SampleBuilder
 from seqmlm.evaluation.masked import MaskedScores
 from seqmlm.model.model import Model
 from seqmlm.objectives.rows import Objective
+from seqmlm.readable import readable
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ class ObjectiveScores:
             return losses
         return (
             f"{losses}; {len(self.labels):,} decisions: accuracy {self.accuracy:.3f} (always the "
-            f"more frequent answer: {self.majority:.3f}), F1 {self.f1:.3f}, AUC {self.auc:.3f}"
+            f"more frequent answer: {self.majority:.3f}), F1 {self.f1:.3f}, "
+            f"AUC {readable(self.auc, 3)}"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -54,6 +54,11 @@ def decode_bio(labels: Sequence[str]) -> list[Entity]:
     return found
 
 
+def begins_inside(labels: Sequence[str]) -> int:
+    """Return how many entities of a sentence begin with an ``I`` instead of a ``B``."""
+    return sum(labels[entity.start].startswith("I-") for entity in decode_bio(labels))
+
+
 def entity_counts(true: Sequence[str], predicted: Sequence[str]) -> tuple[int, int, int]:
     """Return how many entities agree in span and type, are predicted, and are true."""
     expected, found = set(decode_bio(true)), set(decode_bio(predicted))

@@ -28,6 +28,7 @@ from seqmlm.finetuning.statistics import Evaluation
 from seqmlm.finetuning.task import Example, predict
 from seqmlm.finetuning.workload import FineTuningWorkload, prepare_finetuning
 from seqmlm.randomness import Purpose, stream
+from seqmlm.readable import readable
 from seqmlm.training import checkpoint
 from seqmlm.training.checkpoint import TrainingState
 from seqmlm.training.display import Display
@@ -269,8 +270,8 @@ class FineTuningRun:
             metrics = self.work.task.measures(examples, answers)(np.arange(len(examples)))
             score = metrics[self.work.task.selection]
             self._record("validation", loss=loss, **metrics, epoch=epoch)
-            shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-            logger.info("epoch %d: validation loss %.4f  %s", epoch, loss, shown)
+            shown = [f"{name} {readable(value)}" for name, value in metrics.items()]
+            logger.info("epoch %d: validation loss %s", epoch, "  ".join([readable(loss), *shown]))
         best = self._best.after(epoch, score, loss)
         if best.epoch == epoch and self.work.processes.is_main:
             self._keep()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from seqmlm.finetuning.statistics import FloatArray, IndexArray, regression_measures
+from seqmlm.readable import readable
 
 logger = logging.getLogger("seqmlm")
 
@@ -88,7 +89,7 @@ def draw_regression(true: FloatArray, predicted: FloatArray, path: Path) -> list
     measures = regression_measures(true, predicted)
     axes.set(
         xlabel="true", ylabel="predicted",
-        title="  ".join(f"{name} {value:.3f}" for name, value in measures.items()),
+        title="  ".join(f"{name} {readable(value, 3)}" for name, value in measures.items()),
     )  # fmt: skip
     axes.title.set_fontsize(10)
     axes.legend(frameon=False, fontsize=8)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from seqmlm.readable import readable
+
 FloatArray = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.int64]
 
@@ -38,7 +40,7 @@ class Metric:
         return {name: x if math.isfinite(x) else None for name, x in numbers.items()}
 
     def __str__(self) -> str:
-        return f"{self.value:.4f} ({self.low:.4f} to {self.high:.4f})"
+        return f"{readable(self.value)} ({readable(self.low)} to {readable(self.high)})"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,14 @@ from seqmlm.data.report import ReadReport
 from seqmlm.domain import Domain
 from seqmlm.errors import ConfigError, DataError, suggestion
 from seqmlm.finetuning.conll import read_conll
-from seqmlm.finetuning.entities import OUTSIDE, are_bio, complete_bio, entity_counts, not_bio
+from seqmlm.finetuning.entities import (
+    OUTSIDE,
+    are_bio,
+    begins_inside,
+    complete_bio,
+    entity_counts,
+    not_bio,
+)
 from seqmlm.finetuning.plots import draw_confusion
 from seqmlm.finetuning.records import TABLE_FORMATS, LabelledRecord, read_table
 from seqmlm.finetuning.statistics import (
@@ -195,6 +202,8 @@ class TokenClassification(Task[TokenTruth, TokenAnswer]):
         truth = None
         if record.fields.get(self._label_column) not in (None, ""):
             truth = TokenTruth(tuple(self._checked_labels(record)))
+            if self._has_entities and (unopened := begins_inside(truth.labels)):
+                report.note("entity that begins with I- instead of B-", record.place, unopened)
         special = self.domain.vocabulary.special
         first, last = content_range(encoding, special)
         words, tokens = _first_tokens(spans, encoding.offsets[first:last])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +62,9 @@ class Corruptor(Protocol):
         ...
 
 
+Sharing = Literal["token", "unit", "group"]
+
+
 class MixedCorruptor:
     """Mask token, random token or the token itself (BERT, arXiv 1810.04805, section 3.1).
 
@@ -71,7 +74,9 @@ class MixedCorruptor:
         mask: share that becomes the mask token.
         random: share that becomes a token drawn uniformly from the sample's own range.
         keep: share that stays as it is; the three add up to 1.
-        per: whether each token draws its own fate or the tokens of a group share one.
+        per: what draws a fate of its own: each ``token`` (as in BERT, also with whole words), each
+            ``unit``, so that a word is masked, random or kept as a whole, or each ``group`` of what
+            was chosen together: an n-gram, span or block, all occurrences of a name.
 
     Raises:
         ConfigError: a share is negative, they do not add up to 1, or ``per`` is unknown.
@@ -82,11 +87,11 @@ class MixedCorruptor:
         mask: float = 0.8,
         random: float = 0.1,
         keep: float = 0.1,
-        per: Literal["token", "group"] = "token",
+        per: Sharing = "token",
     ) -> None:
         check_shares("mixed corruptor", {"mask": mask, "random": random, "keep": keep})
-        if per not in ("token", "group"):
-            raise ConfigError(f"mixed corruptor: per = {per!r}; it is 'token' or 'group'.")
+        if per not in get_args(Sharing):
+            raise ConfigError(f"mixed corruptor: per = {per!r}; it is 'token', 'unit' or 'group'.")
         self.mask_share = mask
         self._random_from, self._keep_from = mask, mask + random
         self._per = per
@@ -100,28 +105,41 @@ class MixedCorruptor:
         token_range: tuple[int, int],
         uniform: npt.NDArray[np.float64],
     ) -> Corruption:
-        """See :meth:`Corruptor.corrupt`."""
+        """See :meth:`Corruptor.corrupt`.
+
+        Raises:
+            ConfigError: units draw, and the selection does not say them.
+        """
         corrupted = ids.copy()
         positions = selection.positions
         if self.mask_share == 1:
             corrupted[positions] = mask_id
             return Corruption(corrupted, selection)
-        fate = uniform[:, 0]
-        if self._per == "group":
-            fate = fate[first_of_group(selection.groups)]
+        fate = uniform[self._drawing(selection), 0]
         corrupted[positions[fate < self._random_from]] = mask_id
         is_random = (fate >= self._random_from) & (fate < self._keep_from)
         corrupted[positions[is_random]] = random_ids(uniform[is_random, 1], token_range)
         return Corruption(corrupted, selection)
 
+    def _drawing(self, selection: Selection) -> slice | npt.NDArray[np.int64]:
+        """For each position the one whose random number decides on it."""
+        if self._per == "token":
+            return slice(None)
+        if self._per == "group":
+            return first_of_equals(selection.groups)
+        if selection.units is None:
+            raise ConfigError("mixed corruptor: with per = 'unit' select through a masking policy.")
+        return first_of_equals(selection.units)
+
 
 def random_ids(uniform: npt.NDArray[np.float64], token_range: tuple[int, int]) -> IntArray:
     """Return int32 ids of a half-open range, one for each number from [0, 1)."""
     low, high = token_range
-    return (low + uniform * (high - low)).astype(np.int32)
+    # Rounded down before low is added: the sum of the two can round up to high.
+    return low + (uniform * (high - low)).astype(np.int32)
 
 
-def first_of_group(groups: IntArray) -> npt.NDArray[np.int64]:
-    """Return for each of the positions, int ``[m]``, the first one of its group."""
-    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
-    return first[group]
+def first_of_equals(values: IntArray) -> npt.NDArray[np.int64]:
+    """Return for each value, int ``[m]``, the first place that holds the same one."""
+    _, first, place = np.unique(values, return_index=True, return_inverse=True)
+    return first[place]

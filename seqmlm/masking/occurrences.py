@@ -18,6 +18,9 @@ class OccurrencesSelector:
     taken with probability left / cost, which keeps the expected amount exact.
     """
 
+    chooses_whole_units = True
+    rate_tolerance = 0.0
+
     def select(
         self,
         encoding: Encoding,

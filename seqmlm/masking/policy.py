@@ -17,12 +17,11 @@ from seqmlm.masking.fitting import Fitted
 from seqmlm.masking.rate import RateSchedule, check_share
 from seqmlm.masking.runs import RunSelector, units_of_groups
 from seqmlm.masking.selectors import (
-    BatchSelector,
     Selection,
     Selector,
     TokenSelector,
     draw,
-    select_one_by_one,
+    select_in_batch,
 )
 from seqmlm.masking.unit_table import UnitCorruptor
 from seqmlm.randomness import Streams
@@ -84,8 +83,10 @@ class MaskingPolicy:
         check_share(self.rate, "rate")
         if self.per not in ("token", "unit"):
             raise ConfigError(f"per = {self.per!r}: it is 'token' or 'unit'.")
-        if self.per == "unit" and isinstance(self.selector, TokenSelector):
-            raise ConfigError("per = 'unit' with selector 'token': choose selector 'unit' instead.")
+        if self.per == "unit" and not self.selector.chooses_whole_units:
+            raise ConfigError(
+                "per = 'unit' with a selector of tokens: choose selector 'unit' instead."
+            )
         if self.predict_rate is not None:
             check_share(self.predict_rate, "predict_rate")
             lowest_rate = self._lowest_rate
@@ -180,7 +181,7 @@ class MaskingPolicy:
         Raises:
             ConfigError: the selector chooses parts of units, which the corruptor cannot replace.
         """
-        takes_parts = isinstance(self.selector, TokenSelector) and self._lowest_rate < 1
+        takes_parts = not self.selector.chooses_whole_units and self._lowest_rate < 1
         if takes_parts and isinstance(self.corruptor, UnitCorruptor):
             self.corruptor.refuse_parts(domain, sequences)
         for part in (self.selector, self.corruptor):
@@ -243,15 +244,12 @@ class MaskingPolicy:
 
     def _selected(self, batch: EncodingBatch, streams: Streams) -> Selection:
         """What the selector chooses for the rate, with the units."""
-        sizes = np.bincount(batch.unit_ids + 1, minlength=1)[1:]  # of all units but -1
+        sizes = batch.unit_sizes
         costs = sizes if self.per == "token" else np.ones_like(sizes)
         totals = np.bincount(batch.encoding_of_unit, weights=costs, minlength=len(batch))
         rounding = streams.uniform(np.ones(len(batch), np.int64))
         budgets = (self.rate * totals + rounding).astype(np.int64)
-        if isinstance(self.selector, BatchSelector):
-            selection = self.selector.select_in_batch(batch, costs, budgets, streams)
-        else:
-            selection = select_one_by_one(self.selector, batch, costs, budgets, streams)
+        selection = select_in_batch(self.selector, batch, costs, budgets, streams)
         return replace(selection, units=batch.unit_ids[selection.positions], batch=batch)
 
     def _predicted(

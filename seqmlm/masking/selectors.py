@@ -35,6 +35,13 @@ class Selection:
 class Selector(Protocol):
     """Chooses positions whose costs add up to a budget, exactly or on average."""
 
+    chooses_whole_units: bool
+    """Whether all tokens of a unit are chosen or none, and in one group."""
+
+    rate_tolerance: float
+    """How far the share that is chosen may be from the rate, on average over many draws: 0 if the
+    average is exact, infinite if the rate plays no part."""
+
     def select(
         self,
         encoding: Encoding,
@@ -55,6 +62,9 @@ class Selector(Protocol):
 
 class BatchSelector(ABC):
     """A selector that chooses in all sequences of a batch at once, which is faster."""
+
+    chooses_whole_units: bool = True
+    rate_tolerance: float = 0.0
 
     def select(
         self,
@@ -87,6 +97,8 @@ class BatchSelector(ABC):
 
 class TokenSelector(BatchSelector):
     """Every maskable token is chosen alone, uniformly without replacement (BERT, RoBERTa)."""
+
+    chooses_whole_units = False
 
     def select_in_batch(
         self,
@@ -230,17 +242,19 @@ def positions_of_units(
     return Selection(positions, group_of_token[positions])
 
 
-def select_one_by_one(
+def select_in_batch(
     selector: Selector,
     batch: EncodingBatch,
     costs: npt.NDArray[np.int64],
     budgets: npt.NDArray[np.int64],
     streams: Streams,
 ) -> Selection:
-    """Choose in a batch by a selector that takes one sequence at a time.
+    """Choose in a batch by any selector, if need be in one sequence after the other.
 
     The arguments are those of :meth:`BatchSelector.select_in_batch`.
     """
+    if isinstance(selector, BatchSelector):
+        return selector.select_in_batch(batch, costs, budgets, streams)
     positions, groups = [], []
     parts = np.split(costs, np.cumsum(batch.num_units)[:-1])
     num_groups = 0

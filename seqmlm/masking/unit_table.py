@@ -56,7 +56,7 @@ class UnitCorruptor:
             if divided is not None:
                 tokens = [domain.vocabulary.tokens[id] for id in divided]
                 raise ConfigError(
-                    f"selector 'token' chooses parts of units, such as one of the tokens "
+                    "the selector chooses parts of units, such as one of the tokens "
                     f"{', '.join(map(repr, tokens))}, but this corruptor replaces whole units. "
                     f"Choose a selector of whole units: selector = {{ name = 'unit' }}, or "
                     f"{', '.join(map(repr, WHOLE_UNIT_SELECTORS[1:]))}."

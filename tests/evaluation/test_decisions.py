@@ -44,6 +44,7 @@ def test_one_answer_alone_has_no_area() -> None:
     found = scores_of([1.0, -1.0], [False, False])
     assert math.isnan(found.auc)
     assert found.to_json()["auc"] is None
+    assert found.describe().endswith("AUC -")
     assert found.f1 == 0
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from seqmlm.finetuning.entities import (
     Entity,
     are_bio,
+    begins_inside,
     complete_bio,
     decode_bio,
     entity_counts,
@@ -31,6 +32,14 @@ def test_entities_are_read_as_the_conll_evaluation_reads_them(
     labels: str, expected: list[Entity]
 ) -> None:
     assert decode_bio(labels.split()) == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [("B-per I-per O B-loc", 0), ("I-loc O", 1), ("B-per I-loc I-loc I-per", 2), ("", 0)],
+)
+def test_entities_that_begin_with_an_i_are_counted(labels: str, expected: int) -> None:
+    assert begins_inside(labels.split()) == expected
 
 
 @given(st.lists(st.sampled_from(LABELS), max_size=12))

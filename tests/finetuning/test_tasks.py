@@ -209,6 +209,15 @@ def test_labels_of_another_scheme_are_judged_word_by_word_and_this_is_said(
     assert "'E-x' are none of BIO" in caplog.text
 
 
+def test_an_entity_that_begins_with_an_i_is_read_and_counted(names: TokenClassification) -> None:
+    """It was taken without a word, as in ``I-x O`` at the start of a sentence."""
+    report = ReadReport()
+    fields = [("a b c", "I-x O B-x"), ("a b", "B-x I-x"), ("a b c", "I-x O I-x")]
+    for text, labels in fields:
+        names.encode(record(text=text, labels=labels), max_length=50, report=report)
+    assert report.notes == {"entity that begins with I- instead of B-": 3}
+
+
 def test_a_word_is_judged_at_its_first_token(names: TokenClassification) -> None:
     (example,) = encode(names, record(text=["abc", "de"], labels=["O", "I-x"]))
     targets = example.rows[0].targets["tokens"]

@@ -30,6 +30,10 @@ POLICIES: dict[str, dict[str, Any]] = {
     "predict rate": {"predict_rate": 0.2},
     "per unit": {"selector": {"name": "unit"}, "per": "unit"},
     "group": {"selector": {"name": "unit"}, "corruptor": {"name": "mixed", "per": "group"}},
+    "fate per unit": {
+        "selector": {"name": "ngram"},
+        "corruptor": {"name": "mixed", "per": "unit"},
+    },
 }
 for selector in SELECTORS.builtin:
     options = TYPES if selector in ("typed", "group") else {}
@@ -73,10 +77,10 @@ def test_units_are_counted_through_the_batch(layouts: list[list[int]]) -> None:
 
 
 @pytest.fixture(scope="module")
-def build_policy(words: Domain) -> Callable[[str], MaskingPolicy]:
+def build_policy(typed_words: Domain) -> Callable[[str], MaskingPolicy]:
     def build(name: str) -> MaskingPolicy:
         policy = MaskingPolicy.from_settings({"rate": 0.4, **POLICIES[name]}, where="policy")
-        policy.fit(words, [np.arange(7, 33, dtype=np.uint8)])
+        policy.fit(typed_words, [np.arange(7, 33, dtype=np.uint8)])
         return policy
 
     return build

@@ -132,6 +132,38 @@ def test_a_word_is_hidden_whole_and_treated_alike(words: Domain, seed: int, rate
         assert len(np.unique(masked.ids[of_unit] == words.vocabulary.special.mask)) == 1
 
 
+@pytest.mark.parametrize(
+    "selector",
+    [
+        {"name": "ngram", "p": [0, 0, 0, 1]},
+        {"name": "span"},
+        {"name": "block"},
+        {"name": "occurrences"},
+        {"name": "token"},
+    ],
+    ids=lambda selector: selector["name"],
+)
+def test_each_word_of_what_was_chosen_together_draws_its_own_fate(
+    words: Domain, selector: dict[str, Any]
+) -> None:
+    """Once there was one draw for the whole of a 4-gram, or one for each of its tokens."""
+    units = np.repeat(np.arange(800, dtype=np.int32), np.tile([3, 2, 3, 4], 200))
+    names = (units % 4) % 3  # the first and the third of four units are the same name
+    encoding = Encoding((7 + names).astype(np.int32), units, np.zeros_like(units))
+    corruptor = {"name": "mixed", "mask": 0.5, "random": 0, "keep": 0.5, "per": "unit"}
+    chosen = policy(rate=0.5, selector=selector, corruptor=corruptor)
+    masked = apply_words(chosen, words, encoding, seed=0)
+    hidden = units[masked.positions]
+    is_mask = masked.ids[masked.positions] == words.vocabulary.special.mask
+    tokens = np.bincount(hidden, minlength=800)
+    masks = np.bincount(hidden, weights=is_mask, minlength=800)
+    assert ((masks == 0) | (masks == tokens)).all()
+    assert masks.sum() / tokens.sum() == pytest.approx(0.5, abs=0.1)
+    in_group = [is_mask[masked.groups == group] for group in np.unique(masked.groups)]
+    are_mixed = any(group.any() and not group.all() for group in in_group)
+    assert are_mixed == (selector["name"] != "token")
+
+
 @pytest.mark.parametrize("selector", ["token", "unit", "span"])
 def test_rate_one_hides_everything_that_may_be_hidden(words: Domain, selector: str) -> None:
     encoding = words.parse("all. of it")

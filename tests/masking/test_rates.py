@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ import pytest
 from seqmlm.data.samples import SampleBuilder, TrainingSequences
 from seqmlm.data.store import TokenStore
 from seqmlm.domain import Domain
-from seqmlm.encoding import Encoding
 from seqmlm.errors import ConfigError
 from seqmlm.masking.counts import NUM_COUNTS, MaskCounts, add_counts
 from seqmlm.masking.policy import Masked, MaskingPolicy
@@ -133,20 +131,6 @@ def test_every_selector_repeats_static_masks_and_renews_dynamic_ones(
     assert two[:2] == two[2:]
     assert len(set(two)) == 2
     assert len(set(masks_of_epochs(0))) > 2
-
-
-@pytest.fixture
-def typed_words(words: Domain) -> Domain:
-    """The domain of words, every second one of type 1."""
-
-    class TypedWords(type(words)):  # type: ignore[misc]
-        def assemble(self, *args: Any, **options: Any) -> Encoding:
-            encoding: Encoding = super().assemble(*args, **options)
-            types = np.arange(encoding.num_units, dtype=np.int32) % 2
-            return replace(encoding, unit_types=types)
-
-    domain: Domain = TypedWords()
-    return domain
 
 
 @pytest.mark.parametrize("copies", [-1, 1.5, True])

@@ -169,11 +169,50 @@ def test_a_sequence_without_the_group_hides_nothing() -> None:
 
 @pytest.mark.parametrize("selector", [TypedSelector, GroupSelector])
 def test_types_are_needed(selector: type[TypedSelector | GroupSelector], words: Domain) -> None:
-    with pytest.raises(ConfigError, match="units no types"):
+    with pytest.raises(ConfigError, match="this domain gives its units no types"):
         selector([0]).select(words.parse("a"), np.ones(1, np.int64), 1, np.random.default_rng(0))
+    with pytest.raises(ConfigError, match=r"domain '\S+WordDomain' gives its units no types"):
+        selector([0]).fit(words, [])
 
 
-@pytest.mark.parametrize("types", [[], [-1], [0.5], ["verb"], [True]])
-def test_types_are_whole_numbers(types: list[int]) -> None:
-    with pytest.raises(ConfigError, match="list of whole numbers"):
+@pytest.mark.parametrize("types", [[], [-1], [0.5], [True], "odd", 0])
+def test_types_are_names_or_whole_numbers(types: list[int]) -> None:
+    with pytest.raises(ConfigError, match=r"types = .* list of types, by their"):
         TypedSelector(types)
+
+
+@pytest.mark.parametrize("types", [["odd", "neither"], [1, "neither"], [1, 2]], ids=str)
+def test_types_are_given_by_name_or_number(types: list[int | str], typed_words: Domain) -> None:
+    selector = TypedSelector(types)
+    selector.fit(typed_words, [])
+    encoding = typed(0, 1, 2, 1, 0, 2)
+    chosen = selector.select(encoding, np.ones(6, np.int64), 6, np.random.default_rng(0))
+    assert chosen.positions.tolist() == [1, 2, 3, 5]
+
+
+def test_names_are_known_to_the_domain_alone() -> None:
+    with pytest.raises(ConfigError, match=r"types = \['odd', 1\]: call Objective.fit first"):
+        TypedSelector(["odd", 1]).select(
+            typed(0), np.ones(1, np.int64), 1, np.random.default_rng(0)
+        )
+
+
+@pytest.mark.parametrize("selector", [TypedSelector, GroupSelector])
+@pytest.mark.parametrize(
+    ("types", "message"),
+    [
+        ([0, 99], "has no type 99. It has: 0 even, 1 odd, 2 neither."),
+        ([3], "has no type 3. It has: 0 even, 1 odd, 2 neither."),
+        (["evn"], r"has no type 'evn'. Did you mean 'even'\? It has: 0 even, 1 odd"),
+    ],
+    ids=["99", "one too far", "mistyped"],
+)
+def test_types_that_the_domain_does_not_have_are_refused_with_those_it_has(
+    selector: type[TypedSelector | GroupSelector],
+    types: list[int | str],
+    message: str,
+    typed_words: Domain,
+) -> None:
+    """A run with them began, found nothing to predict in any sequence, and went on to its end."""
+    with pytest.raises(ConfigError, match=message):
+        selector(types).fit(typed_words, [])

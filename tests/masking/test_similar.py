@@ -257,7 +257,7 @@ def test_a_table_without_any_candidate_makes_everything_random(
 
 
 def test_a_domain_without_a_table_says_what_to_give(words: Domain) -> None:
-    with pytest.raises(ConfigError, match=r"'words' brings no table .* table = 'similar\.tsv'"):
+    with pytest.raises(ConfigError, match=r"WordDomain' brings no table .* table = 'similar\.tsv'"):
         policy("domain").fit(words, [])
 
 

@@ -1,4 +1,7 @@
-"""A selector and an objective in one file: evenly spaced masks, and sequences that weigh alike."""
+"""A selector, a corruptor and an objective in one file.
+
+Evenly spaced masks; tokens in another order; and sequences that weigh alike.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from seqmlm.domain import Domain
-from seqmlm.encoding import Encoding, EncodingBatch
+from seqmlm.encoding import Encoding, EncodingBatch, IntArray
 from seqmlm.errors import ConfigError
+from seqmlm.masking.corruptors import Corruption
 from seqmlm.masking.selectors import Selection, positions_of_units
 from seqmlm.objectives.mlm import MaskedLanguageModelling
 from seqmlm.objectives.rows import Row
@@ -21,6 +25,9 @@ from seqmlm.randomness import Streams
 
 class EvenSelector:
     """Whole units at equal distances, from a random place on."""
+
+    chooses_whole_units = True
+    rate_tolerance = 0.0  # on average exactly the rate
 
     def select(
         self,
@@ -35,6 +42,27 @@ class EvenSelector:
         group_of_unit = np.full(len(costs), -1)
         group_of_unit[chosen] = chosen
         return positions_of_units(encoding, group_of_unit)
+
+
+class ShuffleCorruptor:
+    """The tokens of each group in random order: what stood where is to be found out."""
+
+    mask_share = 0.0
+
+    def corrupt(
+        self,
+        ids: IntArray,
+        selection: Selection,
+        *,
+        mask_id: int,
+        token_range: tuple[int, int],
+        uniform: npt.NDArray[np.float64],
+    ) -> Corruption:
+        in_order = selection.positions[np.argsort(selection.groups, kind="stable")]
+        shuffled = selection.positions[np.lexsort((uniform[:, 0], selection.groups))]
+        corrupted = ids.copy()
+        corrupted[in_order] = ids[shuffled]
+        return Corruption(corrupted, selection)
 
 
 class EvenMaskedModelling(MaskedLanguageModelling):

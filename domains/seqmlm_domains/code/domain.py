@@ -81,6 +81,7 @@ class CodeDomain(Domain):
     name: ClassVar[str] = "code"
     summary: ClassVar[str] = "Repositories of Python, Java, TypeScript or JavaScript; identifiers"
     learns_vocabulary: ClassVar[bool] = True
+    unit_types: ClassVar[Sequence[str]] = tuple(role.name.lower() for role in Role)
     why_indivisible: ClassVar[str] = ""
     token_dtype = np.uint64
 

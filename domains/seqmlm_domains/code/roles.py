@@ -10,7 +10,8 @@ from typing import Final
 class Role(IntEnum):
     """The syntactic role of one occurrence of a name; the numbers are saved with token stores.
 
-    They are what the ``types`` of a typed selector mean. Roles come from the syntax tree alone: no
+    They are what the ``types`` of a typed selector mean, where they may also be named in lower
+    case. Roles come from the syntax tree alone: no
     name is resolved, and what cannot be told from the tree is :attr:`READ`.
     """
 

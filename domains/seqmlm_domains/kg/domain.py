@@ -72,6 +72,7 @@ class KnowledgeGraphDomain(Domain):
     summary: ClassVar[str] = "Knowledge graphs from TSV, CSV, N-Triples or RDF, for link prediction"
     learns_vocabulary: ClassVar[bool] = True
     num_segments: ClassVar[int] = len(Part)
+    unit_types: ClassVar[Sequence[str]] = tuple(part.name.lower() for part in Part)
     what_is_cut: ClassVar[str] = "descriptions are cut first, then names"
     why_indivisible: ClassVar[str] = "a triple is a triple only as a whole"
     selection_measure: ClassVar[str] = "mrr"
