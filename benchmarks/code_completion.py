@@ -32,6 +32,7 @@ from seqmlm_domains.code.completion.mixture import LEXICAL_TERMS, Mixture, Sides
 from seqmlm_domains.code.completion.names import KnownNames
 from seqmlm_domains.code.completion.project import Project, count_names, table_key
 from seqmlm_domains.code.languages import language_of
+from seqmlm_domains.code.languages.lexicon import Kind
 from seqmlm_domains.code.source_tokens import SourceTokens
 
 NAME = "code_completion"
@@ -129,11 +130,12 @@ def _asked(split: CodeSplit, limit: int | None) -> list[Asked]:
     for position in positions:
         own = tokens[position.file]
         piece = int(own.ends.searchsorted(position.end))
-        if own.span(piece) == (position.start, position.end):
+        is_name = own.word_kinds[own.numbers[piece]] == Kind.NAME
+        if is_name and own.span(piece) == (position.start, position.end):
             is_unseen = own.numbers[piece] not in own.numbers[:piece]
             found.append(Asked(position, HiddenName(own, piece), is_unseen))
         else:
-            print(f"counts as wrong, for it is no token of ours: {position}")
+            print(f"counts as wrong, for it is no name of ours: {position}")
             found.append(Asked(position, None, is_unseen_left=True))
     return found
 

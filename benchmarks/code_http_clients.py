@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 LONGEST_WAIT_S = 60.0
 WATCH_EVERY_S = 0.005
+_USED_MODEL = b'"used_model":true'
 
 
 @dataclass(slots=True)
@@ -128,6 +129,23 @@ class Behaviour:
     keeps_to_retry_after: bool = True
 
 
+async def answered_by_model(port: int, bodies: Sequence[bytes], *, clients: int) -> list[bool]:
+    """Ask each request once, and return which the model has answered."""
+    found = [False] * len(bodies)
+    numbers = iter(range(len(bodies)))
+
+    async def ask_some() -> None:
+        connection = await connect(port)
+        for number in numbers:
+            _, answer = await connection.ask(bodies[number])
+            found[number] = _USED_MODEL in answer
+        if connection.transport is not None:
+            connection.transport.close()
+
+    await asyncio.gather(*(ask_some() for _ in range(clients)))
+    return found
+
+
 async def be_client(
     port: int, bodies: Sequence[bytes], behaviour: Behaviour, *, seed: int, seen: Answers,
     start: asyncio.Barrier,
@@ -158,7 +176,7 @@ async def be_client(
             seen.refused_s.append(elapsed_s)
             told_s = int(header(answer, b"retry-after")) if behaviour.keeps_to_retry_after else 1
             wait_s = told_s * chance.uniform(1, 2)
-        elif b'"used_model":true' in answer:
+        elif _USED_MODEL in answer:
             wait_s = 0
             seen.served_s.append(elapsed_s)
             seen.good += began_at + behaviour.warm_up_s <= now < until

@@ -10,44 +10,56 @@ connection, opened before the phase, and asks again as soon as it is answered.
   told.
 - burst: 1,000 requests written in the same instant, one of each client.
 
-Goodput is the number of the model's answers per second that arrive while the phase lasts, without
-its first two seconds; its share of capacity is taken of the sums over the rounds. A latency is the
-time from the moment at which a client has written a request to that at which it has read the whole
-answer. The clients are one event loop of this process and share the processors with the service,
-so its own delays are in there, and are told beside it: by how much later than due that loop ran.
-So is the time from the first byte that the service reads to its answer, from its histogram. One
-thread reads and refuses: of a burst, the last waits for all others, which cost the service 0.075 ms
-and the clients 0.03 ms of processor time each.
+Requests are drawn from 500 names, ten of a file at most, so that hardly one is answered from what
+was kept of another. Each is asked once before anything is measured: those that the service answers
+without the model, because no name that it knows can stand there, are left out and counted.
+Deadlines are set high, so that from then on every answer is the model's; one that is not is counted
+apart.
 
-Every request is a place in a file of its own, so that nothing is answered from what was kept of
-another. Deadlines are set high, so that every answer counted is the model's.
+Goodput is the number of the model's answers per second that arrive while the phase lasts, without
+its first two seconds, in every phase alike; its share of capacity is taken of the sums over the
+rounds. Beside it stand the model's answers per second of the service's processor time, in all of a
+phase: others who share the machine change these less.
+
+A latency is the time from the moment at which a client has written a request to that at which it
+has read the whole answer. The clients are one event loop of this process and share the processors
+with the service, so its own delays are in there, and are told beside it: by how much later than due
+that loop ran. So is the time from the first byte that the service reads to its answer, from its
+histogram. One thread reads and refuses: of a burst, the last waits for all others, which cost the
+service 0.075 ms and the clients 0.03 ms of processor time each.
+
+No round begins that would not end within ``--cpu-minutes`` of both processes, as far as those
+before it tell; the record says how many there were.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import io
-import json
-import keyword
+import gc
 import os
-import random
 import re
 import subprocess
 import sys
-import sysconfig
 import time
-import tokenize
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from benchmarks.code_http_clients import Answers, Behaviour, be_client, watch_delays
+import numpy as np
+
+from benchmarks.code_http_clients import (
+    Answers,
+    Behaviour,
+    answered_by_model,
+    be_client,
+    watch_delays,
+)
+from benchmarks.code_http_places import request_bodies
 from benchmarks.record import (
     RESULTS,
     describe_machine,
@@ -60,44 +72,8 @@ CLIENTS = 1_000
 FEW_CLIENTS = 16
 QUEUE_CAPACITY = 64
 DEADLINE_MS = 30_000
-PREFIX_CHARACTERS, SUFFIX_CHARACTERS = 3_000, 1_000
+PLACES = 500
 ARRIVAL_S, WARM_UP_S = 1.0, 2.0
-
-
-def request_bodies(number: int, *, seed: int) -> list[bytes]:
-    """Return requests at random names of the standard library's own files, strings left out."""
-    chance = random.Random(seed)
-    folder = Path(sysconfig.get_path("stdlib"))
-    texts = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))]
-    long_enough = [text for text in texts if len(text) > PREFIX_CHARACTERS + SUFFIX_CHARACTERS]
-    places: list[tuple[str, int]] = []
-    while len(places) < number:
-        text = chance.choice(long_enough)
-        found = [at for at in name_starts(text) if at >= PREFIX_CHARACTERS]
-        places += [(text, at + 1) for at in chance.sample(found, min(len(found), 20))]
-    return [
-        json.dumps(
-            {
-                "language": "python",
-                "segments": {
-                    "prefix": text[at - PREFIX_CHARACTERS : at],
-                    "suffix": text[at : at + SUFFIX_CHARACTERS],
-                },
-            }
-        ).encode()
-        for text, at in chance.sample(places, number)
-    ]
-
-
-def name_starts(text: str) -> list[int]:
-    """Return where the names of a Python file begin, in characters."""
-    line_starts = [0, *accumulate(map(len, io.StringIO(text)))]
-    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    return [
-        line_starts[token.start[0] - 1] + token.start[1]
-        for token in tokens
-        if token.type == tokenize.NAME and not keyword.iskeyword(token.string)
-    ]
 
 
 async def phase(
@@ -194,6 +170,8 @@ def summarise(seen: Answers) -> dict[str, Any]:
     return {
         "goodput_per_s": seen.goodput_per_s,
         "statuses": dict(seen.statuses),
+        "of_model": len(seen.served_s),
+        "of_model_per_service_cpu_s": len(seen.served_s) / seen.service_cpu_s,
         "lexical": seen.lexical,
         "hung": seen.hung,
         "broken": seen.broken,
@@ -205,9 +183,22 @@ def summarise(seen: Answers) -> dict[str, Any]:
     }
 
 
-def measure(run: Path, *, clients: int, seconds: float, rounds: int) -> dict[str, Any]:
-    """Run all phases, interleaved, and return what is told of them and of the memory."""
-    bodies = request_bodies(2_000, seed=0)
+@contextmanager
+def no_collections() -> Iterator[None]:
+    """Without garbage collections, which would hold all clients up at once."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def measure(
+    run: Path, drawn: Sequence[bytes], *, clients: int, seconds: float, rounds: int,
+    cpu_minutes: float,
+) -> dict[str, Any]:  # fmt: skip
+    """Run all phases, interleaved, and return what is told of them, the places and the memory."""
     many = Behaviour(clients=clients, arrival_s=ARRIVAL_S, seconds=seconds, warm_up_s=WARM_UP_S)
     behaviours = {
         "capacity": replace(many, clients=FEW_CLIENTS),
@@ -217,11 +208,15 @@ def measure(run: Path, *, clients: int, seconds: float, rounds: int) -> dict[str
     }
     seen = {name: Answers() for name in behaviours}
     inside: dict[str, Counter[float]] = {name: Counter() for name in behaviours}
-    with service(run) as (port, process):
-        warm_up = replace(behaviours["capacity"], seconds=3.0)
-        asyncio.run(phase(port, process, bodies, warm_up, seed=0, seen=Answers()))
+    with service(run) as (port, process), no_collections():
+        is_of_model = asyncio.run(answered_by_model(port, drawn, clients=FEW_CLIENTS))
+        bodies = [body for body, is_its in zip(drawn, is_of_model, strict=True) if is_its]
         idle_mib = peak_memory_mib(process)
+        used_s = [processor_s(process) + time.process_time()]
         for turn in range(rounds):
+            longest_s = max(np.diff(used_s), default=0.0)
+            if used_s[-1] + longest_s > 60 * cpu_minutes:
+                break
             for name, behaviour in behaviours.items():
                 before = refused_by_service(port)
                 asyncio.run(
@@ -229,44 +224,55 @@ def measure(run: Path, *, clients: int, seconds: float, rounds: int) -> dict[str
                 )
                 inside[name].update(refused_by_service(port))
                 inside[name].subtract(before)
+            used_s.append(processor_s(process) + time.process_time())
         peak_mib = peak_memory_mib(process)
     told = {name: summarise(answers) for name, answers in seen.items()}
     for name, row in told.items():
         row["refused_in_service_ms_at_most"] = {
             f"p{at}": bound_ms(inside[name], at) for at in (50, 95, 99, 100)
         }
-    return {**told, "idle_mib": idle_mib, "peak_mib": peak_mib}
+    places = {"drawn": len(drawn), "answered_by_model": len(bodies)}
+    memory = {"idle_mib": idle_mib, "peak_mib": peak_mib}
+    return {
+        "phases": told, "places": places, **memory, "rounds": len(used_s) - 1, "cpu_s": used_s[-1],
+    }  # fmt: skip
 
 
 def print_measured(told: dict[str, Any], *, title: str) -> None:
     """Print one line per phase."""
-    names = [name for name, row in told.items() if isinstance(row, dict)]
+    phases = told["phases"]
+    capacity_per_s = phases["capacity"]["goodput_per_s"]
     print_table(
         title,
         (
-            "phase", "answers/s", "of capacity", "served", "refused", "hung", "broken",
-            "served p99 ms", "refused p50 ms", "p99 ms", "max ms", "in the service, p99 <= ms",
-            "client late p99 ms",
+            "phase", "model's answers/s", "of capacity", "per CPU-s of the service", "model's",
+            "lexical", "refused", "hung", "broken", "served p99 ms", "refused p50 ms", "p99 ms",
+            "max ms", "in the service, p99 <= ms", "client late p99 ms",
         ),
         [
             (
                 name,
-                f"{told[name]['goodput_per_s']:.1f}",
-                f"{told[name]['goodput_per_s'] / told['capacity']['goodput_per_s']:.1%}",
-                str(told[name]["statuses"].get(200, 0)),
-                str(told[name]["statuses"].get(429, 0)),
-                str(told[name]["hung"]),
-                str(told[name]["broken"]),
-                f"{told[name]['served_ms']['p99']:.0f}",
-                f"{told[name]['refused_ms']['p50']:.1f}",
-                f"{told[name]['refused_ms']['p99']:.1f}",
-                f"{told[name]['refused_ms']['max']:.1f}",
-                f"{told[name]['refused_in_service_ms_at_most']['p99']:.0f}",
-                f"{told[name]['client_delay_ms']['p99']:.1f}",
+                f"{row['goodput_per_s']:.1f}",
+                f"{row['goodput_per_s'] / capacity_per_s:.1%}",
+                f"{row['of_model_per_service_cpu_s']:.1f}",
+                str(row["of_model"]),
+                str(row["lexical"]),
+                str(row["statuses"].get(429, 0)),
+                str(row["hung"]),
+                str(row["broken"]),
+                f"{row['served_ms']['p99']:.0f}",
+                f"{row['refused_ms']['p50']:.1f}",
+                f"{row['refused_ms']['p99']:.1f}",
+                f"{row['refused_ms']['max']:.1f}",
+                f"{row['refused_in_service_ms_at_most']['p99']:.0f}",
+                f"{row['client_delay_ms']['p99']:.1f}",
             )
-            for name in names
+            for name, row in phases.items()
         ],
     )  # fmt: skip
+    places = told["places"]
+    print(f"{places['answered_by_model']} of {places['drawn']} places are asked of the model")
+    print(f"{told['rounds']} rounds, {told['cpu_s'] / 60:.1f} minutes of processor time")
     print(f"memory {told['idle_mib']:.0f} -> {told['peak_mib']:.0f} MiB")
 
 
@@ -274,20 +280,35 @@ def main() -> None:
     """Measure and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="a run of domain code")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        default=(),
+        help="files of a language of the run; else Python's library",
+    )
     parser.add_argument("--clients", type=int, default=CLIENTS)
-    parser.add_argument("--seconds", type=float, default=20.0, help="length of each phase")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=8.0, help="length of each phase")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--cpu-minutes", type=float, default=3.0, help="of both processes")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     machine = describe_machine()
-    asked = {"clients": arguments.clients, "seconds": arguments.seconds, "rounds": arguments.rounds}
-    told = measure(arguments.run, **asked)
+    asked = {
+        name: getattr(arguments, name) for name in ("clients", "seconds", "rounds", "cpu_minutes")
+    }
+    language, drawn = request_bodies(arguments.data, PLACES, seed=0)
+    told = measure(arguments.run, drawn, **asked)
     print_measured(told, title=f"{arguments.clients} clients, queue of {QUEUE_CAPACITY}")
     write_result(
         "code_http_load",
         arguments.results,
         machine=machine,
-        settings={**asked, "queue_capacity": QUEUE_CAPACITY, "deadline_ms": DEADLINE_MS},
+        settings={
+            **asked,
+            "queue_capacity": QUEUE_CAPACITY,
+            "deadline_ms": DEADLINE_MS,
+            "language": language,
+        },
         rounds=[],
         summary=told,
     )

@@ -61,8 +61,8 @@ def check_selector(selector: Selector, domain: Domain, texts: Sequence[str]) -> 
     with reported(name, "select()"):
         _check_selections(selector, sequences)
     with reported(name, "rate_tolerance"):
-        for costs_of_units in _kinds_of_costs(selector):
-            _check_rates(selector, sequences.repeated(NUM_DRAWS), per_token=costs_of_units)
+        for per_token in _kinds_of_costs(selector):
+            _check_rates(selector, sequences.repeated(NUM_DRAWS), per_token=per_token)
     with reported(name, "select()"):
         assert all(map(np.array_equal, before, _copied(sequences))), "an encoding was changed"
 

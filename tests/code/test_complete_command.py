@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from seqmlm.errors import ConfigError, DataError
+from seqmlm.model.model import Model
 from seqmlm_domains.code.commands import complete
 from seqmlm_domains.code.commands.place import offset_at, read_text
+from seqmlm_domains.code.completion.mixture import Mixture
+from seqmlm_domains.code.completion.project import Project, count_names
+from seqmlm_domains.code.source_tokens import SourceTokens
 
 PLAIN = "counter = 1\nprint(coun\nlast"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -77,3 +81,29 @@ def test_the_word_before_an_offset_is_completed(
     assert by_offset[0]["text"] == "counter"
     assert by_offset[0]["role"] == "variable"
     assert (by_offset[0]["start"], by_offset[0]["end"]) == (len(before) - 4, len(before))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("typed", "written"),
+    [
+        pytest.param("coun", "counter", id="a name of the text"),
+        pytest.param("zzz", "none is in this text that begins as typed", id="none"),
+    ],
+)
+def test_that_a_run_knows_nothing_of_the_language_is_said(
+    code_run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    typed: str,
+    written: str,
+) -> None:
+    Model.load(code_run).save(tmp_path / "model")
+    java = count_names([SourceTokens.of("class Ledger { int total; }\n", "java")])
+    Project(java, {"java": Mixture.unfitted()}, {}).save(tmp_path)
+    file = tmp_path / "module.py"
+    file.write_text(f"counter = 1\nprint({typed}")
+    complete.run(tmp_path, file=file, offset=len(file.read_text()), device="cpu")
+    assert written in capsys.readouterr().out
+    assert "fitted to no file in python, only to java" in caplog.text

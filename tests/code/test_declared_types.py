@@ -41,7 +41,7 @@ def declared(text: str, language: str) -> list[tuple[str, str]]:
         ("class A { void f() { for (Foo q : s) q.go(); for (Bar q : s) q.go(); } }",
          "f:void q:Foo q:Foo q:Bar q:Bar"),
         ("class A { void f(Object... s) { try (In i = s) { } catch (final E e) { throw e; } } }",
-         "f:void s:Object i:In s:Object e:E e:E"),
+         "f:void s:Object[] i:In s:Object[] e:E e:E"),
         ("class A { Object o; void f() { if (o instanceof Foo g) g.h(); var v = o; v.o(); } }",
          "o:Object f:void o:Object g:Foo g:Foo o:Object"),
         ("class A { int x; Runnable f = (x) -> g(x); A() { x = other.x; } }",
@@ -84,8 +84,10 @@ def test_types_in_typescript(text: str, expected: str) -> None:
         ("x: int = 1\nx = 2\ndef f(): return x\ndef g(x): return x\n[x for y in x]",
          "x:int x:int x:int x:int x:int"),
         ("def f(a: int | str, b: Callable[[], int]): return a, b()", "b:Callable b:Callable"),
+        ("def f(a: Optional[int], b: t.Optional[m.B], c: Optional[List[int]], d: dict[str, int])"
+         ": pass", "a:int b:B c:List d:dict"),
     ],
-    ids=["parameters", "members", "scopes", "unions"],
+    ids=["parameters", "members", "scopes", "unions", "optional"],
 )  # fmt: skip
 def test_types_in_python(text: str, expected: str) -> None:
     assert declared(text, "python") == [tuple(pair.split(":")) for pair in expected.split()]

@@ -24,6 +24,16 @@ def test_domain_keeps_its_contract(name: str, tmp_path: Path) -> None:
     check_domain(build_domain({"name": name}), TEXTS[name], folder=tmp_path)
 
 
+@pytest.mark.parametrize("names", [(), ("read", "attribute")], ids=["none", "two of eleven"])
+def test_types_of_units_without_a_name_are_refused(
+    names: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    domain = build_domain({"name": "code"})
+    monkeypatch.setattr(type(domain), "unit_types", names)
+    with pytest.raises(AssertionError, match="a type of a unit has no name in unit_types"):
+        check_domain(domain, TEXTS["code"], folder=tmp_path)
+
+
 @pytest.mark.usefixtures("plugins_installed")
 def test_every_registered_domain_is_checked() -> None:
     assert set(DOMAINS.names()) <= set(TEXTS)

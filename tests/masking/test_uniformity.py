@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import pytest
 from seqmlm.domain import Domain
 from seqmlm.encoding import NOT_MASKABLE, Encoding, EncodingBatch
 from seqmlm.masking.corruptors import MixedCorruptor
+from seqmlm.masking.occurrences import OccurrencesSelector
 from seqmlm.masking.policy import MaskingPolicy
 from seqmlm.masking.runs import BlockSelector, NgramSelector, SpanSelector
 from seqmlm.masking.scored import ScoredSelector
@@ -99,6 +101,39 @@ def test_every_place_is_hidden_equally_often(
     mean = np.full(encoding.num_units, len(drawn) / encoding.num_units)
     assert chi_square_p(observed, mean) > 1e-3
     assert hidden.mean() == pytest.approx(RATE, abs=0.009)
+
+
+def kolmogorov_smirnov(places: npt.NDArray[np.int64], size: int) -> float:
+    """Largest distance between the cumulative shares and uniform ones, times sqrt(n)."""
+    shares = np.cumsum(np.bincount(places, minlength=size)) / len(places)
+    distance = np.abs(shares - np.arange(1, size + 1) / size).max()
+    return float(distance * np.sqrt(len(places)))
+
+
+KS_CRITICAL = 1.95
+"""Exceeded with a chance of 0.001 (Kolmogorov's distribution)."""
+
+
+@pytest.mark.parametrize("name", ["token", "scored", *WHOLE_UNIT_SELECTORS, "occurrences"])
+def test_masks_are_spread_evenly_over_a_long_row(
+    any_selector: dict[str, Selector], name: str
+) -> None:
+    """CugLM's code masks from the left until a quota is full, so that the rest never is."""
+    encoding = encode([1, 2, 3, 1, 0] * 120)
+    selector = OccurrencesSelector() if name == "occurrences" else any_selector[name]
+    if name == "occurrences":  # every unit its own name
+        ids = np.arange(len(encoding), dtype=np.int32)
+        encoding = replace(encoding, ids=ids)
+    hidden = chosen_units(selector, encoding, samples=600)
+    generator = np.random.default_rng(1)
+    drawn = np.array([generator.choice(np.flatnonzero(row)) for row in hidden])
+    assert kolmogorov_smirnov(drawn, encoding.num_units) < KS_CRITICAL
+
+
+def test_masks_from_the_left_are_not_spread_evenly() -> None:
+    """What the test above is to find: 10 % less of the row, at its end."""
+    drawn = np.random.default_rng(0).integers(0, 432, 600)
+    assert kolmogorov_smirnov(drawn, 480) > KS_CRITICAL
 
 
 @pytest.mark.parametrize(

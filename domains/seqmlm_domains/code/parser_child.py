@@ -14,8 +14,10 @@ READY: Final = b"R"
 REQUEST: Final = struct.Struct("<BI")
 """Bytes of the language's name and of the source; both follow."""
 RESPONSE: Final = struct.Struct("<II")
-"""Number of identifiers, and bytes of the names of types. Three int32 of each identifier follow,
-an int32 for the type of each, and the names, one a line."""
+"""Number of identifiers, and bytes of names. Three int32 of each identifier follow, an int32 each
+for its type, its owner and its heir, and the names of these three, one a line, the lines of each
+ended by :data:`END_OF_NAMES`."""
+END_OF_NAMES: Final = "\0"
 
 OUT_OF_MEMORY: Final = 77
 """Exit status."""
@@ -29,10 +31,12 @@ def serve(requests: BinaryIO, responses: BinaryIO) -> None:
         name_bytes, source_bytes = REQUEST.unpack(header)
         language = requests.read(name_bytes).decode()
         parsed = parse_text(requests.read(source_bytes).decode(), language)
-        types = parsed.declared_types
-        names = "\n".join(types.names).encode()
+        assert parsed.owners is not None, "the parser tells them"
+        named = (parsed.declared_types, parsed.owners.members, parsed.owners.heirs)
+        names = "".join("\n".join(types.names) + END_OF_NAMES for types in named).encode()
+        columns = [parsed.identifiers, *(types.numbers for types in named)]
         responses.write(RESPONSE.pack(len(parsed.identifiers), len(names)))
-        responses.write(parsed.identifiers.tobytes() + types.numbers.tobytes() + names)
+        responses.write(b"".join(column.tobytes() for column in columns) + names)
         responses.flush()
 
 

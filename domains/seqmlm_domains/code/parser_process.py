@@ -20,12 +20,20 @@ import numpy as np
 
 from seqmlm.errors import ConfigError, DataError
 from seqmlm_domains.code.declared_types import DeclaredTypes
-from seqmlm_domains.code.parser_child import OUT_OF_MEMORY, READY, REQUEST, RESPONSE
+from seqmlm_domains.code.owners import Owners
+from seqmlm_domains.code.parser_child import (
+    END_OF_NAMES,
+    OUT_OF_MEMORY,
+    READY,
+    REQUEST,
+    RESPONSE,
+)
 from seqmlm_domains.code.syntax import ParsedText
 
 _CHILD = "seqmlm_domains.code.parser_child"
 _IMPORT_ROOT = str(Path(__file__).parents[2])
 _START_TIMEOUT_S = 60.0
+_BYTES_PER_IDENTIFIER = 6 * 4  # see parser_child
 _SMALLEST_MEMORY_MIB = 256  # of address space; Python, numpy and a grammar take some 150
 
 
@@ -84,7 +92,7 @@ class ParserProcess:
                 requests.write(REQUEST.pack(len(name), len(source)) + name + source)
                 requests.flush()
                 count, name_bytes = RESPONSE.unpack(_read_exactly(responses, RESPONSE.size))
-                content = _read_exactly(responses, 16 * count)
+                content = _read_exactly(responses, _BYTES_PER_IDENTIFIER * count)
                 names = _read_exactly(responses, name_bytes).decode()
         except (BrokenPipeError, EOFError) as error:
             status = child.wait()
@@ -92,8 +100,13 @@ class ParserProcess:
             late = f"parsing took more than {self._timeout_s:g} s" if is_late.is_set() else ""
             raise ParsingFailed(late or _meaning(status)) from error
         columns = np.frombuffer(content, np.int32)
-        types = DeclaredTypes(columns[3 * count :], tuple(names.split("\n")) if names else ())
-        return ParsedText(columns[: 3 * count].reshape(-1, 3), types)
+        types, members, heirs = (
+            DeclaredTypes(numbers, tuple(own.split("\n")) if own else ())
+            for numbers, own in zip(
+                columns[3 * count :].reshape(3, count), names.split(END_OF_NAMES), strict=False
+            )
+        )
+        return ParsedText(columns[: 3 * count].reshape(-1, 3), types, Owners(members, heirs))
 
     def close(self) -> None:
         """End the child, if there is one."""

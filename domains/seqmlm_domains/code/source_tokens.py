@@ -10,12 +10,14 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from seqmlm_domains.code.keyword_places import NEW_LINE, names_by_place
 from seqmlm_domains.code.languages import LANGUAGES
-from seqmlm_domains.code.languages.lexicon import Kind
+from seqmlm_domains.code.languages.lexicon import Kind, Lexicon
 
 STRING_TOKEN: Final = "<str>"
 NUMBER_TOKEN: Final = "<num>"
-"""In place of literals; neither is a name or a sign in any language."""
+TEXT_TOKEN: Final = "<text>"
+"""In place of what they hold; none is a name or a sign in any language."""
 
 Int32Array = npt.NDArray[np.int32]
 
@@ -28,7 +30,8 @@ class SourceTokens:
         text: the whole.
         language: whose lexicon cut it.
         words: the different pieces; every string is :data:`STRING_TOKEN`, every number
-            :data:`NUMBER_TOKEN`.
+            :data:`NUMBER_TOKEN`, every text between tags
+            :data:`TEXT_TOKEN`. What is a keyword in some places and a name in others is two.
         word_kinds: uint8 ``[words]``, a :class:`Kind` each.
         numbers: int32 ``[pieces]``, which of the words each piece is.
         ends: int32 ``[pieces]``, one past its last character; the next one begins there.
@@ -45,26 +48,31 @@ class SourceTokens:
     def of(cls, text: str, language: str) -> SourceTokens:
         """Cut a text; about 10 MB/s on one core, whatever the text is."""
         lexicon = LANGUAGES[language].lexicon
-        whole = lexicon.pieces.findall(text)
-        parts_of = {piece: lexicon.parts_of(piece) for piece in dict.fromkeys(whole)}
-        pieces = list(chain.from_iterable(map(parts_of.__getitem__, whole)))
+        pieces, texts = _pieces(text, lexicon)
         number_of: dict[str, int] = {}
         words: dict[str, int] = {}
         kinds: list[Kind] = []
         for piece in dict.fromkeys(pieces):
-            kind = lexicon.kind_of(piece)
-            word = _WORD_OF_KIND.get(kind, piece)
+            kind = lexicon.kind_of(piece) if piece else Kind.TEXT
+            word = (
+                NEW_LINE if kind == Kind.SPACE and "\n" in piece else _WORD_OF_KIND.get(kind, piece)
+            )
             if word not in words:
                 words[word] = len(words)
                 kinds.append(kind)
             number_of[piece] = words[word]
         numbers = np.fromiter(map(number_of.__getitem__, pieces), np.int32, len(pieces))
         lengths = np.fromiter(map(len, pieces), np.int32, len(pieces))
+        lengths[list(texts)] = [end - start for start, end in texts.values()]
+        names = names_by_place(lexicon, pieces, words, np.array(kinds, np.uint8), numbers)
+        also_names = np.unique(numbers[names])
+        numbers[names] = len(words) + also_names.searchsorted(numbers[names])
+        by_number = tuple(words)
         return cls(
             text,
             language,
-            tuple(words),
-            np.array(kinds, np.uint8),
+            (*by_number, *(by_number[number] for number in also_names.tolist())),
+            np.array([*kinds, *[Kind.NAME] * len(also_names)], np.uint8),
             numbers,
             np.cumsum(lengths, dtype=np.int32),
         )
@@ -89,7 +97,25 @@ _WORD_OF_KIND: Final = {
     Kind.NUMBER: NUMBER_TOKEN,
     Kind.SPACE: " ",
     Kind.COMMENT: "#",
+    Kind.TEXT: TEXT_TOKEN,
 }
+
+
+def _pieces(text: str, lexicon: Lexicon) -> tuple[list[str], dict[int, tuple[int, int]]]:
+    """The pieces of a text, and where those are that are no code; these are empty here."""
+    pieces: list[str] = []
+    texts: dict[int, tuple[int, int]] = {}
+    end = 0
+    spans = lexicon.find_texts(text) if lexicon.find_texts else ()
+    for start, following in (*spans, (len(text), len(text))):
+        whole = lexicon.pieces.findall(text, end, start)
+        parts_of = {piece: lexicon.parts_of(piece) for piece in dict.fromkeys(whole)}
+        pieces += chain.from_iterable(map(parts_of.__getitem__, whole))
+        if start < following:
+            texts[len(pieces)] = start, following
+            pieces.append("")
+        end = following
+    return pieces, texts
 
 
 class RecentTexts:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,7 @@ import tree_sitter
 from seqmlm_domains.code.declared_types import DeclaredTypes, Scopes
 from seqmlm_domains.code.languages import LANGUAGES
 from seqmlm_domains.code.languages.language import ANY_FIELD, Inherited, Language, Rule
+from seqmlm_domains.code.owners import Occurrence, Owners, find_owners
 from seqmlm_domains.code.roles import Role
 from seqmlm_domains.code.value_types import value_type
 
@@ -29,9 +29,6 @@ _PARSED_AT_ONCE = 4096
 
 _FUNCTIONS = frozenset({Role.CALL, Role.FUNCTION})
 
-_Occurrence = tuple[int, int, Role, bool, int]
-"""First byte, end byte, role, whether it is a function, and the number of its scope."""
-
 _Parent = tuple[Mapping[str, Rule] | None, Role]
 """The rules for the children of a node, and the role that it may pass on."""
 
@@ -43,15 +40,12 @@ class ParsedText:
     Args:
         identifiers: in order.
         declared_types: of each of them.
+        owners: of each of them; None where nobody asked.
     """
 
     identifiers: IdentifierArray
     declared_types: DeclaredTypes
-
-
-NOTHING_PARSED: Final = ParsedText(
-    np.zeros((0, 3), np.int32), DeclaredTypes(np.zeros(0, np.int32), ())
-)
+    owners: Owners | None = None
 
 
 def parse_text(text: str, language: str) -> ParsedText:
@@ -69,7 +63,8 @@ def parse_text(text: str, language: str) -> ParsedText:
     tree = _parser(language, threading.get_ident()).parse(source)
     occurrences = _walk(tree, source, LANGUAGES[language], scopes)
     types = _types_of(occurrences, scopes)
-    return ParsedText(_identifiers(occurrences, source, text), DeclaredTypes.of(types))
+    owners = find_owners(occurrences, types, tree, source, LANGUAGES[language], scopes)
+    return ParsedText(_identifiers(occurrences, source, text), DeclaredTypes.of(types), owners)
 
 
 def find_identifiers(text: str, language: str) -> IdentifierArray:
@@ -84,6 +79,7 @@ class ScopedIdentifiers:
     Args:
         identifiers: in order.
         declared_types: of each of them.
+        owners: of each of them.
         declared_type: that the identifier asked for is declared with right there.
         value_type: see :func:`~seqmlm_domains.code.value_types.value_type`, of the same one.
         is_text: whether no identifier can stand at that place, as between the tags of an element.
@@ -94,6 +90,7 @@ class ScopedIdentifiers:
 
     identifiers: IdentifierArray
     declared_types: DeclaredTypes
+    owners: Owners
     declared_type: str | None
     value_type: str | None
     is_text: bool
@@ -130,6 +127,7 @@ def find_scoped_identifiers(
     return ScopedIdentifiers(
         _identifiers(occurrences, source, text),
         DeclaredTypes.of(types),
+        find_owners(occurrences, types, tree, source, LANGUAGES[language], scopes),
         None if declared is None else declared.decode(),
         None if wanted is None else wanted.decode(),
         _is_text(node, LANGUAGES[language]),
@@ -144,7 +142,7 @@ def _is_text(node: tree_sitter.Node | None, language: Language) -> bool:
     return around is not None and not around.has_error
 
 
-def _types_of(occurrences: Sequence[_Occurrence], scopes: Scopes) -> list[bytes | None]:
+def _types_of(occurrences: Sequence[Occurrence], scopes: Scopes) -> list[bytes | None]:
     """The declared type of each identifier."""
     for start, end, role, _, scope in occurrences:
         if role == Role.PARAMETER:
@@ -155,7 +153,7 @@ def _types_of(occurrences: Sequence[_Occurrence], scopes: Scopes) -> list[bytes 
     ]
 
 
-def _identifiers(occurrences: Sequence[_Occurrence], source: bytes, text: str) -> IdentifierArray:
+def _identifiers(occurrences: Sequence[Occurrence], source: bytes, text: str) -> IdentifierArray:
     """Characters and roles of the identifiers of a text and its bytes."""
     found = np.array([occurrence[:3] for occurrence in occurrences], np.int32).reshape(-1, 3)
     if len(source) != len(text):
@@ -186,14 +184,15 @@ def _parser(language: str, thread: int) -> tree_sitter.Parser:
 
 def _walk(
     tree: tree_sitter.Tree, source: bytes, language: Language, scopes: Scopes
-) -> list[_Occurrence]:
+) -> list[Occurrence]:
     """Walk the tree in order; note declarations, and return the identifiers."""
     rules, kinds = language.rules, language.identifier_kinds
-    noted = language.types.declarations.keys() | language.types.scopes
+    types = language.types
+    noted = {*types.declarations, *types.values, *types.imports, *types.scopes}
     cursor = tree.walk()
     above: list[_Parent] = [(None, Role.READ)]
     previous_leaf = ""
-    found: list[_Occurrence] = []
+    found: list[Occurrence] = []
     while True:
         node = cursor.node
         assert node is not None, "a cursor always stands on a node"

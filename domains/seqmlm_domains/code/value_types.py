@@ -12,8 +12,9 @@ from typing import Final
 
 import tree_sitter
 
-from seqmlm_domains.code.declared_types import Scopes, type_name
+from seqmlm_domains.code.declared_types import Scopes
 from seqmlm_domains.code.languages.language import Language, TypeRules
+from seqmlm_domains.code.type_names import type_name
 
 TypeAt = Callable[[int], bytes | None]
 """First byte of an identifier to the type that is declared for it."""

@@ -1,4 +1,4 @@
-// The panel beside the editor: each candidate, its probability, and what each part says of it.
+// The panel beside the editor: each candidate, its probability, and what each part adds to it.
 
 const element = (name, className, text) => {
   const made = document.createElement(name);
@@ -20,16 +20,28 @@ export const percent = (score) => {
   return `${probability.toFixed(probability < 9.95 ? 1 : 0)} %`;
 };
 
-function bar(className, score, colour) {
-  const track = element("span", className);
+function bar(share, colour) {
+  const track = element("span", "bar");
   const fill = element("span", "fill");
-  fill.style.width = `${Math.max(100 * Math.exp(score ?? -Infinity), 0.5)}%`;
+  fill.style.width = `${Math.max(100 * share, 0.5)}%`;
   fill.style.background = colour;
   track.append(fill);
   return track;
 }
 
-function row(candidate, parts) {
+// From the middle to the right where a part favours the name, to the left where it is against it.
+function smallBar(nats, most, colour) {
+  const track = element("span", "small bar");
+  const fill = element("span", "fill");
+  const share = most > 0 ? Math.abs(nats) / most : 0;
+  fill.style.width = `${50 * share}%`;
+  fill.style.marginLeft = nats < 0 ? `${50 * (1 - share)}%` : "50%";
+  fill.style.background = colour;
+  track.append(fill);
+  return track;
+}
+
+function row(candidate, parts, most) {
   const item = element("li", "candidate");
   item.dataset.text = candidate.text;
   item.dataset.source = candidate.source;
@@ -39,13 +51,14 @@ function row(candidate, parts) {
   dot.title = `favoured most by ${candidate.source}`;
   head.append(dot, element("code", "name", candidate.text));
   head.append(element("span", "percent", percent(candidate.score)));
-  item.append(head, bar("bar", candidate.score, hue(candidate.source)));
+  item.append(head, bar(Math.exp(candidate.score), hue(candidate.source)));
   const details = element("div", "parts");
   for (const part of parts) {
     const cell = element("span", "part");
-    const score = candidate.parts[part];
-    cell.title = score === undefined ? `${part}: no chance` : `${part}: ${percent(score)}`;
-    cell.append(bar("small bar", score, hue(part)));
+    const nats = candidate.parts[part] ?? 0;
+    const sign = nats < 0 ? "\u2212" : "+";
+    cell.title = `${part}: ${sign}${Math.abs(nats).toFixed(2)} nats, against the average name`;
+    cell.append(smallBar(nats, most, hue(part)));
     details.append(cell);
   }
   item.append(details);
@@ -63,6 +76,8 @@ export function showCandidates({ list, legend, empty }, candidates) {
       return entry;
     }),
   );
-  list.replaceChildren(...candidates.map((candidate) => row(candidate, parts)));
+  const all = candidates.flatMap(({ parts }) => Object.values(parts));
+  const most = Math.max(0, ...all.map(Math.abs));
+  list.replaceChildren(...candidates.map((candidate) => row(candidate, parts, most)));
   empty.hidden = candidates.length > 0;
 }

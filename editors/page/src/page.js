@@ -57,7 +57,8 @@ function completionsAt(state, position) {
 function showAnswer(answer, milliseconds) {
   showCandidates(panel, answer.candidates);
   const speaker = answer.used_model ? "model" : "lexical";
-  byId("status").textContent = `${speaker} · ${milliseconds.toFixed(0)} ms`;
+  const told = [speaker, `${milliseconds.toFixed(0)} ms`, answer.notice];
+  byId("status").textContent = told.filter(Boolean).join(" · ");
   byId("status").dataset.state = speaker;
 }
 
@@ -74,11 +75,19 @@ function typedUnits(state, position, { start, end }) {
   return characters.slice(characters.length - (end - start)).join("").length;
 }
 
+function restUnits(state, position, { end, word_end }) {
+  const characters = Array.from(state.sliceDoc(position, position + 2 * (word_end - end)));
+  return characters.slice(0, word_end - end).join("").length;
+}
+
 async function completionSource(context) {
   const answer = await completionsAt(context.state, context.pos);
   if (context.aborted || !answer || !answer.candidates.length) return null;
+  const [first] = answer.candidates;
   return {
-    from: context.pos - typedUnits(context.state, context.pos, answer.candidates[0]),
+    from: context.pos - typedUnits(context.state, context.pos, first),
+    // A word that goes on behind the cursor is replaced whole.
+    to: context.pos + restUnits(context.state, context.pos, first),
     filter: false,
     options: answer.candidates.map(({ text, score, source }) => ({
       label: text,

@@ -25,6 +25,7 @@ export async function ask({ prefix, suffix, language, token, signal, tell }) {
   let last = null;
   for await (const { event, data } of serverSentEvents(response.body)) {
     const answer = JSON.parse(data);
+    if (event === "done") break;
     if (event === "error") throw new Refused(503, answer.error.message);
     last = answer;
     tell(answer, performance.now() - began);

@@ -99,6 +99,22 @@ def test_with_roles_the_model_chooses_among_the_tokens_of_their_names(
     assert not np.exp(predicted[~inside]).any()
 
 
+def test_the_parts_of_a_name_add_up_to_its_lead_over_the_average_candidate(
+    completer: Completer,
+) -> None:
+    for marked in ("print(va|", "value.|"):
+        answers = [
+            completer.complete_batch([request(marked, limit=10_000)])[0],
+            completer.complete_lexically(request(marked, limit=10_000)),
+        ]
+        for found in answers:
+            scores = np.array([item.score for item in found.completions])
+            sums = [math.fsum(item.parts.values()) for item in found.completions]
+            assert sums == pytest.approx(scores - scores.mean(), abs=1e-6)
+            for item in found.completions:
+                assert item.parts[item.source] == max(item.parts.values())
+
+
 def test_the_lexical_answer_asks_no_model(completer: Completer) -> None:
     found = completer.complete_lexically(request("total = 1\nto|"))
     assert not found.used_model
@@ -143,7 +159,7 @@ def test_letter_case_counts_only_where_a_name_begins_exactly_so(
     source, offset = marked.replace("|", ""), marked.index("|")
     for item in found.completions:
         assert item.text.lower().startswith(source[item.start : item.end].lower())
-        assert item.end == offset
+        assert item.end == item.word_end == offset
 
 
 @pytest.mark.parametrize("literal", ['f"hi {valu|', 'f"hi {valu|"', 'f"hi {valu|}"'])
@@ -155,11 +171,12 @@ def test_names_are_completed_in_the_hole_of_a_literal_closed_or_not(
 
 
 def test_of_a_long_text_the_places_are_those_of_the_whole(completer: Completer) -> None:
-    source = "far = 1\n" + "near = value\n" * 60_000 + "print(ne)\n" + "far = 1\n" * 40_000
-    offset = source.index("ne)") + 2
+    source = "far = 1\n" + "near = value\n" * 60_000 + "print(neat)\n" + "far = 1\n" * 40_000
+    offset = source.index("neat)") + 2
     (item,) = completer.complete(source, offset, "python")
     assert (item.text, item.start, item.end) == ("near", offset - 2, offset)
-    assert completer.complete(source.replace("ne)", "fa)"), offset, "python", limit=1)
+    assert item.word_end == offset + 2
+    assert completer.complete(source.replace("neat)", "fa)"), offset, "python", limit=1)
 
 
 def test_what_stands_behind_the_cursor_counts(completer: Completer) -> None:
@@ -306,7 +323,7 @@ def test_fitting_writes_what_completion_reads(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level("INFO", logger="seqmlm")
+    caplog.set_level("INFO")
     folder = tmp_path / "run"
     folder.mkdir()
     Model.load(code_run).save(folder / "model")
@@ -324,8 +341,11 @@ def test_fitting_writes_what_completion_reads(
     assert not end.value.code
     assert "dropped: binary: a NUL byte: 1" in caplog.text
     assert "java: the held-out files hold too few names" in caplog.text
-    report = json.loads(capsys.readouterr().out)
+    written = capsys.readouterr()
+    report = json.loads(written.out)
     assert set(report["python"]) == {"left", "both"}
+    for phase in ("reading", "counting names", "asking the model", "weighing the parts"):
+        assert phase in written.err
     project = Project.load(folder)
     assert set(project.table("python").names) >= {"total0", "values", "amount"}
     weights = project.mixture("python").with_model["both"]

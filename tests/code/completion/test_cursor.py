@@ -31,6 +31,9 @@ def cursor(marked: str, language: str = "python") -> Cursor | None:
         pytest.param('return f"a {|', "", id="in a hole that begins"),
         pytest.param('return f"{b!r} {self.na|"', "na", id="in a second, open hole"),
         pytest.param('x = f"""\n{a} {na|\n {b}\n"""', "na", id="in a hole open to the line's end"),
+        pytest.param('return f"{ {k: na| for k in b} }"', "na", id="in brackets in a hole"),
+        pytest.param("return f\"{'a' if b else f'{na|'}\"", "na", id="in a literal in a hole"),
+        pytest.param('return f"{b["a"] + na|}"', "na", id="behind the same quotes in a hole"),
         pytest.param('x = "a" + |', "", id="behind a literal"),
         pytest.param("# a\n|", "", id="below a comment"),
         pytest.param("größe = grö|", "grö", id="letters beyond ASCII"),
@@ -42,6 +45,22 @@ def test_a_name_can_stand_here(marked: str, prefix: str) -> None:
     assert found is not None
     assert found.prefix == prefix
     assert found.start == marked.index("|") - len(prefix)
+
+
+@pytest.mark.parametrize(
+    ("marked", "word"),
+    [
+        pytest.param("x = va|lue + 1", "value", id="inside a word"),
+        pytest.param("x = value| + 1", "value", id="at its end"),
+        pytest.param("x = |value + 1", "", id="before it: it is what follows"),
+        pytest.param("x.|", "", id="in none"),
+        pytest.param('f"a {na|me} b"', "name", id="in an interpolated expression"),
+    ],
+)
+def test_the_word_at_the_cursor_goes_on_behind_it(marked: str, word: str) -> None:
+    found = cursor(marked)
+    assert found is not None
+    assert found.tokens.text[found.start : found.word_end] == word
 
 
 @pytest.mark.parametrize(
@@ -61,6 +80,9 @@ def test_a_name_can_stand_here(marked: str, prefix: str) -> None:
         pytest.param("int x; // a|", "java", id="line comment"),
         pytest.param("x = `a| b`", "typescript", id="template"),
         pytest.param("x = /a|b/g;", "javascript", id="regular expression"),
+        pytest.param("x = /ab/g|", "javascript", id="flags of a regular expression"),
+        pytest.param("x = <p>It's a|</p>", "tsx", id="text between tags"),
+        pytest.param("x = `a ${b} c|", "typescript", id="behind a hole of an open template"),
     ],
 )
 def test_no_name_can_stand_here(marked: str, language: str) -> None:
@@ -93,6 +115,47 @@ def test_an_open_hole_of_a_template_is_code(marked: str) -> None:
     found = cursor(marked, "typescript")
     assert found is not None
     assert found.prefix == "na"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "plain",
+        "It's",
+        "`npm",
+        "src/*.ts",
+        "https://a.b",
+        '5" disk',
+        "{/* ok */}",
+        "a < b",
+        "<br />",
+    ],
+)
+@pytest.mark.parametrize(
+    "behind", ["{na|}", "\n  {na|}\n", "<b title={na|} />", "{f(<i>{na|}</i>)}", "{na|"]
+)
+def test_between_braces_is_code_whatever_the_text_beside_it(text: str, behind: str) -> None:
+    """An apostrophe, two slashes or a backtick once switched completion off behind it."""
+    found = cursor(f"function A() {{ return (<p>{text} {behind}</p>); }}\nuse(b);", "tsx")
+    assert found is not None
+    assert found.prefix == "na"
+    assert [found.tokens.words[n] for n in found.right[-5:]] == ["use", "(", "b", ")", ";"]
+
+
+def test_behind_an_element_that_is_not_closed_is_code() -> None:
+    found = cursor(
+        "const a = () => { return <div>It is }\nfunction b() { return <p>c's</p>; na| }", "tsx"
+    )
+    assert found is not None
+    assert found.prefix == "na"
+
+
+def test_what_no_tag_closes_is_no_text() -> None:
+    found = cursor(
+        "const a = <T,>(b: T) => b < c;\nconst d = <p>e</p>;\nconst g = x <y; na|", "tsx"
+    )
+    assert found is not None
+    assert {found.tokens.words[n] for n in found.left} >= {"T", "b", "c", "d", "g", "x", "y"}
 
 
 def test_a_text_of_common_size_is_looked_at_as_a_whole() -> None:

@@ -8,6 +8,7 @@ import pytest
 from seqmlm_domains.code.completion.context_table import ContextTable
 from seqmlm_domains.code.completion.cursor import Cursor
 from seqmlm_domains.code.completion.evidence import FEATURES, Evidence
+from seqmlm_domains.code.completion.hidden_names import HiddenName
 from seqmlm_domains.code.completion.mixture import Mixture, sides_of
 from seqmlm_domains.code.completion.names import KnownNames
 from seqmlm_domains.code.source_tokens import SourceTokens
@@ -124,3 +125,83 @@ def test_words_that_no_parser_took_for_identifiers_are_not_proposed() -> None:
     found = evidence_at("const x = |; const words = 1", "tsx", project=project)
     visible = {found.names[number] for number in np.flatnonzero(found.is_visible).tolist()}
     assert visible == {"a", "B", "c", "match", "x", "words"}
+
+
+def members(evidence: Evidence, name: str = "member of its type") -> set[str]:
+    """The names for which a feature is 1."""
+    return {name for name, value in feature(evidence, name).items() if value == 1}
+
+
+SHIP = "class Ship(Vessel):\n    def go(self): self.port\n\n"
+
+
+def test_members_of_the_class_of_an_object_are_told_from_others() -> None:
+    assert members(evidence_at(f"{SHIP}def f(ship: Ship): ship.|")) == {"go", "port"}
+    assert members(evidence_at(f"{SHIP}ship = Ship()\nship.|")) == {"go", "port"}
+    assert members(evidence_at(f"{SHIP}other = ship()\nother.|")) == set()
+
+
+def test_a_class_far_away_in_the_text_is_found_too() -> None:
+    far = "x = 1\n" * 3000
+    assert members(evidence_at(f"{SHIP}{far}ship = Ship()\nship.|")) == {"go", "port"}
+
+
+def test_the_project_tells_the_members_of_its_classes_and_of_their_bases() -> None:
+    project = f"{SHIP}class Vessel:\n    def stop(self): pass\n\ndef f(v: Vessel): v.sink()\n"
+    found = evidence_at("def f(ship: Ship): ship.|", project=project)
+    assert members(found) == {"go", "port", "stop", "sink"}
+    assert members(evidence_at("ship = Ship()\nship.|", project=project)) == members(found)
+
+
+def test_the_members_of_the_own_object_are_another_feature() -> None:
+    found = evidence_at(f"{SHIP}class Boat(Ship):\n    def f(self):\n        self.|")
+    assert members(found) == set()
+    assert members(found, "member of own type") == {"go", "port", "f"}
+
+
+def test_what_is_defined_is_not_looked_up_in_its_class() -> None:
+    found = evidence_at(f"{SHIP}class Boat(Ship):\n    def |(self): pass\n")
+    assert members(found) == set()
+
+
+def test_names_seen_in_a_module_are_more_probable_where_it_is_imported_from() -> None:
+    project = "import shop\nshop.sell()\nshop.sell()\nbuy()\n"
+    found = feature(evidence_at("from shop import |", project=project), "seen with its type")
+    assert found["sell"] > 0 > found["buy"]
+
+
+def test_the_name_at_the_cursor_is_no_member_that_is_known() -> None:
+    tokens = SourceTokens.of(f"{SHIP}class Boat:\n    def f(self): self.hidden\n", "python")
+    piece = tokens.words.index("hidden")
+    piece = int(np.flatnonzero(tokens.numbers == piece)[0])
+    cursor = HiddenName(tokens, piece).cursor("both")
+    found = Evidence.at(cursor, KnownNames.of(tokens, ContextTable.of([])))
+    assert members(found, "member of own type") == {"f"}
+
+
+def test_a_name_however_far_away_is_in_the_file() -> None:
+    """Beyond 100,000 tokens it once was not."""
+    evidence = evidence_at("abc = 1\n" + "(" * 100_001 + "|")
+    assert feature(evidence, "in file") == {"abc": 1.0}
+    assert not evidence.is_new_on_the_left.any()
+
+
+@pytest.mark.parametrize(
+    ("marked", "language", "name"),
+    [
+        ("a.catch(b); a.ca|", "javascript", "catch"),
+        ("import {from} from 'c'; fr|", "javascript", "from"),
+        ("class A { set(k: B) {} } new A().se|", "typescript", "set"),
+        ("const a = {type: 1}; a.ty|", "typescript", "type"),
+        ("<input type='a' />; <input ty|", "tsx", "type"),
+        ("z.string(); z.str|", "typescript", "string"),
+    ],
+)
+def test_a_keyword_of_other_places_is_proposed_where_it_is_a_name(
+    marked: str, language: str, name: str
+) -> None:
+    evidence = evidence_at(marked, language)
+    visible = [evidence.names[number] for number in np.flatnonzero(evidence.is_visible).tolist()]
+    assert name in visible
+    elsewhere = evidence_at(marked, language, project=marked.replace("|", ""))
+    assert feature(elsewhere, "in file")[name] == 1

@@ -184,7 +184,9 @@ def test_only_names_of_the_types_asked_for_are_proposed(completer: Completer) ->
     ):
         found = answer(completer, in_ledger("balance += ", ".", *types))
         assert {item.text for item in found.completions} == expected
-        assert all(item.type in types for item in found.completions)
+        functions = {item.text for item in found.completions if item.type is None}
+        assert functions <= {"label", "describe", "isLarger"}
+        assert all(item.type in types or item.text in functions for item in found.completions)
         if expected:
             assert math.fsum(math.exp(item.score) for item in found.completions) == pytest.approx(1)
             assert {each.name for each in found.types} <= set(types)
@@ -197,6 +199,19 @@ def test_types_of_the_open_file_count_beside_those_of_the_project(completer: Com
     by_role = replace(request(marked, "int"), types=None)
     (of_any,) = (x for x in answer(completer, by_role).completions if x.text == "owner")
     assert of_any.type == "String"
+
+
+def test_where_a_name_is_bound_its_own_declaration_decides(completer: Completer) -> None:
+    marked = "class A { void f(String count, int... rest) { var factor = 1; g(§); } }"
+    assert {item.text for item in answer(completer, request(marked, "int")).completions} == set()
+    for types, expected in (("String", "count"), ("int[]", "rest")):
+        found = {
+            item.text: item.type for item in answer(completer, request(marked, types)).completions
+        }
+        assert found[expected] == types
+        assert "factor" not in found
+    other = "class A { void f(int a) { other.§ } }"
+    assert {item.text for item in answer(completer, request(other, "int")).completions} >= {"count"}
 
 
 def test_types_and_roles_both_bind(completer: Completer) -> None:

@@ -11,6 +11,7 @@ from seqmlm_domains.code.completion.completion import (
     CompletionRequest,
     CompletionResult,
 )
+from seqmlm_domains.code.completion.project import Project
 
 _PATIENCE_S = 30.0
 
@@ -22,7 +23,9 @@ def request(name: str) -> CompletionRequest:
 
 def named(text: str, *, used_model: bool = True) -> CompletionResult:
     """The answer of one completion."""
-    completion = Completion(text=text, start=0, end=0, score=0.0, source="model", parts={})
+    completion = Completion(
+        text=text, start=0, end=0, word_end=0, score=0.0, source="model", parts={}
+    )
     return CompletionResult(completions=(completion,), used_model=used_model)
 
 
@@ -33,6 +36,7 @@ class ScriptedCompleter(Completer):
         poison: source -> what a pass that holds it raises.
         is_held: a pass waits for :meth:`let_go`.
         label: put before every answer of this completer.
+        project: what is said to be known.
     """
 
     def __init__(
@@ -41,7 +45,9 @@ class ScriptedCompleter(Completer):
         poison: dict[str, BaseException] | None = None,
         is_held: bool = False,
         label: str = "",
+        project: Project | None = None,
     ) -> None:
+        self.project = project or Project.unknown()
         self.passes: list[list[str]] = []
         self.pass_began = threading.Event()
         self._may_go_on = threading.Event()

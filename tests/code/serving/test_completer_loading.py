@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ def test_collections_leave_libraries_out_and_free_a_model_that_was_exchanged(
     first, second = (load_completer(code_run, ServerSettings()) for _ in range(2))
     looked_at = {id(tracked) for tracked in gc.get_objects()}
     assert id(torch.__dict__) not in looked_at
+    assert "torch._dynamo" in sys.modules, "else the first completion would take seconds"
     assert {id(first.model), id(second.model)} <= looked_at
 
     exchanged = weakref.ref(first.model)

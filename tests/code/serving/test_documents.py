@@ -98,14 +98,21 @@ def test_a_completer_sees_plain_line_ends_and_no_surrogates() -> None:
     assert place is not None
     assert place.source == f"a\n\ufffdb\nc{SMILE}de\n"
     assert place.source[: place.offset] == f"a\n\ufffdb\nc{SMILE}de"
-    assert place.range_before(2) == span(2, 3, 2, 5)
-    assert place.range_before(99) == span(2, 0, 2, 5)
+    assert place.range_around(before=2) == span(2, 3, 2, 5)
+    assert place.range_around(before=99) == span(2, 0, 2, 5)
+
+
+def test_a_range_may_go_on_behind_the_cursor() -> None:
+    place = document(f"a\n{SMILE}b{SMILE}c").place(types.Position(1, 3))
+    assert place is not None
+    assert place.range_around(before=1, behind=1) == span(1, 2, 1, 5)
 
 
 @pytest.mark.parametrize(
     ("language_id", "uri", "language"),
     [
         ("python", "file:///a", "python"),
+        ("js", "file:///a", "javascript"),
         ("typescriptreact", "file:///a.txt", "tsx"),
         ("javascriptreact", "untitled:1", "javascript"),
         ("", "file:///a/b.java", "java"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,9 @@ from seqmlm_domains.code.completion.completion import (
     CompletionRequest,
     CompletionResult,
 )
+from seqmlm_domains.code.completion.context_table import ContextTable
+from seqmlm_domains.code.completion.mixture import Mixture
+from seqmlm_domains.code.completion.project import Project
 from seqmlm_domains.code.roles import Role
 from seqmlm_domains.code.serving.settings import ServerSettings
 from tests.code.serving.connection import Connect
@@ -30,7 +34,10 @@ REQUEST_CANCELLED, REQUEST_FAILED = -32800, -32803
 
 
 class RankedCompleter(ScriptedCompleter):
-    """Answers with names and probabilities that a test gives, for the prefix ``pre``."""
+    """Answers with names and probabilities that a test gives, for the prefix ``pre``.
+
+    The word there goes on with the letters behind the cursor.
+    """
 
     def __init__(self, ranked: dict[str, float], *, roles: Sequence[Role | None] = ()) -> None:
         super().__init__()
@@ -45,9 +52,10 @@ class RankedCompleter(ScriptedCompleter):
                         text=name,
                         start=asked.offset - 3,
                         end=asked.offset,
+                        word_end=_end_of_word(asked),
                         score=math.log(probability),
                         source="model",
-                        parts={"model": -0.25, "file": -1.5},
+                        parts={"model": 1.25, "file": -1.5},
                         role=role,
                     )
                     for (name, probability), role in zip(
@@ -58,6 +66,11 @@ class RankedCompleter(ScriptedCompleter):
             )
             for asked in requests
         ]
+
+
+def _end_of_word(asked: CompletionRequest) -> int:
+    rest = re.match(r"\w*", asked.source[asked.offset :])
+    return asked.offset + (rest.end() if rest else 0)
 
 
 async def opened(client: RawClient, text: str, **initialization: Any) -> RawClient:
@@ -141,6 +154,23 @@ async def test_more_requests_than_places_are_answered_at_once_with_nothing(
     assert (await client.answer(first))["result"]["items"]
 
 
+async def test_of_each_language_that_the_run_does_not_know_that_is_said_once(
+    connect: Connect,
+) -> None:
+    project = Project({"java": ContextTable.of([])}, {"java": Mixture.unfitted()}, {})
+    client = await opened(await connect(ScriptedCompleter(project=project)), "name")
+    client.open("name", uri="file:///A.java", language="java")
+    for uri in (URI, "file:///A.java", URI):
+        await client.names(0, 4, uri=uri)
+    (told,) = [
+        message["params"]
+        for message in client.notifications
+        if message["method"] == "window/showMessage"
+    ]
+    assert told["type"] == 2  # a warning
+    assert "fitted to no file in python, only to java" in told["message"]
+
+
 async def test_an_item_replaces_the_typed_word_and_sorts_by_rank(connect: Connect) -> None:
     ranked = {f"predict{number}": 0.5 / (number + 1) for number in range(12)}
     emoji = "\N{GRINNING FACE}"
@@ -160,6 +190,54 @@ async def test_an_item_replaces_the_typed_word_and_sorts_by_rank(connect: Connec
     assert len(set(sort_texts)) == 12
     assert "detail" not in first
     assert "documentation" not in first
+
+
+def word(start: int, end: int) -> dict[str, Any]:
+    """The range of a word on the first line."""
+    return {"start": {"line": 0, "character": start}, "end": {"line": 0, "character": end}}
+
+
+INSERT_REPLACE = {
+    "textDocument": {"completion": {"completionItem": {"insertReplaceSupport": True}}}
+}
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "text", "edit"),
+    [
+        pytest.param({}, "predate(1)", {"range": word(0, 7)}, id="replaced"),
+        pytest.param(
+            INSERT_REPLACE,
+            "predate(1)",
+            {"insert": word(0, 3), "replace": word(0, 7)},
+            id="as the client chooses",
+        ),
+        # Two units of UTF-16 for the letter.
+        pytest.param(
+            INSERT_REPLACE,
+            "pre\N{GOTHIC LETTER AHSA}(1)",
+            {"insert": word(0, 3), "replace": word(0, 5)},
+            id="a letter of two units",
+        ),
+        pytest.param(INSERT_REPLACE, "pre(1)", {"range": word(0, 3)}, id="no rest"),
+    ],
+)
+async def test_the_rest_of_a_word_is_not_left_behind_the_name(
+    connect: Connect, capabilities: dict[str, Any], text: str, edit: dict[str, Any]
+) -> None:
+    client = await connect(RankedCompleter({"predict": 0.9}))
+    await client.initialize(capabilities=capabilities)
+    client.open(text)
+    (item,) = (await client.ask(COMPLETION, at(0, 3)))["items"]
+    assert item["textEdit"] == {"newText": "predict", **edit}
+    resolved = await client.ask("completionItem/resolve", item)
+    assert resolved["textEdit"] == item["textEdit"]
+
+
+async def test_an_inline_completion_replaces_the_whole_word(connect: Connect) -> None:
+    client = await opened(await connect(RankedCompleter({"predict": 0.9})), "predate(1)")
+    shown = await client.ask(INLINE, at(0, 3) | {"context": {"triggerKind": 2}})
+    assert [item["range"] for item in shown["items"]] == [word(0, 7)]
 
 
 async def test_the_sign_of_an_item_tells_what_the_name_mostly_is(connect: Connect) -> None:
@@ -192,7 +270,7 @@ async def test_details_come_when_an_item_is_resolved(connect: Connect) -> None:
     (item,) = (await client.ask(COMPLETION, at(0, 3)))["items"]
     resolved = await client.ask("completionItem/resolve", item)
     assert resolved["detail"] == "25.0%, model"
-    assert resolved["documentation"] == "model -0.25 nats\nfile -1.50 nats"
+    assert resolved["documentation"] == "model +1.25 nats\nfile -1.50 nats"
     assert {key: resolved[key] for key in item} == item
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from seqmlm_domains.code.languages import LANGUAGES
-from seqmlm_domains.code.serving.documents import EDITOR_LANGUAGES
+from seqmlm_domains.code.serving.language_names import language_named
 from seqmlm_domains.code.serving.settings import CLIENT_SETTINGS, ServerSettings
 
 EXTENSION = Path(__file__).parents[3] / "editors" / "vscode"
@@ -74,7 +74,7 @@ def test_it_starts_the_server_for_the_languages_that_are_read() -> None:
         "args": ["code", "serve", "/runs/code", "--lsp"],
     }
     languages = {chosen["language"] for chosen in told["clientOptions"]["documentSelector"]}
-    assert {EDITOR_LANGUAGES.get(name, name) for name in languages} == set(LANGUAGES)
+    assert {language_named(name) for name in languages} == set(LANGUAGES)
     assert told["clientOptions"]["initializationOptions"] == settings
     changed = {"settings": {"seqmlm": settings | {"limit": 3}}}
     assert told["notifications"] == [["workspace/didChangeConfiguration", changed]]

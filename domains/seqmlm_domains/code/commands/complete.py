@@ -64,6 +64,7 @@ def run(
     Scores are natural logarithms of probabilities among the names that begin as typed.
     """
     import json
+    import logging
 
     from seqmlm_domains.code.commands.place import language_at, offset_at, read_text
     from seqmlm_domains.code.completion.completer import Completer
@@ -79,12 +80,17 @@ def run(
         types=frozenset(type) if type else None,
     )
     completer = Completer.load(run, device=device, backend=backend)
+    missing = completer.project.missing(language)
+    if missing is not None:
+        logging.getLogger("seqmlm").warning("%s: %s", run, missing)
     (found,) = completer.complete_batch([request])
     if as_json:
         print(json.dumps([_as_json(item) for item in found.completions], ensure_ascii=False))
         return
     if not found.completions:
-        print(_reason_for_none(request, completer.project.table(language).types.names))
+        types = completer.project.table(language).types.names
+        known = "known" if missing is None else "in this text"
+        print(_reason_for_none(request, types, known=known))
         return
     if found.types:
         expected = ", ".join(f"{each.name} {each.probability:.2f}" for each in found.types)
@@ -94,8 +100,8 @@ def run(
         print(f"{item.score:8.3f}  {name}  ({item.source})")
 
 
-def _reason_for_none(request: CompletionRequest, types: Sequence[str]) -> str:
-    """Why there is no completion; ``types`` are those of the project."""
+def _reason_for_none(request: CompletionRequest, types: Sequence[str], *, known: str) -> str:
+    """Why there is no completion; ``types`` are those of the project, names are ``known``."""
     words = set(re.findall(r"\w+", request.source))
     asked = sorted((request.types or frozenset()).difference(types))
     unknown = [name for name in asked if name.rstrip("[]") not in words]
@@ -104,7 +110,7 @@ def _reason_for_none(request: CompletionRequest, types: Sequence[str]) -> str:
         return f"No name of the project is declared with type {name!r}.{suggestion(name, types)}"
     if request.roles or request.types:
         return "No name can stand here, or none of the roles and types asked for begins as typed."
-    return "No name can stand here, or none is known that begins as typed."
+    return f"No name can stand here, or none is {known} that begins as typed."
 
 
 def _as_json(item: Completion) -> dict[str, Any]:

@@ -52,7 +52,7 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     # What is new is weighed by all of these together.
     "syntax": (*SYNTAX_FEATURES, NEW_TERM),
 }
-"""What a completion's ``parts`` are: the terms of the mixture that each adds up."""
+"""What a completion's ``parts`` are: the terms of the mixture that each adds up, all of them."""
 
 
 class Completer:
@@ -251,7 +251,7 @@ class Completer:
             return ()
         log_probabilities = scores[allowed] - _log_sum(scores[allowed])
         parts = {
-            part: values[allowed] - _log_sum(values[allowed])
+            part: values[allowed] - values[allowed].mean()
             for part, values in mixture.parts(terms, sides, PARTS).items()
         }
         best = _largest(log_probabilities, request.limit)
@@ -260,6 +260,7 @@ class Completer:
                 text=names[int(allowed[place])],
                 start=request.offset - len(cursor.prefix),
                 end=request.offset,
+                word_end=request.offset + cursor.word_end - cursor.offset,
                 score=float(log_probabilities[place]),
                 source=max(parts, key=lambda part: float(parts[part][place])),
                 parts={part: float(values[place]) for part, values in parts.items()},

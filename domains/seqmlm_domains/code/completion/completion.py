@@ -23,9 +23,9 @@ class CompletionRequest:
             the cursor are proposed, and the model chooses among their tokens; any if absent or
             empty.
         types: simple names of types, such as ``List`` or ``int[]``: only names that are declared
-            with one of them somewhere in the project or around the cursor are proposed, in the same
-            way, and a model that was trained by ``typed_mlm`` expects no other type; any if absent
-            or empty.
+            with one of them are proposed, in the same way: where the name is bound at the cursor by
+            that declaration, else anywhere in the project or around the cursor; and a model that
+            was trained by ``typed_mlm`` expects no other type; any if absent or empty.
     """
 
     source: str
@@ -105,17 +105,22 @@ class Completion:
         text: the whole name, what is already typed of it included.
         start: first character of ``source`` that the name replaces: where the typed prefix begins.
         end: one past the last character that it replaces: the cursor's offset.
+        word_end: one past the word that the cursor stands in, more than ``end`` where that goes on
+            behind the cursor: who replaces ``start`` to ``word_end`` leaves no rest of it.
         score: natural logarithm of the mixture's probability of the name, among the candidates
             that begin with the prefix.
-        source: the part that gave the name its highest weighted probability: a key of ``parts``.
-        parts: part -> natural logarithm of its own probability of the name.
+        source: the part that favours the name most: a key of ``parts``.
+        parts: part -> what it adds to the name's score, less what it adds to that of the average
+            candidate, nats. They add up to how far the score is above the average one.
         role: what the name mostly is in the project and around the cursor; None if not known.
-        type: simple name of the type that it is mostly declared with there; None if with none.
+        type: simple name of the type that it is declared with; None if with none that is known, or
+            if it is a function or class.
     """
 
     text: str
     start: int
     end: int
+    word_end: int
     score: float
     source: str
     parts: Mapping[str, float]

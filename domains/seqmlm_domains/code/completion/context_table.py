@@ -15,8 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from seqmlm.errors import CheckpointError
-from seqmlm_domains.code.completion.name_counts import Counts, HashArray, Level, TypeCounts
-from seqmlm_domains.code.declared_types import NO_TYPE
+from seqmlm_domains.code.completion.name_counts import (
+    Counts,
+    HashArray,
+    Level,
+    MemberCounts,
+    TypeCounts,
+)
+from seqmlm_domains.code.declared_types import NO_TYPE, DeclaredTypes
 from seqmlm_domains.code.languages.lexicon import Kind
 from seqmlm_domains.code.roles import MEMBER_ROLES, Role
 from seqmlm_domains.code.source_tokens import SourceTokens
@@ -66,12 +72,14 @@ class ContextTable:
         counts: of each direction.
         role_counts: uint32 ``[names, len(Role)]``, how often each name does what.
         types: how often each name is declared with which type.
+        members: which names are members of which classes.
     """
 
     names: tuple[str, ...]
     counts: dict[Direction, Counts]
     role_counts: npt.NDArray[np.uint32]
     types: TypeCounts
+    members: MemberCounts
 
     @classmethod
     def of(cls, files: Sequence[SourceTokens], *, parse: Parse = parse_text) -> ContextTable:
@@ -169,6 +177,7 @@ class ContextTable:
         for side, counts in self.counts.items():
             counts.save(folder, side)
         self.types.save(folder)
+        self.members.save(folder)
 
     @classmethod
     def load(cls, folder: Path) -> ContextTable:
@@ -180,14 +189,14 @@ class ContextTable:
         try:
             names = json.loads((folder / _NAMES_FILE).read_text(encoding="utf-8"))
             counts = {side: Counts.load(folder, side) for side in get_args(Direction)}
-            types = TypeCounts.load(folder)
+            types, members = TypeCounts.load(folder), MemberCounts.load(folder)
             role_counts = np.load(folder / _ROLES_FILE, mmap_mode="r")
-        except (OSError, EOFError, ValueError) as error:
+        except (OSError, EOFError, ValueError, KeyError) as error:
             raise CheckpointError(
                 f"{folder}: the counts of names cannot be read: {error}. Run `seqmlm code fit` "
                 "again."
             ) from error
-        return cls(tuple(names), counts, role_counts, types)
+        return cls(tuple(names), counts, role_counts, types, members)
 
 
 def _join(
@@ -213,26 +222,57 @@ def _join(
 
 def _count_parsed(
     files: Sequence[SourceTokens], names: Sequence[str], parse: Parse
-) -> tuple[npt.NDArray[np.uint32], TypeCounts]:
-    """How often each name has each role, and each declared type."""
+) -> tuple[npt.NDArray[np.uint32], TypeCounts, MemberCounts]:
+    """How often each name has each role, each declared type, and each owner."""
     number_of = {name: number for number, name in enumerate(names)}
     counts = np.zeros((len(names), len(Role)), np.uint32)
-    type_numbers: dict[str, int] = {}
-    typed: list[npt.NDArray[np.int32]] = [np.zeros((0, 2), np.int32)]
+    typed, owned, heirs = _Pairs(), _Pairs(), _Pairs()
     for tokens in files:
         parsed = parse(tokens.text, tokens.language)
-        found, declared = parsed.identifiers, parsed.declared_types
+        found = parsed.identifiers
         if not len(found):
             continue
         of_words = np.array([number_of.get(word, _NO_NAME) for word in tokens.words], np.int32)
         numbers = of_words[tokens.numbers[tokens.ends.searchsorted(found[:, 0], "right")]]
         is_name = numbers != _NO_NAME  # else the lexer takes it for a keyword or literal
         np.add.at(counts, (numbers[is_name], found[is_name, 2]), 1)
-        own = [type_numbers.setdefault(name, len(type_numbers)) for name in declared.names]
-        is_typed = is_name & (declared.numbers != NO_TYPE)
-        of_own = np.array(own, np.int32)[declared.numbers[is_typed]]
-        typed.append(np.stack([numbers[is_typed], of_own], axis=1))
-    return counts, TypeCounts.of(tuple(type_numbers), np.concatenate(typed))
+        typed.add(numbers, parsed.declared_types)
+        if parsed.owners is not None:
+            owned.add(numbers, parsed.owners.members)
+            heirs.add(numbers, parsed.owners.heirs)
+    bases: dict[str, list[str]] = {}
+    for base, heir in np.unique(heirs.pairs, axis=0).tolist():
+        bases.setdefault(heirs.names[heir], []).append(names[base])
+    return (
+        counts,
+        TypeCounts.of(typed.names, typed.pairs),
+        MemberCounts.of(owned.names, owned.pairs[:, ::-1], bases),
+    )
+
+
+class _Pairs:
+    """Numbers of names, and of what was seen of them, from several files."""
+
+    def __init__(self) -> None:
+        self._number_of: dict[str, int] = {}
+        self._pairs: list[npt.NDArray[np.int32]] = [np.zeros((0, 2), np.int32)]
+
+    def add(self, numbers: npt.NDArray[np.int32], seen: DeclaredTypes) -> None:
+        """Note what was seen of the identifiers of a file that are names."""
+        own = [self._number_of.setdefault(name, len(self._number_of)) for name in seen.names]
+        is_seen = (numbers != _NO_NAME) & (seen.numbers != NO_TYPE)
+        of_own = np.array(own, np.int32)[seen.numbers[is_seen]]
+        self._pairs.append(np.stack([numbers[is_seen], of_own], axis=1))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of what was seen, by number."""
+        return tuple(self._number_of)
+
+    @property
+    def pairs(self) -> npt.NDArray[np.int32]:
+        """Name and what was seen of it, int32 ``[seen, 2]``."""
+        return np.concatenate(self._pairs)
 
 
 def _hashes_around(

@@ -77,12 +77,18 @@ class Cursor:
         kind = Kind(tokens.word_kinds[tokens.numbers[behind]])
         if kind in (Kind.NAME, Kind.KEYWORD):
             return cls(tokens, offset, tokens.text[start:offset], start, behind, behind + 1)
-        if kind in (Kind.COMMENT, Kind.STRING, Kind.NUMBER) and (
-            offset < end or _goes_on(tokens.text[start:end], tokens.language)
+        if kind == Kind.TEXT or (
+            kind in (Kind.COMMENT, Kind.STRING, Kind.NUMBER)
+            and (offset < end or _goes_on(tokens.text[start:end], tokens.language))
         ):
             return None
         following = behind + (offset == end)
         return cls(tokens, offset, "", offset, following, following)
+
+    @property
+    def word_end(self) -> int:
+        """Where the word ends that the cursor stands in, in characters; ``offset`` if in none."""
+        return self.tokens.span(self.piece)[1] if self.prefix else self.offset
 
     @property
     def left(self) -> Int32Array:
@@ -101,4 +107,6 @@ def _goes_on(piece: str, language: str) -> bool:
     if lexicon.is_before_expression(piece):
         return False
     found = lexicon.pieces.match(piece + "x")
-    return found is not None and found.end() > len(piece)
+    if found is None or found.end() < len(piece):  # a part of a literal, or a regular expression
+        return piece[-1] not in "\"'`"
+    return found.end() > len(piece)

@@ -17,6 +17,7 @@ from seqmlm_domains.code.completion.cursor import Cursor
 from seqmlm_domains.code.declared_types import DeclaredTypes
 from seqmlm_domains.code.languages import LANGUAGES
 from seqmlm_domains.code.languages.lexicon import Kind
+from seqmlm_domains.code.owners import Owners
 from seqmlm_domains.code.roles import Role
 from seqmlm_domains.code.source_tokens import SourceTokens
 from seqmlm_domains.code.syntax import ScopedIdentifiers, find_scoped_identifiers
@@ -34,6 +35,7 @@ _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
 BINDING_ROLES: Final = (Role.VARIABLE, Role.PARAMETER, Role.FUNCTION, Role.CLASS, Role.IMPORT)
 """Of names that begin to mean something where they stand."""
 
+_DEFINES: Final = (Role.VARIABLE, Role.FUNCTION, Role.CLASS)
 _VALUES: Final = (Role.VARIABLE, Role.PARAMETER)
 _VALUE_END: Final = re.compile(r"[ \t]*[;,)(]")
 _MEMBER_SIGNS: Final = (".", "?.", "::")
@@ -47,11 +49,16 @@ class CursorSyntax:
         role: of the name that stands there; None if the parser took too long or sees no name.
         bound: int32 ``[n]``, words of the text that are bound before the cursor in a scope around
             it, each once.
+        bound_roles: int32 ``[n]``, what the last of those bindings makes each of them.
+        bound_types: that it declares for each.
         words: int32 ``[m]``, words around the cursor that are names.
         roles: int32 ``[m]``, what each of them does.
         declares_member: bool ``[m]``, whether it declares a member of a class.
         members_are_in_scope: whether the language needs no object before a member.
         types: declared types of ``words``.
+        owner: in which class or module the name there is looked up, see
+            :mod:`~seqmlm_domains.code.owners`; None where it is in none or that is not known.
+        owners: of ``words``, and in whose heads they stand.
         is_text: whether no name can stand there, such as between the tags of an element.
         due_type: simple name of the type that the source gives the name there: that it is declared
             with, or that of what it is the whole value of, which what follows has to tell; None
@@ -60,12 +67,16 @@ class CursorSyntax:
 
     role: Role | None
     bound: npt.NDArray[np.int32]
+    bound_roles: npt.NDArray[np.int32]
+    bound_types: DeclaredTypes
     words: npt.NDArray[np.int32]
     roles: npt.NDArray[np.int32]
     declares_member: npt.NDArray[np.bool_]
     members_are_in_scope: bool
     types: DeclaredTypes
     due_type: str | None
+    owner: str | None
+    owners: Owners
     is_text: bool = False
 
     @classmethod
@@ -74,54 +85,79 @@ class CursorSyntax:
         tokens = cursor.tokens
         if not len(tokens.numbers):
             return _NOTHING
-        first, last = _window(cursor)
-        start = tokens.span(first)[0]
-        before = tokens.text[start : cursor.start]
-        if last > cursor.next_piece:
-            end_of_name = tokens.span(cursor.next_piece - 1)[1] if cursor.next_piece else 0
-            behind = tokens.text[end_of_name : tokens.span(last - 1)[1]]
-        else:
-            end_of_name, behind = cursor.start, _closing(tokens, first, cursor.piece)
+        text = _TextAround.of(cursor)
         found = find_scoped_identifiers(
-            before + _STAND_IN + behind,
+            text.before + _STAND_IN + text.behind,
             tokens.language,
-            place=len(before),
+            place=len(text.before),
             timeout_s=PARSE_TIMEOUT_S,
         )
         if found is None:
             return _NOTHING
         starts = found.identifiers[:, 0]
-        here = np.flatnonzero(starts == len(before))
+        here = np.flatnonzero(starts == len(text.before))
         if not len(here):
             return replace(_NOTHING, is_text=found.is_text)
         place = int(here[0])
         # Where the identifiers are in the text, and which of its words they are.
-        offsets = starts + start
-        offsets[place + 1 :] += end_of_name - cursor.start - len(_STAND_IN)
+        offsets = starts + text.start
+        offsets[place + 1 :] += text.end_of_name - cursor.start - len(_STAND_IN)
         pieces = np.minimum(tokens.ends.searchsorted(offsets, "right"), len(tokens.ends) - 1)
         words = tokens.numbers[pieces]
         is_name = tokens.word_kinds[words] == Kind.NAME
         is_name[place] = False
         members = LANGUAGES[tokens.language].types.members_are_in_scope
         is_bound = _is_bound(found, place, members_are_in_scope=members) & is_name
+        bindings = _last_bindings(words, found.identifiers[:, 2], is_bound)
         # What is being typed may go on behind the name, unless the code there ends the value.
-        is_whole = last > cursor.next_piece and _VALUE_END.match(behind) is not None
+        is_whole = not text.is_closed and _VALUE_END.match(text.behind) is not None
         role = Role(int(found.identifiers[place, 2]))
         if role in (Role.READ, Role.TYPE) and len(cursor.left):
             role = LANGUAGES[tokens.language].announced.get(tokens.words[cursor.left[-1]], role)
+        owner = None if role in _DEFINES else found.owners.members.name_at(place)
         is_value = is_bound & np.isin(found.identifiers[:, 2], _VALUES)
         if role == Role.TYPE and receiver_at(cursor) in words[is_value]:
             role = Role.ATTRIBUTE  # in Java, `value.` before a name or a brace looks like a type
         return cls(
             role,
-            np.unique(words[is_bound]),
+            words[bindings],
+            found.identifiers[bindings, 2],
+            found.declared_types.where(bindings),
             words[is_name],
             found.identifiers[is_name, 2],
             _declares_member(found)[is_name],
             members,
-            DeclaredTypes(found.declared_types.numbers[is_name], found.declared_types.names),
+            found.declared_types.where(is_name),
             found.declared_type or (found.value_type if is_whole else None),
+            owner,
+            Owners(found.owners.members.where(is_name), found.owners.heirs.where(is_name)),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _TextAround:
+    """The code before and behind a name, from ``start`` on and from ``end_of_name``.
+
+    Where nothing follows, that behind closes the brackets that are open.
+    """
+
+    before: str
+    behind: str
+    start: int
+    end_of_name: int
+    is_closed: bool
+
+    @classmethod
+    def of(cls, cursor: Cursor) -> _TextAround:
+        tokens = cursor.tokens
+        first, last = _window(cursor)
+        start = tokens.span(first)[0]
+        before = tokens.text[start : cursor.start]
+        if last <= cursor.next_piece:
+            return cls(before, _closing(tokens, first, cursor.piece), start, cursor.start, True)
+        end_of_name = tokens.span(cursor.next_piece - 1)[1] if cursor.next_piece else 0
+        behind = tokens.text[end_of_name : tokens.span(last - 1)[1]]
+        return cls(before, behind, start, end_of_name, False)
 
 
 def receiver_at(cursor: Cursor) -> int | None:
@@ -134,7 +170,18 @@ def receiver_at(cursor: Cursor) -> int | None:
 _NONE: Final = np.zeros(0, np.int32)
 _NO_TYPES: Final = DeclaredTypes(_NONE, ())
 _NOTHING: Final = CursorSyntax(
-    *(None, _NONE, _NONE, _NONE, np.zeros(0, np.bool_), False, _NO_TYPES, None)
+    role=None,
+    bound=_NONE,
+    bound_roles=_NONE,
+    bound_types=_NO_TYPES,
+    words=_NONE,
+    roles=_NONE,
+    declares_member=np.zeros(0, np.bool_),
+    members_are_in_scope=False,
+    types=_NO_TYPES,
+    due_type=None,
+    owner=None,
+    owners=Owners(_NO_TYPES, _NO_TYPES),
 )
 
 
@@ -194,6 +241,18 @@ def _is_bound(
     is_bound &= np.isin(roles, BINDING_ROLES)
     is_bound[place:] = False
     return is_bound
+
+
+def _last_bindings(
+    words: npt.NDArray[np.int32], roles: npt.NDArray[np.int32], is_bound: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    """The last binding of each word, ``[n]`` places in the order of the words.
+
+    Of a variable and a function, as of a field and its accessor in Java, that of the variable.
+    """
+    places = np.flatnonzero(is_bound)
+    best_first = places[np.lexsort((-places, roles[places] == Role.FUNCTION))]
+    return best_first[np.unique(words[best_first], return_index=True)[1]]
 
 
 def _declares_member(found: ScopedIdentifiers) -> npt.NDArray[np.bool_]:

@@ -16,7 +16,7 @@ from seqmlm_domains.code.completion.context_table import (
 from seqmlm_domains.code.completion.cursor import Cursor
 from seqmlm_domains.code.completion.cursor_syntax import BINDING_ROLES, CursorSyntax, receiver_at
 from seqmlm_domains.code.completion.file_counts import interpolated, levels_in_file
-from seqmlm_domains.code.completion.members import member_share, plain_share
+from seqmlm_domains.code.completion.members import KnownMembers, member_share, plain_share
 from seqmlm_domains.code.completion.names import KnownNames
 from seqmlm_domains.code.roles import MEMBER_ROLES, Role
 from seqmlm_domains.code.source_tokens import Int32Array
@@ -28,17 +28,24 @@ _ROLES: Final = tuple(role for role in Role if role != Role.OTHER)
 SYNTAX_FEATURES: Final = (
     "member or not",
     "same receiver",
+    "member of own type",
+    "member of its type",
+    "seen with its type",
     "in scope",
     "bound again",
     *(f"new on the left, {role.name.lower()}" for role in _ROLES),
     *(f"new on the right, {role.name.lower()}" for role in _ROLES),
 )
 """Member or not: logarithm of the share of a name's occurrences that are members of something,
-where the cursor is behind a dot, and elsewhere of those that are not. The others are 1 or 0. Same
-receiver: what stands elsewhere in the text behind the dot and the word before it that the cursor is
-behind. In scope is what a scope around the cursor binds before it, where names are looked up there;
-bound again, the same where the cursor is at a binding. New on a side is what does not occur there:
-a matter of the role at the cursor, for what is defined mostly is.
+where the cursor is behind a dot, and elsewhere of those that are not. Seen with its type: logarithm
+of how much more probable a name is as a member of the class or module in which the cursor's is
+looked up, or of its bases, than anywhere. The others are 1 or 0. Same receiver: what stands
+elsewhere in the text behind the dot and the word before it that the cursor is behind. Member of its
+type: what that class declares, or what has been looked up in it, where it is known; of own type,
+where that is the class of the method's own object. In scope is what a scope around the cursor binds
+before it, where names are looked up there; bound again, the same where the cursor is at a binding.
+New on a side is what does not occur there: a matter of the role at the cursor, for what is defined
+mostly is.
 """
 
 FEATURES: Final = (
@@ -116,7 +123,7 @@ class Evidence:
         if syntax.role is not None and syntax.role != Role.OTHER:
             for place, distance in distances.items():
                 row[f"new on the {place}, {syntax.role.name.lower()}"][:] = distance >= FAR
-            _relate(cursor, names, syntax, syntax.role, row)
+            _relate(cursor, names, syntax, syntax.role, frequency, row)
         of_project = names.table.is_identifier
         is_visible = np.concatenate([of_project, is_in_file[len(of_project) :]])
         is_visible[names.of_words[syntax.words]] = True
@@ -162,12 +169,18 @@ def _relate(
     names: KnownNames,
     syntax: CursorSyntax,
     role: Role,
+    frequency: FloatArray,
     row: Mapping[str, FloatArray],
 ) -> None:
     """Fill in what the names have to do with the role at the cursor."""
     is_member = role in MEMBER_ROLES
     kind = member_share if is_member else plain_share
     row["member or not"][:] = np.log(kind(names, syntax))
+    members = KnownMembers.at(cursor, names, syntax)
+    row[f"member of {'own' if members.is_own else 'its'} type"][:] = members.of_class
+    if members.counts.any():
+        of_type = interpolated(frequency, [members.level])
+        row["seen with its type"][:] = np.log(of_type / frequency)
     bound = names.of_words[syntax.bound]
     if not is_member:
         row["in scope"][bound] = 1
@@ -189,18 +202,23 @@ def _does_any(
 def _has_any(
     names: KnownNames, syntax: CursorSyntax, types: frozenset[str]
 ) -> npt.NDArray[np.bool_]:
-    """Whether each name is declared with one of some types in the project or around the cursor."""
+    """Whether each name is declared with one of some types in the project or around the cursor.
+
+    Of what is bound where the cursor is, that declaration alone counts.
+    """
     has = np.zeros(len(names), np.bool_)
     has[names.table.types.names_with(types)] = True
-    chosen = [number for number, name in enumerate(syntax.types.names) if name in types]
-    has[names.of_words[syntax.words[np.isin(syntax.types.numbers, chosen)]]] = True
+    has[names.of_words[syntax.words[syntax.types.where_any(types)]]] = True
+    if syntax.role not in MEMBER_ROLES:
+        has[names.of_words[syntax.bound]] = syntax.bound_types.where_any(types)
     return has
 
 
 def _distances(words: Int32Array, names: KnownNames) -> FloatArray:
-    """Tokens to the first occurrence of each name, from 1; :data:`FAR` where there is none."""
+    """Tokens to the nearest occurrence of each name, from 1; :data:`FAR` where there is none."""
     distances = np.full(len(names), FAR)
     numbers = names.of_words[words]
     places = np.flatnonzero(numbers >= 0)[::-1]
-    distances[numbers[places]] = places + 1  # of several, the last one written is the nearest
+    # Of several, the last one written is the nearest.
+    distances[numbers[places]] = np.minimum(places + 1, FAR - 1)
     return distances

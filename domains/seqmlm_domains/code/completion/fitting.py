@@ -16,6 +16,11 @@ import torch
 
 from seqmlm_domains.code.completion.completer import PARTS, Completer
 from seqmlm_domains.code.completion.evidence import FloatArray
+from seqmlm_domains.code.completion.fitting_progress import (
+    FittingProgress,
+    OnProgress,
+    tell_nobody,
+)
 from seqmlm_domains.code.completion.hidden_names import HiddenName
 from seqmlm_domains.code.completion.mixture import (
     LEXICAL_TERMS,
@@ -33,6 +38,12 @@ DRAWN: Final = 100
 
 _COMPETITORS: Final = 2 * STRONGEST + DRAWN
 
+WITH_MODEL: Final = "mixture"
+WITHOUT_MODEL: Final = "without model"
+MODEL_ALONE: Final = "model alone"
+"""What is judged of every project, besides the mixture without each other part."""
+
+_SEEN: Final[Mapping[Sides, str]] = {"left": "left side", "both": "both sides"}
 _PLACES_AT_ONCE: Final = 16
 _PENALTY: Final = 1e-3
 _FOLDS: Final = 2
@@ -76,7 +87,14 @@ class Sample:
     files: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, completer: Completer, hidden: Sequence[HiddenName], sides: Sides) -> Sample:
+    def of(
+        cls,
+        completer: Completer,
+        hidden: Sequence[HiddenName],
+        sides: Sides,
+        *,
+        on_progress: OnProgress = tell_nobody,
+    ) -> Sample:
         """Collect what is known of hidden names; those that are no candidates are left out."""
         terms = np.zeros((len(hidden), 1 + _COMPETITORS, len(TERMS)), np.float32)
         multiplicity = np.zeros(terms.shape[:2])
@@ -84,6 +102,7 @@ class Sample:
         files: list[int] = []
         numbers: dict[int, int] = {}
         for start in range(0, len(hidden), _PLACES_AT_ONCE):
+            on_progress(_collected(start, hidden, sides))
             batch = hidden[start : start + _PLACES_AT_ONCE]
             found = [completer.evidence_at(place.cursor(sides)) for place in batch]
             of_names = completer.terms(found)
@@ -97,6 +116,7 @@ class Sample:
                 terms[len(files), : len(chosen)] = own[:, chosen].T
                 multiplicity[len(files), : len(chosen)] = stands_for
                 files.append(numbers.setdefault(id(place.tokens), len(numbers)))
+        on_progress(_collected(len(hidden), hidden, sides))
         return cls(
             torch.from_numpy(terms[: len(files)]),
             torch.from_numpy(multiplicity[: len(files)]),
@@ -104,36 +124,61 @@ class Sample:
         )
 
 
-def fit_mixture(samples: Mapping[Sides, Sample]) -> tuple[Mixture, dict[str, dict[str, object]]]:
+def fit_mixture(
+    samples: Mapping[Sides, Sample], *, on_progress: OnProgress = tell_nobody
+) -> tuple[Mixture, dict[str, dict[str, object]]]:
     """Return the weights and, for either case, what they reach with and without each part.
 
     The accuracies are of files that their weights were not fitted on.
 
     Args:
         samples: for every case of what there is to see.
+        on_progress: told of each set of weights that is fitted.
     """
-    everything = np.arange(len(TERMS))
-    lexical = np.arange(LEXICAL_TERMS)
-    of_model = np.array([TERMS.index(name) for name in PARTS["model"]])
+    choices = _choices_of_terms()
     with_model: dict[Sides, FloatArray] = {}
     without_model: dict[Sides, FloatArray] = {}
     model_alone: dict[Sides, FloatArray] = {}
     report: dict[str, dict[str, object]] = {}
     for sides in get_args(Sides):
         sample = samples[sides]
-        with_model[sides] = _fit(sample, everything)
-        without_model[sides] = _fit(sample, lexical)[:LEXICAL_TERMS]
-        model_alone[sides] = _fit(sample, of_model)
-        choices = {"mixture": everything, "without model": lexical, "model alone": of_model}
-        for part in PARTS:
-            if part != "model":
-                own = [TERMS.index(name) for name in PARTS[part]]
-                choices[f"without {part}"] = np.setdiff1d(everything, own)
-        report[sides] = {
-            name: asdict(Accuracy.of(_held_out_ranks(sample, terms)))
-            for name, terms in choices.items()
-        }
+        on_progress(_weighed(0, choices, sides))
+        with_model[sides] = _fit(sample, choices[WITH_MODEL])
+        without_model[sides] = _fit(sample, choices[WITHOUT_MODEL])[:LEXICAL_TERMS]
+        model_alone[sides] = _fit(sample, choices[MODEL_ALONE])
+        report[sides] = {}
+        for done, (name, terms) in enumerate(choices.items(), 1):
+            on_progress(_weighed(done, choices, sides))
+            report[sides][name] = asdict(Accuracy.of(_held_out_ranks(sample, terms)))
+        on_progress(_weighed(1 + len(choices), choices, sides))
     return Mixture(with_model, without_model, model_alone), report
+
+
+def _choices_of_terms() -> dict[str, npt.NDArray[np.int64]]:
+    """What is judged -> the numbers of its terms."""
+    everything = np.arange(len(TERMS))
+    of_parts = {
+        part: np.array([TERMS.index(name) for name in names]) for part, names in PARTS.items()
+    }
+    choices = {
+        WITH_MODEL: everything,
+        WITHOUT_MODEL: np.arange(LEXICAL_TERMS),
+        MODEL_ALONE: of_parts["model"],
+    }
+    for part, own in of_parts.items():
+        if part != "model":
+            choices[f"without {part}"] = np.setdiff1d(everything, own)
+    return choices
+
+
+def _collected(done: int, hidden: Sequence[HiddenName], sides: Sides) -> FittingProgress:
+    return FittingProgress(f"{_SEEN[sides]}, asking the model", done, len(hidden), "names")
+
+
+def _weighed(done: int, choices: Mapping[str, object], sides: Sides) -> FittingProgress:
+    """Those that are kept come first, together; then those that are judged, one by one."""
+    steps = 1 + len(choices)
+    return FittingProgress(f"{_SEEN[sides]}, weighing the parts", done, steps, "steps")
 
 
 def _competitors(

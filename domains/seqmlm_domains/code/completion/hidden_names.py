@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +38,7 @@ class HiddenName:
 
 
 def draw_hidden_names(
-    files: Sequence[SourceTokens], count: int, *, generator: np.random.Generator
+    files: Iterable[SourceTokens], count: int, *, generator: np.random.Generator
 ) -> list[HiddenName]:
     """Return ``count`` occurrences of names, uniformly drawn of all, in order; all if fewer."""
     occurrences = [

@@ -6,12 +6,13 @@ from typing import Final
 
 import numpy as np
 
-from seqmlm_domains.code.completion.cursor_syntax import CursorSyntax
+from seqmlm_domains.code.completion.cursor_syntax import BINDING_ROLES, CursorSyntax
 from seqmlm_domains.code.completion.names import KnownNames
 from seqmlm_domains.code.declared_types import NO_TYPE
-from seqmlm_domains.code.roles import Role
+from seqmlm_domains.code.roles import MEMBER_ROLES, Role
 
 _PLAIN: Final = (Role.VARIABLE, Role.PARAMETER, Role.IMPORT, Role.CALL, Role.TYPE)
+_FUNCTIONS: Final = (Role.FUNCTION, Role.CLASS)
 _OTHERWISE: Final = (Role.ATTRIBUTE, Role.KEYWORD, Role.READ)
 
 
@@ -43,20 +44,35 @@ def main_role(number: int, names: KnownNames, syntax: CursorSyntax) -> Role | No
 
 
 def main_type(number: int, names: KnownNames, syntax: CursorSyntax) -> str | None:
-    """Return the type that a name is mostly declared with; None if with none.
+    """Return the type that a name is declared with; None if with none, or if it is a function.
 
-    That around the cursor goes before that in the project.
+    Where the name is bound at the cursor, that declaration tells; a name of the text that none of
+    its bindings gives a type has none. The project tells of other names; of members those of the
+    class that they are looked up in, where all their declarations agree.
 
     Args:
         number: of the name.
         names: that may be proposed.
         syntax: at the cursor.
     """
-    around = syntax.types.numbers[names.of_words[syntax.words] == number]
+    if syntax.role not in MEMBER_ROLES:
+        for place in np.flatnonzero(names.of_words[syntax.bound] == number).tolist():
+            is_function = syntax.bound_roles[place] in _FUNCTIONS
+            return None if is_function else syntax.bound_types.name_at(place)
+    if main_role(number, names, syntax) in _FUNCTIONS:
+        return None
+    is_it = names.of_words[syntax.words] == number
+    if syntax.role == Role.ATTRIBUTE:
+        is_it &= syntax.owners.members.where_any({syntax.owner} if syntax.owner else ())
+    around = syntax.types.numbers[is_it]
     around = around[around != NO_TYPE]
     if len(around):
         return syntax.types.names[int(np.bincount(around).argmax())]
-    if number >= len(names.table.names):
+    if number >= len(names.table.names) or np.isin(syntax.roles[is_it], BINDING_ROLES).any():
         return None
     counts = names.table.types.of_name(number)
+    if syntax.role == Role.ATTRIBUTE:
+        of_owner = names.table.members.of_owner(syntax.owner or "")
+        is_member = of_owner is not None and number in of_owner[0]
+        return next(iter(counts)) if is_member and len(counts) == 1 else None
     return max(counts, key=counts.__getitem__) if counts else None

@@ -42,6 +42,7 @@ _UNFITTED: Final[Mapping[str, float]] = MappingProxyType(
     {
         **{"ngram left": 0.6, "ngram right": 0.6, "frequency": -0.3, "in file": 0.5},
         **{"member or not": 0.7, "same receiver": 1.0, "in scope": 0.5},
+        **{"member of its type": 1.0, "seen with its type": 0.3},
         **dict.fromkeys(MODEL_TERMS, 0.4),
     }
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,9 @@ _NO_ENTRY: Final = -1
 _ARRAYS: Final = ("contexts", "firsts", "names", "counts")
 _TYPES_FILE: Final = "types.json"
 _TYPES: Final = "types"
-"""Begins the names of the files of the types, as a direction those of its contexts."""
+_MEMBERS_FILE: Final = "members.json"
+_MEMBERS: Final = "members"
+"""These begin the names of the files of their counts, as a direction those of its contexts."""
 
 _logger = logging.getLogger("seqmlm")
 
@@ -146,3 +148,58 @@ class TypeCounts:
 
 
 NO_TYPE_COUNTS: Final = TypeCounts.of((), np.zeros((0, 2), np.int32))
+
+
+@dataclass(frozen=True, eq=False)
+class MemberCounts:
+    """How often names are declared by classes, or looked up in objects of them.
+
+    Args:
+        owners: names of classes and modules, and of results and names whose class is not known; see
+            :mod:`~seqmlm_domains.code.owners`.
+        entries: names, by the number of an owner in place of a context.
+        bases: of each class that has some.
+    """
+
+    owners: tuple[str, ...]
+    entries: Counts
+    bases: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def of(
+        cls,
+        owners: Sequence[str],
+        pairs: npt.NDArray[np.int32],
+        bases: Mapping[str, Sequence[str]],
+    ) -> MemberCounts:
+        """Count pairs of the numbers of an owner and of a name, int32 ``[members, 2]``."""
+        return cls(tuple(owners), Counts.of(pairs[:, 0].astype(np.uint64), pairs[:, 1]), bases)
+
+    def save(self, folder: Path) -> None:
+        """Write the counts into a folder that exists."""
+        content = json.dumps({"owners": self.owners, "bases": self.bases}, ensure_ascii=False)
+        (folder / _MEMBERS_FILE).write_text(content, encoding="utf-8")
+        self.entries.save(folder, _MEMBERS)
+
+    @classmethod
+    def load(cls, folder: Path) -> MemberCounts:
+        """Map what :meth:`save` wrote into memory.
+
+        Raises:
+            OSError, ValueError, KeyError: a file is missing or damaged.
+        """
+        content = json.loads((folder / _MEMBERS_FILE).read_text("utf-8"))
+        return cls(tuple(content["owners"]), Counts.load(folder, _MEMBERS), content["bases"])
+
+    @cached_property
+    def number_of(self) -> dict[str, int]:
+        """Number of each owner."""
+        return {name: number for number, name in enumerate(self.owners)}
+
+    def of_owner(self, name: str) -> Level | None:
+        """Return the members of a class or module, and how often each was seen; None if none."""
+        number = self.number_of.get(name)
+        return None if number is None else self.entries.level(np.uint64(number))
+
+
+NO_MEMBER_COUNTS: Final = MemberCounts.of((), np.zeros((0, 2), np.int32), {})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +24,9 @@ from seqmlm_domains.code.completion.mixture import Mixture
 from seqmlm_domains.code.languages import LANGUAGES
 from seqmlm_domains.code.parser_process import ParserProcess, ParsingFailed
 from seqmlm_domains.code.source_tokens import SourceTokens
-from seqmlm_domains.code.syntax import NOTHING_PARSED, ParsedText
+from seqmlm_domains.code.syntax import ParsedText
+
+_logger = logging.getLogger("seqmlm")
 
 _FOLDER: Final = "completion"
 _WEIGHTS_FILE: Final = "weights.json"
@@ -54,6 +57,16 @@ class Project:
     def unknown(cls) -> Project:
         """Return one of which nothing is known."""
         return cls({}, {}, {})
+
+    def missing(self, language: str) -> str | None:
+        """Say that a fitted project knows no names of a language; None if it does, or is not."""
+        if not self.is_fitted or table_key(language) in self.tables:
+            return None
+        return (
+            f"The run was fitted to no file in {language}, only to {' and '.join(self.tables)}: no "
+            "names but those of the open text are known, and the weights are those of another "
+            "language. `seqmlm code fit` with files of it changes that."
+        )
 
     def table(self, language: str) -> ContextTable:
         """Return the counts of a language; empty ones if there is none of it."""
@@ -125,24 +138,40 @@ def table_key(language: str) -> str:
     return next(name for name, other in LANGUAGES.items() if other.lexicon is lexicon)
 
 
-def count_names(files: Iterable[SourceTokens]) -> dict[str, ContextTable]:
+def count_names(
+    files: Iterable[SourceTokens],
+    *,
+    on_parsed: Callable[[int], None] = lambda files: None,
+    on_failed: Callable[[SourceTokens, str], None] = lambda file, reason: _warn(reason),
+) -> dict[str, ContextTable]:
     """Return the counts of files of any languages.
 
-    They are parsed for the roles and types of names, in a child process; of one that cannot be,
-    neither is counted, and names that are in no other are not proposed.
+    They are parsed for the roles and types of names, in a child process; one that cannot be is not
+    counted.
+
+    Args:
+        files: with their language.
+        on_parsed: called with the files done.
+        on_failed: called with a file that cannot be parsed, and why; warns if absent.
     """
     by_key: dict[str, list[SourceTokens]] = {}
-    for tokens in files:
-        by_key.setdefault(table_key(tokens.language), []).append(tokens)
+    parsed: dict[tuple[str, str], ParsedText] = {}
     with ParserProcess() as parser:
-
-        def parse(text: str, language: str) -> ParsedText:
+        for done, tokens in enumerate(files, start=1):
             try:
-                return parser.parse(text, language)
-            except ParsingFailed:
-                return NOTHING_PARSED
+                parsed[tokens.text, tokens.language] = parser.parse(tokens.text, tokens.language)
+                by_key.setdefault(table_key(tokens.language), []).append(tokens)
+            except ParsingFailed as error:
+                on_failed(tokens, str(error))
+            on_parsed(done)
+    return {
+        key: ContextTable.of(own, parse=lambda text, language: parsed[text, language])
+        for key, own in by_key.items()
+    }
 
-        return {key: ContextTable.of(own, parse=parse) for key, own in by_key.items()}
+
+def _warn(reason: str) -> None:
+    _logger.warning("A file is not counted: %s.", reason)
 
 
 def read_trained_length(run: Path) -> int | None:

@@ -44,6 +44,8 @@ _LEXICON = Lexicon(
     word=r"[^\W\d]\w*(?:\$\w*)*|(?:\$\w*)+",
     sign=r"->|::|\.\.\.|==|!=|&&|\|\||\+\+|--|>=|<=|[-+*/%&|^]=",
     keywords=frozenset(_KEYWORDS.split()),
+    soft_keywords=frozenset({"permits", "record", "sealed", "yield"}),
+    joining_words=frozenset({"instanceof"}),
 )
 
 _VARIABLES = Declaration(declarators="declarator")
@@ -62,7 +64,7 @@ _TYPES = TypeRules(
         "catch_formal_parameter": Declaration(type=ONLY_PART),
         "instanceof_expression": Declaration(type="right"),
         # Its declarator is the last child, and in no field.
-        "spread_parameter": Declaration(name=ONLY_PART, type=ONLY_PART),
+        "spread_parameter": Declaration(name=ONLY_PART, type=ONLY_PART, suffix=b"[]"),
     },
     scopes=frozenset(
         {
@@ -91,6 +93,9 @@ _TYPES = TypeRules(
     values={"variable_declarator": ("value", "name"), "assignment_expression": ("right", "left")},
     results={"method_declaration": "type", "lambda_expression": "", "constructor_declaration": ""},
     wholes={"field_access": "field", "method_invocation": "name"},
+    calls=frozenset({"method_invocation"}),
+    constructions={"object_creation_expression": "type"},
+    wrappers=frozenset({"parenthesized_expression"}),
 )
 
 JAVA = Language(

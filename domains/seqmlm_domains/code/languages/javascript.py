@@ -6,6 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from seqmlm_domains.code.languages.javascript_words import (
+    JOINING_WORDS,
+    KEYWORDS,
+    PLACES,
+    SOFT_KEYWORDS,
+)
+from seqmlm_domains.code.languages.jsx import JsxScanner
 from seqmlm_domains.code.languages.language import (
     ANY_FIELD,
     INHERIT,
@@ -75,35 +82,60 @@ ANNOUNCED: Final[Mapping[str, Role]] = {
     "class": Role.CLASS,
 }
 
-_KEYWORDS = (
-    "break case catch class const continue debugger default delete do else enum export extends "
-    "false finally for function if import in instanceof new null return super switch this throw "
-    "true try typeof var void while with yield await async of let static as from get set"
-)
+VALUES: Final = {
+    "variable_declarator": ("value", "name"),
+    "assignment_expression": ("right", "left"),
+}
+WHOLES: Final = {"member_expression": "property", "call_expression": "function"}
+CALLS: Final = frozenset({"call_expression"})
+CONSTRUCTIONS: Final = {"new_expression": "constructor"}
+WRAPPERS: Final = frozenset({"parenthesized_expression", "await_expression", "non_null_expression"})
 
-# Bounded, so that a text full of signs that might begin one takes linear time.
+# Behind a sign or a word that an operand follows, or at the beginning of a line; elsewhere a slash
+# divides, unless what it begins is asked to match. Bounded, so that a text full of signs that might
+# begin one takes linear time.
+_OPERAND_FOLLOWS = (
+    *(r"[(,=:\[!&|?{};]", r"[(,=:\[!&|?{};] ", r"=>", "=> ", r"\n", r"[ \t\n][ \t]"),
+    *(f"{word} " for word in ("return", "typeof", "case", "yield", "await", "else", "throw")),
+)
+_REGULAR_EXPRESSION_BODY = (
+    r"/(?![/*>])(?:[^/\\\n\[]|\\.|\[(?:[^\]\\\n]|\\.){0,100}+\]){1,1000}+/[a-z]*"
+)
 _REGULAR_EXPRESSION = (
-    r"(?:(?<=[(,=:\[!&|?{};])|(?<=[(,=:\[!&|?{};] ))"
-    r"/(?![/*])(?:[^/\\\n\[]|\\.|\[(?:[^\]\\\n]|\\.){0,60}+\]){1,120}+/[a-z]*"
+    rf"(?=/)(?:{'|'.join(f'(?<={before})' for before in _OPERAND_FOLLOWS)})"
+    rf"{_REGULAR_EXPRESSION_BODY}|{_REGULAR_EXPRESSION_BODY}(?=\.(?:test|exec)\()"
 )
 
-# Of an expression in a template: braces and templates in it, but none in those.
-_HOLE = Hole(
-    opening=r"\$\{",
-    unit=r"[^{}`]|\{[^{}`]*+\}|`(?:[^`\\]|\\.)*+`",
-    closing="}",
-)
+_NESTED: Final = 3
+"""Levels of templates and braces in the expressions of a template."""
 
-_TEMPLATE = rf"`(?:[^`\\$]|\\.|\$\{{(?:{_HOLE.unit})*+\}}|\$)*+`?"
+
+def _unit(levels: int) -> str:
+    """One sign of an expression in a template, or what is quoted or between braces in it."""
+    deeper = f"|\\{{(?:{_unit(levels - 1)})*+\\}}|{_template(levels - 1)}`" if levels else ""
+    return rf"[^{{}}`\"']|\"(?:[^\"\\\n]|\\.)*+\"|'(?:[^'\\\n]|\\.)*+'|[\"']{deeper}"
+
+
+def _template(levels: int) -> str:
+    """A template up to its end."""
+    return rf"`(?:[^`\\$]|\\.|\$\{{(?:{_unit(levels)})*+\}}|\$)*+"
+
+
+_HOLE = Hole(opening=r"\$\{", unit=_unit(_NESTED), closing="}")
+_LITERAL = rf"{ORDINARY_STRING}|{_template(_NESTED)}`?|{_REGULAR_EXPRESSION}"
 
 LEXICON: Final = Lexicon(
     comment=C_COMMENT,
-    string=rf"{ORDINARY_STRING}|{_TEMPLATE}|{_REGULAR_EXPRESSION}",
+    string=_LITERAL,
     word=r"[^\W\d]\w*(?:\$\w*)*|(?:\$\w*)+",
-    sign=r"=>|\.\.\.|\?\.|\?\?=?|===?|!==?|&&=?|\|\|=?|\+\+|--|\*\*=?|>=|<=|[-+*/%&|^]=",
-    keywords=frozenset(_KEYWORDS.split()),
+    sign=r"=>|\.\.\.|\?\.(?!\d)|\?:|\?\?=?|===?|!==?|&&=?|\|\|=?|\+\+|--|\*\*=?|>=|<=|[-+*/%&|^]=",
+    keywords=KEYWORDS,
+    soft_keywords=SOFT_KEYWORDS,
+    joining_words=JOINING_WORDS,
+    places=PLACES,
     interpolated="`",
     hole=_HOLE,
+    find_texts=JsxScanner(_LITERAL).texts,
 )
 
 JAVASCRIPT = Language(
@@ -126,5 +158,11 @@ JAVASCRIPT = Language(
             }
         ),
         class_scopes=frozenset({"class_body"}),
+        own_object="this",
+        values={**VALUES, "field_definition": ("value", "property")},
+        wholes=WHOLES,
+        calls=CALLS,
+        constructions=CONSTRUCTIONS,
+        wrappers=WRAPPERS,
     ),
 )

@@ -40,12 +40,14 @@ class Declaration:
         type: field of the type; :data:`ONLY_PART` for the first child that is one.
         declarators: field of the children that hold the names; of the node itself if empty.
         is_function: whether the type is that of a result.
+        suffix: what the declaration adds to the name of the type.
     """
 
     name: str = "name"
     type: str = "type"
     declarators: str = ""
     is_function: bool = False
+    suffix: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,16 @@ class TypeRules:
         passed_over: kinds of parts that name nothing, such as arguments of generics.
         array_kinds: kinds of nodes that add ``[]`` to the name of their part.
         empty: names beside which another one of a union counts alone, such as ``null``.
+        optional: names of generics that have the type of their argument, or nothing.
         untyped: names that stand in place of a type, such as ``var``.
         values: kind of a node that gives a name a value -> the fields of the value and of the name.
         results: kind of a function -> the field of the type of what it returns, if there is one.
         wholes: kind of an expression -> the field of the name whose type it has: of a call that of
             the function, of a member of the method's own object that of the member.
+        calls: those of ``wholes`` that are calls.
+        constructions: kind of an expression that makes an object -> the field of its class.
+        wrappers: kinds of expressions with one part, whose type they have.
+        imports: kind of a statement that imports names -> the field of the module they are in.
     """
 
     declarations: Mapping[str, Declaration]
@@ -84,10 +91,15 @@ class TypeRules:
     passed_over: frozenset[str] = frozenset()
     array_kinds: frozenset[str] = frozenset()
     empty: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
     untyped: frozenset[str] = frozenset()
     values: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     results: Mapping[str, str] = field(default_factory=dict)
     wholes: Mapping[str, str] = field(default_factory=dict)
+    calls: frozenset[str] = frozenset()
+    constructions: Mapping[str, str] = field(default_factory=dict)
+    wrappers: frozenset[str] = frozenset()
+    imports: Mapping[str, str] = field(default_factory=dict)
 
 
 NO_TYPES = TypeRules(

@@ -1,13 +1,14 @@
 r"""What a language's text is made of, for cutting it into tokens without a parser.
 
 A pattern takes one piece at a time from where the last one ended, and looks no further back than
-two characters: where two texts agree, so do their pieces, however broken the code. All patterns
+a word: where two texts agree, so do their pieces, however broken the code. All patterns
 take linear time; what is never closed ends with its line or with the text.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, unique
 from functools import cached_property
@@ -35,6 +36,8 @@ class Kind(IntEnum):
     NAME = 4
     KEYWORD = 5
     SIGN = 6
+    TEXT = 7
+    """Between the tags of an element."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,25 @@ class Hole:
     def holes(self) -> re.Pattern[str]:
         """What is before an expression as the first group, and the expression as one of two."""
         closed = rf"((?:{self.unit})*+)(?=[{self.closing}])"
-        still_open = rf"((?:(?!\n)(?:{self.unit}))*+)(?=\n|{QUOTE}?\Z)"
+        still_open = rf"((?:(?!\n|{QUOTE}?\Z)(?:{self.unit}|.))*+)"
         return re.compile(rf"({self.opening})(?:{closed}|{still_open})")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a word that may be a keyword is one, or is a name, by the code around it.
+
+    Args:
+        is_name: what it is there.
+        words: of which words this holds.
+        before: words and signs, one of which stands right before it; any if absent.
+        behind: those right behind it.
+    """
+
+    is_name: bool
+    words: frozenset[str]
+    before: frozenset[str] | None = None
+    behind: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,9 +93,15 @@ class Lexicon:
         string: pattern of a literal, closed or not.
         word: pattern of a name or keyword.
         sign: pattern of signs of several characters; single ones need none.
-        keywords: words that are no names anywhere.
+        keywords: words that are no names, but for ``places``.
+        soft_keywords: words that are names unless what they govern follows: another word, a literal
+            or a brace.
+        joining_words: keywords that can follow a name, so that nothing governs them.
+        places: exceptions for both; of several that fit, the first one decides.
         interpolated: pattern of the literals that may hold expressions.
         hole: of an expression in such a literal.
+        find_texts: returns where there is text that is neither code nor a literal, in order, first
+            character and one past the last.
     """
 
     comment: str
@@ -83,8 +109,12 @@ class Lexicon:
     word: str
     sign: str
     keywords: frozenset[str]
+    soft_keywords: frozenset[str] = frozenset()
+    joining_words: frozenset[str] = frozenset()
+    places: tuple[Place, ...] = ()
     interpolated: str | None = None
     hole: Hole | None = None
+    find_texts: Callable[[str], Sequence[tuple[int, int]]] | None = None
 
     @cached_property
     def pieces(self) -> re.Pattern[str]:
@@ -92,12 +122,12 @@ class Lexicon:
         return re.compile("|".join(self._alternatives.values()), re.DOTALL)
 
     def kind_of(self, piece: str) -> Kind:
-        """Tell what a piece is."""
+        """Tell what a piece is; a word that its place makes a name is a keyword here."""
         found = self._grouped.fullmatch(piece)
         if found is None:
             return Kind.STRING  # a part of a literal, which is none by itself
         kind = Kind[found.lastgroup or ""]
-        return Kind.KEYWORD if kind == Kind.NAME and piece in self.keywords else kind
+        return Kind.KEYWORD if kind == Kind.NAME and piece in self._may_be_keywords else kind
 
     def parts_of(self, piece: str) -> list[str]:
         """Return the pieces of a literal and of the expressions in it; mostly itself alone."""
@@ -106,10 +136,9 @@ class Lexicon:
         parts: list[str] = []
         start = 0
         for hole in self.hole.holes.finditer(piece):
-            parts += [
-                piece[start : hole.end(1)],
-                *self.pieces.findall(piece, hole.end(1), hole.end()),
-            ]
+            parts.append(piece[start : hole.end(1)])
+            for part in self.pieces.findall(piece, hole.end(1), hole.end()):
+                parts += self.parts_of(part)
             start = hole.end()
         return [*parts, *filter(None, [piece[start:]])] if parts else [piece]
 
@@ -117,7 +146,15 @@ class Lexicon:
         """Tell whether a piece is the part of a literal that an expression follows."""
         if self.hole is None or not self.hole.openings.search(piece):
             return False
-        return bool(self._interpolated.match(piece)) or piece[0] in self.hole.closing
+        return bool(self._interpolated.match(piece)) or self.is_behind_expression(piece)
+
+    def is_behind_expression(self, piece: str) -> bool:
+        """Tell whether a piece, if it is of a literal, is the part behind an expression."""
+        return self.hole is not None and piece[0] in self.hole.closing
+
+    @cached_property
+    def _may_be_keywords(self) -> frozenset[str]:
+        return self.keywords | self.soft_keywords
 
     @cached_property
     def _alternatives(self) -> dict[Kind, str]:

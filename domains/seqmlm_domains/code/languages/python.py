@@ -28,18 +28,60 @@ _PASSED_ON = (
     *("generic_type", "union_type", "binary_operator"),
 )
 
+_NESTED = 3
+"""Levels of brackets and literals in the expressions of a literal."""
+
+
+def _signs(excluded: str, levels: int, newline: str) -> str:
+    """One sign of an expression in a literal, or what is bracketed or quoted in it."""
+    signs = rf"[^()\[\]{{}}\"'{excluded}{newline}]"
+    deeper = _signs("", levels - 1, newline) if levels else signs
+    strings = "|".join(rf"{quote}{_text(quote, levels - 1)}{quote}" for quote in "\"'")
+    return rf"{signs}|[(\[{{](?:{deeper})*+[)\]}}]|{strings}"
+
+
+def _unit(levels: int, newline: str = "") -> str:
+    """As :func:`_signs`, up to what is said of the format."""
+    return rf"{_signs('!:', levels, newline)}|!="
+
+
+def _text(quote: str, levels: int, newline: str = r"\n") -> str:
+    """What is between quotation marks, with expressions unless it is nested too deeply."""
+    last = quote[-1]
+    ordinary = rf"[^{last}\\{newline}{{]|\\." + rf"|{last}(?!{last * 2})" * (len(quote) == 3)
+    if levels < 0:
+        return rf"(?:{ordinary}|\{{)*+"
+    format_ = rf"[!:](?:[^{{}}\"'{newline}]|\{{[^{{}}\"'{newline}]*+\}})*+"
+    hole = rf"\{{(?:{_unit(levels, newline)})*+(?:{format_})?\}}"
+    return rf"(?:{ordinary}|\{{\{{|{hole}|\{{)*+"
+
+
+def _interpolated(quote: str) -> str:
+    text = _text(quote, _NESTED, r"\n" if len(quote) == 1 else "")
+    return rf"{quote}{text}(?:{quote})?"
+
+
 _TRIPLE_STRING = r'"""(?:[^"\\]|\\.|"(?!""))*+(?:""")?|' + r"'''(?:[^'\\]|\\.|'(?!''))*+(?:''')?"
+_INTERPOLATED_STRING = "|".join(_interpolated(quote) for quote in ('"""', "'''", '"', "'"))
+_INTERPOLATED_PREFIX = "(?:[rR][fF]|[fF][rR]?)"
 
 _LEXICON = Lexicon(
     comment=r"#[^\n]*",
-    string=rf"(?:[rR][fFbB]?|[fFbB][rR]?|[uU])?(?:{_TRIPLE_STRING}|{ORDINARY_STRING})",
+    string=(
+        rf"(?=[rRfF]){_INTERPOLATED_PREFIX}(?:{_INTERPOLATED_STRING})"
+        rf"|(?=[rRbBuU\"'])(?:[rR][bB]?|[bB][rR]?|[uU])?(?:{_TRIPLE_STRING}|{ORDINARY_STRING})"
+    ),
     word=r"[^\W\d]\w*",
     sign=r"\.\.\.|\*\*=?|//=?|>>=?|<<=?|->|:=|[-+*/%&|^=!<>@]=",
     keywords=frozenset(keyword.kwlist),
-    interpolated=r"(?:[rR][fF]|[fF][rR]?)[\"']",
+    soft_keywords=frozenset({"case", "match", "type"}),
+    joining_words=frozenset(
+        ["and", "as", "else", "for", "from", "if", "import", "in", "is", "not", "or"]
+    ),
+    interpolated=rf"{_INTERPOLATED_PREFIX}[\"']",
     hole=Hole(
-        opening=r"(?<!\{)(?:\{\{)*\{",
-        unit=r"""[^{}!:"']|"[^"{}]*"|'[^'{}]*'""",
+        opening=r"(?<!\{)(?:\{\{)*\{(?!\{)",
+        unit=_unit(_NESTED),
         closing="}!:",
     ),
 )
@@ -69,12 +111,17 @@ _TYPES = TypeRules(
         "string": ONLY_PART,
         "union_type": ONLY_PART,
         "binary_operator": ONLY_PART,
+        "type_parameter": ONLY_PART,
     },
     passed_over=frozenset({"type_parameter", "string_start", "string_end"}),
     empty=frozenset({"None"}),
+    optional=frozenset({"Optional"}),
     values={"assignment": ("right", "left")},
     results={"function_definition": "return_type", "lambda": ""},
     wholes={"attribute": "attribute", "call": "function"},
+    calls=frozenset({"call"}),
+    wrappers=frozenset({"parenthesized_expression", "await"}),
+    imports={"import_from_statement": "module_name"},
 )
 
 PYTHON = Language(

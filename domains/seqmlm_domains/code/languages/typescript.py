@@ -7,11 +7,21 @@ from typing import Final
 
 from seqmlm_domains.code.languages.javascript import (
     ANNOUNCED,
+    CALLS,
+    CONSTRUCTIONS,
     IDENTIFIER_KINDS,
     KIND_ROLES,
     LEXICON,
     RULES,
     TEXT_KINDS,
+    VALUES,
+    WHOLES,
+    WRAPPERS,
+)
+from seqmlm_domains.code.languages.javascript_words import (
+    TYPE_KEYWORDS,
+    TYPE_PLACES,
+    TYPE_SOFT_KEYWORDS,
 )
 from seqmlm_domains.code.languages.language import (
     ANY_FIELD,
@@ -65,12 +75,9 @@ _ANNOUNCED: Final = {
     **dict.fromkeys(("interface", "enum", "namespace"), Role.CLASS),
 }
 
-_KEYWORDS = (
-    "abstract any boolean declare implements infer interface is keyof namespace never number "
-    "object private protected public readonly satisfies string type undefined unknown"
+_LEXICON: Final = replace(
+    LEXICON, keywords=TYPE_KEYWORDS, soft_keywords=TYPE_SOFT_KEYWORDS, places=TYPE_PLACES
 )
-
-_LEXICON: Final = replace(LEXICON, keywords=LEXICON.keywords | set(_KEYWORDS.split()))
 
 _FUNCTIONS: Final = (
     *("function_declaration", "generator_function_declaration", "function_signature"),
@@ -109,16 +116,15 @@ _TYPES: Final = TypeRules(
     },
     array_kinds=frozenset({"array_type"}),
     empty=frozenset({"null", "undefined"}),
-    values={
-        "variable_declarator": ("value", "name"),
-        "public_field_definition": ("value", "name"),
-        "assignment_expression": ("right", "left"),
-    },
+    values={**VALUES, "public_field_definition": ("value", "name")},
     results={
         **{kind: "return_type" for kind in _FUNCTIONS},
         **{kind: "return_type" for kind in _FUNCTION_EXPRESSIONS},
     },
-    wholes={"member_expression": "property", "call_expression": "function"},
+    wholes=WHOLES,
+    calls=CALLS,
+    constructions=CONSTRUCTIONS,
+    wrappers=WRAPPERS,
 )
 
 TYPESCRIPT = Language(

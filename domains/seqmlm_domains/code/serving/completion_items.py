@@ -52,11 +52,18 @@ class AnswerMemory:
 
 
 def completion_list(
-    result: CompletionResult, place: Place, *, memory: AnswerMemory
+    result: CompletionResult, place: Place, *, memory: AnswerMemory, client_chooses_edit: bool
 ) -> types.CompletionList:
     """Return the first answer: names and what they replace, in the order of the model.
 
     It is incomplete: with another character of the name known, the model answers better.
+
+    Args:
+        result: of the completer.
+        place: that was asked for.
+        memory: keeps the details.
+        client_chooses_edit: whether the client lets its user choose between replacing a word that
+            goes on behind the cursor and leaving its rest; else it is replaced.
     """
     answer = memory.add(result.completions)
     return types.CompletionList(
@@ -69,14 +76,24 @@ def completion_list(
                 sort_text=f"{rank:04}",
                 filter_text=completion.text,
                 preselect=True if rank == 0 else None,
-                text_edit=types.TextEdit(
-                    range=place.range_before(completion.end - completion.start),
-                    new_text=completion.text,
-                ),
+                text_edit=_edit(completion, place, client_chooses=client_chooses_edit),
                 data={"answer": answer, "rank": rank},
             )
             for rank, completion in enumerate(result.completions)
         ],
+    )
+
+
+def _edit(
+    completion: Completion, place: Place, *, client_chooses: bool
+) -> types.TextEdit | types.InsertReplaceEdit:
+    """The model takes the whole word for what is being typed, so that its rest would be doubled."""
+    typed, rest = completion.end - completion.start, completion.word_end - completion.end
+    word = place.range_around(before=typed, behind=rest)
+    if not rest or not client_chooses:
+        return types.TextEdit(range=word, new_text=completion.text)
+    return types.InsertReplaceEdit(
+        new_text=completion.text, insert=place.range_around(before=typed), replace=word
     )
 
 
@@ -87,7 +104,7 @@ def _kind(completion: Completion) -> types.CompletionItemKind:
 
 
 def with_details(item: types.CompletionItem, completion: Completion) -> types.CompletionItem:
-    """Return an item with type and probability, and what each part of the mixture says, in nats."""
+    """Return an item with type and probability, and what each part of the mixture adds, in nats."""
     probability = f"{math.exp(completion.score):.1%}"
     parts = sorted(completion.parts.items(), key=lambda part: -part[1])
     return types.CompletionItem(
@@ -99,7 +116,7 @@ def with_details(item: types.CompletionItem, completion: Completion) -> types.Co
         text_edit=item.text_edit,
         data=item.data,
         detail=", ".join(filter(None, [completion.type, probability, completion.source])),
-        documentation="\n".join(f"{name} {score:.2f} nats" for name, score in parts),
+        documentation="\n".join(f"{name} {score:+.2f} nats" for name, score in parts),
     )
 
 
@@ -114,12 +131,12 @@ def inline_completion_list(
     if not result.completions or not result.used_model:
         return types.InlineCompletionList(items=[])
     best = result.completions[0]
-    typed = place.source[best.start : best.end]
-    if best.text == typed or math.exp(best.score) <= probability:
+    word = place.source[best.start : best.word_end]
+    if best.text == word or math.exp(best.score) <= probability:
         return types.InlineCompletionList(items=[])
     item = types.InlineCompletionItem(
         insert_text=best.text,
         filter_text=best.text,
-        range=place.range_before(best.end - best.start),
+        range=place.range_around(before=best.end - best.start, behind=best.word_end - best.end),
     )
     return types.InlineCompletionList(items=[item])

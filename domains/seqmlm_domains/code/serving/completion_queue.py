@@ -161,6 +161,11 @@ class CompletionQueue:
         with self._state:
             self._require_place(taken=max(on_their_way, len(self._unanswered)))
 
+    @property
+    def completer(self) -> Completer:
+        """What the next batch is answered by."""
+        return self._completer
+
     def replace(self, completer: Completer) -> None:
         """Answer with another completer from the next batch on; the running batch ends on its own.
 

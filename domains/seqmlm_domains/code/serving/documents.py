@@ -9,15 +9,13 @@ from typing import Final
 
 from lsprotocol import types
 
-from seqmlm_domains.code.languages import LANGUAGES, language_of
+from seqmlm_domains.code.languages import language_of
+from seqmlm_domains.code.serving.language_names import language_named
 from seqmlm_domains.code.serving.positions import (
     PositionEncoding,
     column_from_units,
     units_from_column,
 )
-
-EDITOR_LANGUAGES: Final = {"typescriptreact": "tsx", "javascriptreact": "javascript"}
-"""LSP's ``languageId`` -> key of :data:`LANGUAGES`, where the two differ."""
 
 # LSP ends lines at these three alone; str.splitlines also does at form feeds and others.
 _LINE: Final = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)")
@@ -32,7 +30,7 @@ class Place:
     Args:
         source: the document with ``\\n`` line ends, without surrogates.
         offset: of the cursor, code points of ``source``.
-        language: key of :data:`LANGUAGES`.
+        language: key of :data:`~seqmlm_domains.code.languages.LANGUAGES`.
         line: number of the cursor's line, from 0.
         line_start: the cursor's line up to the cursor.
         encoding: of the client's columns.
@@ -45,12 +43,18 @@ class Place:
     line_start: str
     encoding: PositionEncoding
 
-    def range_before(self, characters: int) -> types.Range:
-        """Return the client's range of so many code points of the line before the cursor."""
+    def range_around(self, *, before: int, behind: int = 0) -> types.Range:
+        """Return the client's range of so many code points on both sides of the cursor.
+
+        Args:
+            before: how far it goes back, to the start of the line at most.
+            behind: how far it goes on; that much is on the cursor's line.
+        """
         column = len(self.line_start)
+        text = self.line_start + self.source[self.offset : self.offset + behind]
         first, last = (
-            types.Position(self.line, units_from_column(self.line_start, at, self.encoding))
-            for at in (max(column - characters, 0), column)
+            types.Position(self.line, units_from_column(text, at, self.encoding))
+            for at in (max(column - before, 0), len(text))
         )
         return types.Range(first, last)
 
@@ -63,7 +67,7 @@ class Document:
 
     Args:
         text: all of it, with any mixture of line ends.
-        language: key of :data:`LANGUAGES`; None if the editor's language is none of them.
+        language: as of :class:`Place`; None if the editor's language is none of them.
         encoding: of the client's columns.
     """
 
@@ -181,8 +185,8 @@ def _with_joined_surrogates(text: str) -> str:
 
 
 def _language(language_id: str, uri: str) -> str | None:
-    name = EDITOR_LANGUAGES.get(language_id, language_id)
-    if name in LANGUAGES:
+    name = language_named(language_id)
+    if name is not None:
         return name
     language = language_of(uri)
     return None if language is None else language.name

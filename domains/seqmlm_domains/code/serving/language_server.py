@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import asdict
-from typing import Any, Final, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 from lsprotocol import types
 from pygls.lsp.server import LanguageServer
@@ -35,6 +35,9 @@ from seqmlm_domains.code.serving.positions import PositionEncoding
 from seqmlm_domains.code.serving.protocol import CompletionProtocol, RequestFailed, log_bug
 from seqmlm_domains.code.serving.served_model import AlreadyReading, ServedModel
 from seqmlm_domains.code.serving.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from seqmlm_domains.code.completion.project import Project
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +74,16 @@ class CompletionServer(LanguageServer):
         self.documents = Documents()
         self.answers = AnswerMemory()
         self._client_name = name
+        self._told_languages: set[str] = set()
         _register(self)
+
+    @property
+    def client_chooses_edit(self) -> bool:
+        """Whether the client takes ``InsertReplaceEdit``."""
+        abilities = self.client_capabilities.text_document
+        completion = abilities and abilities.completion
+        item = completion and completion.completion_item
+        return bool(item and item.insert_replace_support)
 
     def begin_with_client_settings(self, sent: Any) -> None:
         """Take the settings with which the editor begins; see :meth:`use_client_settings`."""
@@ -102,6 +114,13 @@ class CompletionServer(LanguageServer):
             types.LogMessageParams(types.MessageType.Info, f"seqmlm: the model is {state}.")
         )
 
+    def tell_of_language(self, language: str, project: Project) -> None:
+        """Show once for each language that the run knows none of its names."""
+        missing = project.missing(language)
+        if missing is not None and language not in self._told_languages:
+            self._told_languages.add(language)
+            self.show(types.MessageType.Warning, missing)
+
     def place(self, uri: str, position: types.Position) -> Place | None:
         """Return where to complete; None if the document is not open, too long or no source."""
         document = self.documents.get(uri)
@@ -122,6 +141,7 @@ class CompletionServer(LanguageServer):
         queue = self.model.queue
         if queue is None:
             return None
+        self.tell_of_language(place.language, queue.completer.project)
         began_at = time.monotonic()
         request = CompletionRequest(
             source=place.source,
@@ -230,7 +250,9 @@ async def _complete(
     )
     if result is None:
         return types.CompletionList(is_incomplete=True, items=[])
-    return completion_list(result, place, memory=server.answers)
+    return completion_list(
+        result, place, memory=server.answers, client_chooses_edit=server.client_chooses_edit
+    )
 
 
 def _resolve(server: CompletionServer, item: types.CompletionItem) -> types.CompletionItem:

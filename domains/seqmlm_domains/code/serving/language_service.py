@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import os
 import signal
 from collections.abc import Awaitable, Callable
 from itertools import count
@@ -26,6 +25,7 @@ from seqmlm_domains.code.serving.completion_queue import CompletionQueue
 from seqmlm_domains.code.serving.frames import FrameReader, StreamLost, UnreadableFrame
 from seqmlm_domains.code.serving.language_server import CompletionServer
 from seqmlm_domains.code.serving.loading import load_completer
+from seqmlm_domains.code.serving.process_end import end_at_once
 from seqmlm_domains.code.serving.served_model import ServedModel
 from seqmlm_domains.code.serving.settings import ServerSettings
 
@@ -192,11 +192,8 @@ def _run(
 
     model = ServedModel(lambda: load_completer(run, settings), settings)
     code = asyncio.run(_serve(model, LanguageService(model, settings=settings), serve))
-    if model.is_reading:
-        # Ended while the model is read: neither an import nor a read of weights can be broken off,
-        # and Python would tear down torch under its own import.
-        logging.shutdown()
-        os._exit(code)
+    if model.is_busy:
+        end_at_once(code)
     return code
 
 

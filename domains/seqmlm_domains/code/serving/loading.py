@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,5 +32,8 @@ def _import_completer() -> type[Completer]:
     """
     from seqmlm_domains.code.completion.completer import Completer
 
+    # torch imports it when an operator of ours is called first: seconds, in which the first to ask
+    # would get no answer of the model.
+    importlib.import_module("torch._dynamo")
     gc.freeze()
     return Completer

@@ -63,6 +63,11 @@ class ServedModel:
         else:
             self._queue.replace(completer)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a thread still reads the model or computes with it, :meth:`close` or not."""
+        return self.is_reading or (self._queue is not None and self._queue.is_alive)
+
     def close(self) -> None:
         """Fail what still waits for an answer, and end the threads of the queue."""
         if self._queue is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -295,8 +296,37 @@ def test_a_body_that_never_ends_is_answered_with_408(impatient_server: Served) -
 def test_what_is_no_http_is_refused_and_the_next_is_answered(
     server: Served, client: httpx.Client, sent: bytes
 ) -> None:
-    assert server.exchange(sent).startswith(b"HTTP/1.1 400 ")
+    head, _, content = server.exchange(sent).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    length = re.search(rb"(?i)content-length: (\d+)", head)
+    assert length is not None
+    assert int(length[1]) == len(content)
+    assert set(json.loads(content)["error"]) == {"code", "message"}
     assert client.post("/v1/completions", json=body()).status_code == 200
+
+
+def test_a_tunnel_is_refused(server: Served) -> None:
+    received = server.exchange(b"CONNECT localhost:1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+    assert received.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("protocol", ["websocket", "h2c"])
+def test_an_upgrade_that_is_offered_is_not_taken_and_nothing_is_advised(
+    server: Served, caplog: pytest.LogCaptureFixture, protocol: str
+) -> None:
+    """Java's HTTP clients offer h2c with the first request, whose body was never read."""
+    content = json.dumps(body()).encode()
+    asked = (
+        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Authorization: Bearer %s\r\nUpgrade: %s\r\nConnection: Upgrade, close\r\n"
+        b"Content-Length: %d\r\n\r\n" % (TOKEN.encode(), protocol.encode(), len(content)) + content
+    )
+    for pieces in ([asked], [asked[:-10], asked[-10:]], [asked[:90], asked[90:]]):
+        received = server.exchange(*pieces)
+        assert received.startswith(b"HTTP/1.1 200 ")
+        assert b'"used_model":true' in received
+    assert "uvicorn[standard]" not in caplog.text
 
 
 def test_many_stalled_connections_leave_others_answered(server: Served) -> None:

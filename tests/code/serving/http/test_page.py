@@ -112,6 +112,20 @@ def test_characters_outside_the_basic_plane_do_not_shift_the_insertion(browser: 
     assert "'\U0001f600\U0001f600'; self.warehouse" in text_of(browser)
 
 
+def test_the_rest_of_a_word_is_not_left_behind_the_name(browser: Browser) -> None:
+    browser.run(
+        """document.querySelector('.cm-content').focus();
+           document.execCommand('insertText', false, "; self.ware\\u{20000}use")"""
+    )
+    left = "\ue012"
+    browser.type_keys(EDITOR, 4 * left + "h")
+    browser.wait_until(f"{POPUP}.includes('warehouse')")
+    browser.run("return new Promise((resolve) => setTimeout(resolve, 150))")
+    browser.type_keys(EDITOR, "\ue004")
+
+    assert text_of(browser).splitlines()[-1].endswith("; self.warehouse")
+
+
 @pytest.mark.parametrize("language", ["java", "typescript", "tsx", "javascript"])
 def test_every_language_has_a_sample_that_is_completed(browser: Browser, language: str) -> None:
     choose(browser, language)

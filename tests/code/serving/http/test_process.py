@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from seqmlm.errors import ConfigError
 from seqmlm_domains.code.serving.http.process import check_address, read_token, run_service
 from seqmlm_domains.code.serving.settings import ServerSettings
+from tests.code.serving.http.served import body
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost"])
@@ -79,3 +85,42 @@ def test_a_public_address_without_a_token_is_refused_before_the_model_is_read(
     monkeypatch.delenv("SEQMLM_CODE_TOKEN", raising=False)
     with pytest.raises(ConfigError, match="other machines could read"):
         run_service(tmp_path / "no run", ServerSettings(host="0.0.0.0"))
+
+
+BUSY_AT_THE_END = """
+import atexit, sys
+from pathlib import Path
+from seqmlm_domains.code.serving import completion_queue
+from seqmlm_domains.code.serving.http import process
+from seqmlm_domains.code.serving.settings import ServerSettings
+from tests.code.serving.http.served import body
+from tests.code.serving.scripted_completer import ScriptedCompleter
+
+completion_queue._LAST_BATCH_S = 0.01
+process.load_completer = lambda run, settings: ScriptedCompleter(is_held=True)
+atexit.register(print, "torn down", file=sys.stderr)
+process.run_service(Path(), ServerSettings(port=0, deadline_ms=1))
+"""
+
+
+@pytest.mark.slow
+def test_a_model_that_is_still_at_work_at_the_end_is_left_at_it() -> None:
+    """Python tore torch down under a forward pass: the service ended with a segmentation fault."""
+    root = Path(__file__).parents[4]
+    paths = os.pathsep.join(str(root / name) for name in ("", "domains", "kernels"))
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUSY_AT_THE_END],
+        env={**os.environ, "PYTHONPATH": paths},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    with process:
+        found = re.search(r"http://\S+", process.stderr.readline())
+        assert found is not None
+        answer = httpx.post(f"{found[0]}/v1/completions", json=body(), trust_env=False, timeout=60)
+        process.terminate()
+        written = process.stderr.read()
+    assert answer.json()["used_model"] is False
+    assert process.returncode == 0
+    assert "torn down" not in written

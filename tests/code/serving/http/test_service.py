@@ -56,6 +56,7 @@ def test_a_candidate_says_what_it_replaces_and_why_it_stands_there(client: httpx
 
     for candidate in candidates:
         assert PREFIX[candidate["start"] : candidate["end"]] == "tot"
+        assert candidate["word_end"] == candidate["end"]
         assert candidate["source"] in candidate["parts"]
         assert all(math.isfinite(score) for score in candidate["parts"].values())
     scores = [candidate["score"] for candidate in candidates]
@@ -91,6 +92,27 @@ def test_a_name_in_another_case_is_a_candidate_and_no_choice(client: httpx.Clien
     assert answer["choices"] == []
 
 
+@pytest.mark.parametrize(
+    ("rest", "choice"),
+    [
+        pytest.param("amount + 1", "al_", id="the end of the name"),
+        pytest.param("xyz + 1", None, id="no end of it"),
+        pytest.param("otal_amount + 1", None, id="more than the name leaves"),
+    ],
+)
+def test_of_a_word_that_goes_on_the_rest_is_told_and_not_doubled(
+    client: httpx.Client, rest: str, choice: str | None
+) -> None:
+    segments = {"prefix": PREFIX, "suffix": rest}
+    sent = {"language": "python", "segments": segments, "limit": 200}
+    answer = client.post("/v1/completions", json=sent).json()
+    (found,) = [each for each in answer["candidates"] if each["text"] == "total_amount"]
+    assert found["end"] == len(PREFIX)
+    assert (PREFIX + rest)[found["start"] : found["word_end"]] == "tot" + rest.split()[0]
+    made = [each["text"] for each in answer["choices"]]
+    assert ("tot" + (choice or "") + rest.split()[0] == "total_amount") == (choice in made)
+
+
 def test_the_limit_bounds_the_candidates(client: httpx.Client) -> None:
     assert len(complete(client, limit=1)["candidates"]) == 1
 
@@ -100,6 +122,36 @@ def test_a_tabby_client_may_send_fields_of_its_own(client: httpx.Client) -> None
     sent = {"language": "python", "segments": segments, "user": "a", "temperature": 0.1}
 
     assert client.post("/v1/completions", json=sent).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("language", "filepath"),
+    [
+        pytest.param("JS", None, id="a suffix"),
+        pytest.param("JavaScriptReact", None, id="an editor's name"),
+        pytest.param(None, "src/a.mjs", id="the name of the file"),
+        pytest.param("js", "src/a.py", id="what is said goes before the file"),
+    ],
+)
+def test_the_language_may_be_told_in_other_ways(
+    client: httpx.Client, language: str | None, filepath: str | None
+) -> None:
+    segments = {"prefix": "let productCount = 1 // '\nprod", "suffix": ";", "filepath": filepath}
+    answer = client.post("/v1/completions", json={"language": language, "segments": segments})
+
+    assert [each["text"] for each in answer.json()["candidates"]][:1] == ["productCount"]
+
+
+@pytest.mark.parametrize("filepath", [None, "notes.txt", "Makefile"])
+def test_a_language_that_nothing_tells_is_asked_for(
+    client: httpx.Client, filepath: str | None
+) -> None:
+    segments = {"prefix": PREFIX, "filepath": filepath}
+    refused = client.post("/v1/completions", json={"segments": segments})
+
+    assert refused.status_code == 422
+    assert refused.json()["error"]["code"] == "no_language"
+    assert "segments.filepath" in refused.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -151,8 +203,9 @@ def test_a_stream_gives_the_lexical_answer_and_then_the_models(client: httpx.Cli
     answers = [json.loads(event["data"]) for event in events]
 
     assert response.headers["content-type"].startswith("text/event-stream")
-    assert [event["event"] for event in events] == ["lexical", "model"]
-    assert [answer["used_model"] for answer in answers] == [False, True]
+    assert [event["event"] for event in events] == ["lexical", "model", "done"]
+    assert [answer["used_model"] for answer in answers] == [False, True, True]
+    assert answers[2] == {"id": answers[0]["id"], "used_model": True}
     assert answers[0]["id"] == answers[1]["id"]
 
 
@@ -174,6 +227,33 @@ def test_a_model_is_reloaded_under_load(client: httpx.Client) -> None:
 
     assert reloaded.json() == {"status": "reloaded"}
     assert len(set(texts)) == 1, "the same model was loaded again"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/docs", "/page/page.js", "/openapi.json", "/healthz", "/readyz", "/metrics",
+     "/v1/health"],
+)  # fmt: skip
+def test_what_can_be_got_has_a_head(client: httpx.Client, path: str) -> None:
+    head, got = client.head(path), client.get(path)
+
+    assert (head.status_code, head.content) == (got.status_code, b"")
+    assert head.headers["content-type"] == got.headers["content-type"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({}, id="none"),
+        pytest.param({"content-type": "application/x-www-form-urlencoded"}, id="curl -d ''"),
+        pytest.param({"content-type": "text/plain"}, id="text"),
+    ],
+)
+def test_reloading_needs_no_body_and_then_no_kind_of_one(
+    service: ServiceProcess, headers: dict[str, str]
+) -> None:
+    with httpx.Client(base_url=service.address, timeout=PATIENCE_S, trust_env=False) as plain:
+        assert plain.post("/v1/admin/reload", headers=headers).json() == {"status": "reloaded"}
 
 
 def test_the_service_is_alive_and_ready(client: httpx.Client) -> None:

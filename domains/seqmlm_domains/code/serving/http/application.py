@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -26,8 +28,10 @@ from seqmlm_domains.code.serving.http.messages import (
     CompletionAnswer,
     CompletionBody,
     Health,
+    LanguageNotSaid,
     ModelHealth,
     ProblemAnswer,
+    StreamEnd,
     Version,
     new_identifier,
 )
@@ -57,7 +61,12 @@ def create_application(service: CompletionService) -> FastAPI:
     FastAPI's own pages of documentation are off: they load their scripts from another machine.
     """
     application = FastAPI(
-        title="seqmlm completion", version="1", docs_url=None, redoc_url=None, responses=_PROBLEMS
+        title="seqmlm completion",
+        version="1",
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        responses=_PROBLEMS,
     )
     application.state.service = service
     application.post(COMPLETIONS_PATH, response_model=CompletionAnswer)(complete)
@@ -68,9 +77,14 @@ def create_application(service: CompletionService) -> FastAPI:
     application.get("/metrics")(tell_metrics)
     for path in PAGE_FILES:
         application.get(path, include_in_schema=False)(send_page)
+    application.get("/openapi.json", include_in_schema=False)(describe)
+    for route in [route for route in application.routes if isinstance(route, APIRoute)]:
+        # HTTP asks for HEAD beside each GET; FastAPI leaves it out.
+        if "GET" in (route.methods or ()):
+            application.head(route.path, include_in_schema=False)(route.endpoint)
     application.add_exception_handler(RequestValidationError, _answer_invalid)
     application.add_exception_handler(HTTPException, _answer_http_problem)
-    for kind in (UnknownNameError, ConfigError, DataError):
+    for kind in (UnknownNameError, LanguageNotSaid, ConfigError, DataError):
         application.add_exception_handler(kind, _answer_unusable)
     application.add_exception_handler(QueueRefusal, _answer_refused)
     application.add_exception_handler(NotReloaded, _answer_not_reloaded)
@@ -80,14 +94,21 @@ def create_application(service: CompletionService) -> FastAPI:
 
 async def complete(body: CompletionBody, service: Service) -> Any:
     """Complete the name at the cursor, which stands between the segments."""
-    request = body.request(limit=service.settings.limit)
+    project = service.queue.completer.project
+    request = body.request(limit=service.settings.limit, fitted=project.tables)
     most = service.settings.max_document_characters
     if len(request.source) > most:
         raise HTTPException(413, f"The text is longer than {most:,} characters.")
+    made = partial(
+        CompletionAnswer.of,
+        source=request.source,
+        identifier=new_identifier(),
+        notice=project.missing(request.language),
+    )
     if body.stream:
-        return await _stream(request, service)
+        return await _stream(request, service, made)
     result = await service.queue.complete(request, deadline_s=service.settings.deadline_s)
-    return _json(CompletionAnswer.of(result, source=request.source, identifier=new_identifier()))
+    return _json(made(result))
 
 
 async def reload(service: Service) -> Health:
@@ -124,30 +145,44 @@ async def tell_metrics(service: Service) -> Response:
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
+async def describe(request: Request) -> Response:
+    """Describe the interface, as OpenAPI has it."""
+    return JSONResponse(request.app.openapi())
+
+
 async def send_page(request: Request) -> Response:
     """Send a file of the page, which stands beside this module."""
     return page_response(request.url.path)
 
 
-async def _stream(request: CompletionRequest, service: CompletionService) -> Response:
+async def _stream(
+    request: CompletionRequest,
+    service: CompletionService,
+    made: Callable[[CompletionResult], CompletionAnswer],
+) -> Response:
     answers = service.queue.stream(request, deadline_s=service.settings.deadline_s)
     # Before the status line is sent: a full queue is a 429.
     first = await anext(answers)
     return StreamingResponse(
-        _events(first, answers, source=request.source),
+        _events(made(first), answers, made),
         media_type="text/event-stream",
         headers={"cache-control": "no-store", "x-accel-buffering": "no"},
     )
 
 
 async def _events(
-    first: CompletionResult, answers: AsyncGenerator[CompletionResult], *, source: str
+    first: CompletionAnswer,
+    answers: AsyncGenerator[CompletionResult],
+    made: Callable[[CompletionResult], CompletionAnswer],
 ) -> AsyncIterator[str]:
-    identifier = new_identifier()
     try:
-        yield _event("lexical", first, source=source, identifier=identifier)
-        async for answer in answers:
-            yield _event("model", answer, source=source, identifier=identifier)
+        yield _event("lexical", first)
+        end = StreamEnd(id=first.id, used_model=False)
+        async for result in answers:
+            answer = made(result)
+            end = StreamEnd(id=answer.id, used_model=answer.used_model)
+            yield _event("model", answer)
+        yield _event("done", end)
     except (ConfigError, DataError, QueueRefusal) as error:
         data = bytes(_refusal_of(error).response().body).decode()
         yield f"event: error\ndata: {data}\n\n"
@@ -156,10 +191,8 @@ async def _events(
         await answers.aclose()
 
 
-def _event(name: str, result: CompletionResult, *, source: str, identifier: str) -> str:
-    answer = CompletionAnswer.of(result, source=source, identifier=identifier)
-    data = answer.model_dump_json()
-    return f"event: {name}\ndata: {data}\n\n"
+def _event(name: str, content: CompletionAnswer | StreamEnd) -> str:
+    return f"event: {name}\ndata: {content.model_dump_json()}\n\n"
 
 
 def _json(answer: CompletionAnswer) -> Response:
@@ -175,6 +208,8 @@ def _refusal_of(error: Exception) -> Refusal:
         return refusal_of_queue(error)
     if isinstance(error, UnknownNameError):
         return Refusal(status=422, code="unknown_name", message=str(error))
+    if isinstance(error, LanguageNotSaid):
+        return Refusal(status=422, code="no_language", message=str(error))
     message = "This text cannot be completed."
     return Refusal(status=422, code="unusable", message=message)
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import Any, Final, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 BEGAN_AT: Final = "seqmlm.began_at"
 """Key in the state of a request: when its first byte was read, seconds of the monotonic clock."""
 
 _MOST_HEAD_BYTES: Final = 32 * 1_024
-_TOO_SLOW: Final = (
-    b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: application/json\r\n"
-    b"Content-Length: 71\r\n\r\n"
-    b'{"error":{"code":"too_slow","message":"The headers took too long."}}   '
-)
+
+
+def _last_answer(status: str, *, code: str, message: str) -> bytes:
+    """What is sent before a connection is closed that no application has heard of."""
+    content = json.dumps({"error": {"code": code, "message": message}})
+    return (
+        f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(content)}\r\n\r\n{content}"
+    ).encode("ascii")
 
 
 class JoinedWrites:
@@ -55,6 +61,53 @@ class JoinedWrites:
             self._pieces.clear()
 
 
+class ParserWithoutUpgrades:
+    """httptools' parser of requests, to which an offer of another protocol is a header as others.
+
+    A server may answer as if nothing were offered, as HTTP has it. httptools itself stops behind
+    the headers of such a request and never reads its body; Java's clients offer HTTP/2 with the
+    first request of every connection. Its headers are read again without the offer.
+
+    Args:
+        connection: is told what is read.
+    """
+
+    def __init__(self, connection: HttpToolsProtocol) -> None:
+        self._connection = connection
+        self._parser = self._new_parser()
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what is not changed: the parser's own."""
+        return getattr(self._parser, name)
+
+    def feed_data(self, data: bytes) -> None:
+        """Read what has come.
+
+        Raises:
+            httptools.HttpParserError: it is no HTTP, or asks for a tunnel.
+        """
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            method = self._parser.get_method()
+            if method == b"CONNECT":
+                raise httptools.HttpParserError("This is no proxy.") from offer
+            url, headers = self._connection.url, self._connection.headers
+            version = self._parser.get_http_version().encode()
+            kept = [b"%s: %s" % header for header in headers if header[0] != b"upgrade"]
+            self._parser = self._new_parser()
+            self._parser.feed_data(
+                b"\r\n".join([b"%s %s HTTP/%s" % (method, url, version), *kept, b"", b""])
+            )
+            self.feed_data(data[offer.args[0] :])
+
+    def _new_parser(self) -> Any:
+        parser = httptools.HttpRequestParser(self._connection)
+        # As uvicorn has it: requests that were sent in one piece are answered.
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
+
+
 def timed_connection(*, headers_timeout_s: float) -> type[HttpToolsProtocol]:
     """Return uvicorn's protocol with a deadline and a cap for the headers of each request.
 
@@ -73,6 +126,7 @@ def timed_connection(*, headers_timeout_s: float) -> type[HttpToolsProtocol]:
         head_bytes = 0  # received, of a head that has not ended; the parser keeps them all
 
         def connection_made(self, transport: Any) -> None:
+            self.parser = cast(Any, ParserWithoutUpgrades(self))
             super().connection_made(cast(asyncio.Transport, JoinedWrites(transport, self.loop)))
             self.watch()
 
@@ -83,15 +137,23 @@ def timed_connection(*, headers_timeout_s: float) -> type[HttpToolsProtocol]:
                 self.send_400_response("The headers are too long.")
             self.watch()
 
+        def send_400_response(self, msg: str) -> None:
+            self.transport.write(_last_answer("400 Bad Request", code="no_http", message=msg))
+            self.transport.close()
+
         def on_message_begin(self) -> None:
             super().on_message_begin()
             cast(dict[str, Any], self.scope)["state"][BEGAN_AT] = time.monotonic()
 
         def on_headers_complete(self) -> None:
+            if self.parser.should_upgrade():  # they come again without the offer
+                return
             super().on_headers_complete()
             self.is_in_body, self.head_bytes = True, 0
 
         def on_message_complete(self) -> None:
+            if self.parser.should_upgrade():
+                return
             super().on_message_complete()
             self.is_in_body, self.head_bytes = False, 0
 
@@ -114,7 +176,10 @@ def timed_connection(*, headers_timeout_s: float) -> type[HttpToolsProtocol]:
         def give_up(self) -> None:
             if not self.transport.is_closing():
                 if not self.is_in_body:
-                    self.transport.write(_TOO_SLOW)
+                    message = "The headers took too long."
+                    self.transport.write(
+                        _last_answer("408 Request Timeout", code="too_slow", message=message)
+                    )
                 self.transport.close()
 
     return TimedConnection

@@ -140,13 +140,14 @@ class GuardRules:
         )
 
     def _wrong_body(self, method: str, headers: Mapping[bytes, bytes]) -> Refusal | None:
-        if method == "POST":
+        size = int(headers.get(b"content-length", b"0"))
+        if method == "POST" and (size or b"transfer-encoding" in headers):
             kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
             if kind != b"application/json":
                 # What a form of a foreign page can send without asking is never JSON.
                 message = "Content-Type must be application/json."
                 return Refusal(status=415, code="no_json", message=message, headers=_CLOSE)
-        if int(headers.get(b"content-length", b"0")) > self.max_body_bytes:
+        if size > self.max_body_bytes:
             return self.too_large()
         return None
 

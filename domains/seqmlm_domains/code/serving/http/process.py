@@ -23,6 +23,7 @@ from seqmlm_domains.code.serving.http.guard import LOOPBACK_NAMES, Guard, GuardR
 from seqmlm_domains.code.serving.http.service import CompletionService
 from seqmlm_domains.code.serving.http.token_bucket import TokenBuckets
 from seqmlm_domains.code.serving.loading import load_completer
+from seqmlm_domains.code.serving.process_end import end_at_once
 from seqmlm_domains.code.serving.settings import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ def run_service(run: Path, settings: ServerSettings) -> None:
         finally:
             service.queue.close()
     logger.info("stopped")
+    if service.queue.is_alive:
+        end_at_once(0)
 
 
 def guarded_application(service: CompletionService, *, token: bytes | None) -> Guard:
