@@ -64,15 +64,18 @@ def find_class(cursor: Cursor, name: str, *, timeout_s: float) -> ClassDefinitio
         if len(cursor.right):
             end_of_name = tokens.span(cursor.next_piece - 1)[1]
             text += _STAND_IN + tokens.text[end_of_name:end]
-    return _parsed(text, tokens.language, name, timeout_s)
+    try:
+        return _parsed(text, tokens.language, name, timeout_s)
+    except TimeoutError:
+        return NO_DEFINITION
 
 
 @lru_cache(maxsize=_KEPT)
 def _parsed(text: str, language: str, name: str, timeout_s: float) -> ClassDefinition:
-    """What the class at the beginning of a text declares."""
+    """What the class at the beginning of a text declares; lateness, an error, is not kept."""
     found = find_scoped_identifiers(text, language, place=0, timeout_s=timeout_s)
     if found is None:
-        return NO_DEFINITION
+        raise TimeoutError
     chosen = []
     for owners in (found.owners.members, found.owners.heirs):
         is_own = owners.where_any({name})

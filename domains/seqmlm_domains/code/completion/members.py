@@ -13,9 +13,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from seqmlm_domains.code.completion import cursor_syntax
 from seqmlm_domains.code.completion.class_definitions import find_class
 from seqmlm_domains.code.completion.cursor import Cursor
-from seqmlm_domains.code.completion.cursor_syntax import PARSE_TIMEOUT_S, CursorSyntax, receiver_at
+from seqmlm_domains.code.completion.cursor_syntax import CursorSyntax, receiver_at
 from seqmlm_domains.code.completion.name_counts import Level
 from seqmlm_domains.code.completion.names import KnownNames
 from seqmlm_domains.code.declared_types import SUPER
@@ -125,7 +126,7 @@ class _Members:
         around = numbers[syntax.owners.members.where_any({owner})]
         if not _is_class(owner):
             return cls(around, of_project, [])
-        defined = find_class(cursor, owner, timeout_s=PARSE_TIMEOUT_S)
+        defined = find_class(cursor, owner, timeout_s=cursor_syntax.PARSE_TIMEOUT_S)
         inherits = np.unique(numbers[syntax.owners.heirs.where_any({owner})])
         return cls(
             np.append(around, np.array(_numbers(defined.members, names), np.int32)),
