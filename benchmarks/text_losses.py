@@ -6,7 +6,8 @@ file after training on its valid file, or the last tenth of tinyshakespeare's ch
 
 ``masked`` is the loss of a uniform 15 % behind the mask token. ``neighbours visible`` are those of
 these targets with nothing hidden within two places, which is what counts of two neighbours on
-either side see. ``next token`` is the causal loss.
+either side see. ``next token`` is the causal loss. Targets stand in the first ``max_length`` tokens
+of each passage of the test file; bars have counted all of the training file.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from benchmarks.record import RESULTS, Stopwatch, describe_machine, print_table,
 from seqmlm.config import RunConfig, configure
 from seqmlm.data.prepare import open_store
 from seqmlm.data.samples import EVALUATION, EvaluationSample, evaluation_samples
+from seqmlm.data.store import TokenStore
 from seqmlm.evaluation.masked import evaluate_masked
+from seqmlm.evaluation.report import fit_training_bars, score_bars
 from seqmlm.evaluation.run import evaluate_run
 from seqmlm.model.model import Model
 from seqmlm.objectives.rows import Targets
@@ -182,12 +185,10 @@ def with_neighbours_visible(
     model = Model.load(run, device=device)
     training, test = (open_store(model.domain, [str(file)]) for file in files)
     max_length = config.data.max_length
-    samples = [
-        visible_neighbours(sample)
-        for sample in evaluation_samples(
-            model.domain, test, np.flatnonzero(test.lengths), max_length=max_length
-        )
-    ]
+    hidden = evaluation_samples(
+        model.domain, test, np.flatnonzero(test.lengths), max_length=max_length
+    )
+    samples = [visible_neighbours(sample) for sample in hidden]
     scores = evaluate_masked(model, samples, tokens_per_batch=config.training.tokens_per_batch)
     assert scores is not None  # nothing stops it
     low, high = model.domain.vocabulary.ranges[model.domain.name]
@@ -209,8 +210,28 @@ def with_neighbours_visible(
         measure="neighbours visible",
         targets=scores.targets,
         nats=scores.loss,
-        bars={f"{WIDTH} + {WIDTH} neighbours": bar},
+        bars=bars_of(model, training, hidden, samples) | {f"{WIDTH} + {WIDTH} neighbours": bar},
     )
+
+
+def bars_of(
+    model: Model,
+    training: TokenStore,
+    hidden: Sequence[EvaluationSample],
+    chosen: Sequence[EvaluationSample],
+) -> dict[str, float]:
+    """Return what the bars of every run reach on the chosen ones of some hidden tokens."""
+    every = np.flatnonzero(training.lengths)
+    bars = fit_training_bars(
+        model.domain, training, every, sampling="record", groups=np.arange(len(training))
+    )
+    is_chosen = np.concatenate(
+        [np.isin(of.positions, some.positions) for of, some in zip(hidden, chosen, strict=True)]
+    )
+    return {
+        name: float(result.nats[is_chosen].mean())
+        for name, result in score_bars(bars, hidden).items()
+    }
 
 
 def visible_neighbours(sample: EvaluationSample) -> EvaluationSample:

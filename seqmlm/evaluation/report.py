@@ -24,6 +24,9 @@ from seqmlm.randomness import Purpose, stream
 BAR_RECORDS = 20_000
 """Training records that the bars are fitted on at most; more change their third decimal."""
 
+BAR_TOKENS = 10_000_000
+"""Tokens of these records at most, but for the first of them."""
+
 TRAINING_DATA = "training data"
 
 DRAWS_PER_GROUP = 20
@@ -47,10 +50,11 @@ def fit_training_bars(
     *,
     sampling: Literal["record", "cluster"],
     groups: npt.NDArray[np.int64],
-    max_length: int,
     direction: Direction | None = None,
 ) -> FittedBars:
-    """Fit the bars on training records, drawn as the model draws them.
+    """Fit the bars on training records, drawn as the model draws them, and on all of each.
+
+    A model that reads windows of long records sees every part of them in time.
 
     Args:
         domain: assembles encodings.
@@ -58,7 +62,6 @@ def fit_training_bars(
         records: int64, the records trained on.
         sampling: of the run; with ``cluster`` every group weighs the same.
         groups: int64 ``[records of the store]``.
-        max_length: tokens per sequence.
         direction: of a causal evaluation; None for hidden tokens.
     """
     generator = stream(0, Purpose.EVALUATION)
@@ -67,12 +70,15 @@ def fit_training_bars(
         chances = 1 / sizes[group]
         size = min(BAR_RECORDS, DRAWS_PER_GROUP * len(sizes))
         records = generator.choice(records, size, p=chances / chances.sum())
-    elif len(records) > BAR_RECORDS:
-        records = generator.choice(records, BAR_RECORDS, replace=False)
+    else:
+        records = generator.permutation(records)[:BAR_RECORDS]
+    lengths = domain.uncut_lengths(store)
+    within = int(np.searchsorted(lengths[records].cumsum(), BAR_TOKENS, side="right"))
+    records = np.sort(records[: max(1, within)])
 
     def encodings() -> Iterator[IntArray]:
-        for record in np.sort(records).tolist():
-            yield domain.assemble(store[record], max_length=max_length).ids
+        for record in records.tolist():
+            yield domain.assemble(store[record], max_length=int(lengths[record])).ids
 
     low, high = domain.vocabulary.ranges[domain.name]
     if direction is not None:

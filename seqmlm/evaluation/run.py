@@ -197,7 +197,6 @@ class _TrainingData:
             self.split.train,
             sampling=self.config.data.sampling,
             groups=self.split.groups,
-            max_length=self.config.data.max_length,
             direction=direction,
         )
 

@@ -213,6 +213,5 @@ class HeldOut:
             work.split.train,
             sampling=work.config.data.sampling,
             groups=work.split.groups,
-            max_length=work.config.data.max_length,
             direction=direction,
         )
