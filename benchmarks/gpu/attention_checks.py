@@ -32,6 +32,8 @@ LENGTHS: Mapping[int, Sequence[int]] = {
     64: (54, 0, 1, 33, 45) * 8,
     LONG: (1500, 0, 1, 63, 64, 65, 0, 700, 129, 16, 3),
 }
+# More short sequences than long ones, so that both get launches of their own.
+MIXED = (17, 0, 1, 64, 3, 33, 9, 15) * 8 + (65, 1000)
 REHEARSED_LENGTHS = (45, 0, 5)
 RULES = ("every pair", "causal", "window", "pseudo-masked in a window")
 
@@ -79,6 +81,9 @@ def cases(precisions: Sequence[InputPrecision]) -> Iterator[AttentionCase]:
     yield AttentionCase(64, rule="causal", kv_heads=4, way=branches.ONE_PROJECTION)
     yield AttentionCase(64, rule=RULES[-1], way=branches.COMPILED)
     yield AttentionCase(64, way=branches.REPLAYED)
+    for rule in (RULES[0], RULES[-1]):
+        mixed = AttentionCase(64, rule=rule, way=branches.MIXED_LENGTHS)
+        yield from (mixed, replace(mixed, backward="atomic"))
 
 
 def pieces(dtype: torch.dtype, *, is_rehearsal: bool) -> Iterator[Piece]:
@@ -102,7 +107,8 @@ def pieces(dtype: torch.dtype, *, is_rehearsal: bool) -> Iterator[Piece]:
 
 def check_attention(session: Session, *, case: AttentionCase, dtype: torch.dtype) -> None:
     """Output and gradients of a batch."""
-    lengths = REHEARSED_LENGTHS if session.is_rehearsal else LENGTHS[case.most_tokens]
+    lengths = MIXED if case.way == branches.MIXED_LENGTHS else LENGTHS[case.most_tokens]
+    lengths = REHEARSED_LENGTHS if session.is_rehearsal else lengths
     arguments = _arguments(case, lengths, session.device)
     cu_seqlens = arguments["cu_seqlens"]
     tokens = int(cu_seqlens[-1])

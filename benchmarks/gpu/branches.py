@@ -44,8 +44,9 @@ SIZES = (
 )
 COUNTS = ("HEADS_PER_KV_HEAD", "num_splits")
 ONE, SEVERAL = "one", "several"
-# A softmax is always over given sets, and one part needs no combining.
+# A softmax is always over given sets, one part needs no combining, and one pass has one tile.
 IMPOSSIBLE = {
+    "one_pass_kernel: vocabulary tiles = several",
     "combine_kernel: num_splits = one",
     "softmax_kernel: SETS = every",
     "softmax_gradient_kernel: SETS = every",
@@ -57,7 +58,11 @@ COMPILED_LOSS = "cross-entropy in torch.compile"
 REPLAYED = "attention in a replayed CUDA graph"
 REPLAYED_LOSS = "cross-entropy in a replayed CUDA graph"
 REPEATED_ROWS = "rows predicted several times"
-WAYS = (ONE_PROJECTION, COMPILED, COMPILED_LOSS, REPLAYED, REPLAYED_LOSS, REPEATED_ROWS)
+MIXED_LENGTHS = "long sequences among many short ones"
+WAYS = (
+    *(ONE_PROJECTION, MIXED_LENGTHS, COMPILED, COMPILED_LOSS, REPLAYED, REPLAYED_LOSS),
+    REPEATED_ROWS,
+)
 
 
 @dataclass

@@ -177,7 +177,7 @@ def forced_regime(regime: str) -> Iterator[None]:
     saved = {name: getattr(projection_plan, name) for name in names}
     if regime != "one tile":
         projection_plan.ONE_TILE_VOCABULARY = 0
-    projection_plan.MATERIALISED_BYTES = 1 << 62 if regime == "materialised" else 0
+        projection_plan.MATERIALISED_BYTES = 1 << 62 if regime == "materialised" else 0
     try:
         yield
     finally:

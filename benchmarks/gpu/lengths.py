@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+# A document among names of source code.
+ONE_LONG = (2048, *[32] * 255)
+
 
 def text(generator: random.Random) -> int:
     """Like web pages cut at 1,024 tokens: 45 % of it on average."""

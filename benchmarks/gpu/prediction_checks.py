@@ -33,6 +33,8 @@ class PredictionCase:
     Args:
         sets: every id is allowed; a tenth, in one range; three sets, of which one is empty.
         has_repeated_rows: rows are drawn with replacement.
+        has_rising_rows: in ascending order, as in training.
+        regime: the only one in which it is run; None for all that can run its vocabulary.
         way: one of `branches.WAYS`; None for a plain call.
     """
 
@@ -42,7 +44,9 @@ class PredictionCase:
     sets: Sets = "every"
     has_bias: bool = False
     has_repeated_rows: bool = False
+    has_rising_rows: bool = False
     precision: InputPrecision = "ieee"
+    regime: str | None = None
     way: str | None = None
 
     def __str__(self) -> str:
@@ -53,6 +57,7 @@ class PredictionCase:
             f"{self.sets} ids" if self.sets == "every" else f"{self.sets} sets",
             "bias" if self.has_bias else "",
             "repeated rows" if self.has_repeated_rows else "",
+            "rising rows" if self.has_rising_rows else "",
             self.precision,
             self.way or "",
         )
@@ -60,7 +65,7 @@ class PredictionCase:
 
 
 CASES = (
-    PredictionCase(300, 33, 256, has_bias=True),
+    PredictionCase(300, 33, 256, has_bias=True, has_rising_rows=True),
     PredictionCase(300, 33, 100, "indexed"),
     PredictionCase(300, 200, 256, "shared", has_bias=True, has_repeated_rows=True),
     PredictionCase(300, 5001, 192, has_bias=True),
@@ -68,6 +73,10 @@ CASES = (
     PredictionCase(300, 5001, 100, "indexed", has_repeated_rows=True),
     # Two chunks of predictions, each with several slabs of the vocabulary.
     PredictionCase(16_500, 9000, 64, has_repeated_rows=True),
+    # Several tiles of predictions for each program.
+    PredictionCase(
+        9830, 33, 256, "shared", has_bias=True, has_repeated_rows=True, regime="one tile"
+    ),
 )
 INFERENCE_CASES = (
     *((CASES[0], 1), (CASES[1], 4), (CASES[2], 10), (CASES[4], 10), (CASES[5], 64)),
@@ -91,7 +100,7 @@ def pieces(dtype: torch.dtype, *, is_rehearsal: bool) -> Iterator[Piece]:
     for way in (branches.COMPILED_LOSS, branches.REPLAYED_LOSS):
         cases.append(replace(CASES[4], way=way))
     for case in cases:
-        for regime in regimes_of(case.vocabulary):
+        for regime in (case.regime,) if case.regime else regimes_of(case.vocabulary):
             yield from _loss_piece(case, regime, dtype)
     for case, k in INFERENCE_CASES:
         for precision in precisions:
@@ -162,6 +171,8 @@ def operands_of(case: PredictionCase, dtype: torch.dtype, device: torch.device) 
     if case.has_bias:
         leaves.append(normal(case.vocabulary))
     rows = torch.randperm(tokens, device=device, generator=generator)[: case.predictions]
+    if case.has_rising_rows:
+        rows = rows.sort().values
     if case.has_repeated_rows:
         rows = torch.randint(
             tokens // 3 + 1, (case.predictions,), device=device, generator=generator

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from seqmlm_kernels.dispatch import why_unavailable
 from seqmlm_kernels.visibility import Visibility
 
 
@@ -35,18 +36,21 @@ def attention_layout(
 ) -> AttentionLayout:
     """Copy the layout of a batch once per pass; give the copies to `attention` in every layer.
 
-    The Triton kernels need tables of a layout. A call that gets these three as they are here shares
-    its tables with every other such call, forward and backward: nobody else has the copies, so
-    nobody can change them, which is why they must not be written. Any other call makes its own
-    tables, in some fifty small operations on the device. Within the capture of a CUDA graph call
-    this there too, so that each replay copies what the batch holds by then.
+    The Triton kernels need tables of a layout; where they cannot run, nothing is copied. A call
+    that gets these three as they are here shares its tables with every other such call, forward
+    and backward: nobody else has the copies, so nobody can change them, which is why they must not
+    be written. Any other call makes its own tables, in some fifty small operations on the device.
+    Within the capture of a CUDA graph call this there too, so that each replay copies what the
+    batch holds by then.
 
     Args:
         cu_seqlens, positions, visibility: as `attention` takes them.
 
     Returns:
-        The copies, 4 or 8 bytes for each number.
+        The copies, 4 or 8 bytes for each number; or what was given.
     """
+    if why_unavailable("triton", cu_seqlens.device) is not None:
+        return AttentionLayout(cu_seqlens, positions, visibility)
     fields = () if visibility is None else (visibility.step, visibility.reach, visibility.group)
     own_cu_seqlens, own_positions, *own_fields = _copy_layout([cu_seqlens, positions, *fields])
     return AttentionLayout(

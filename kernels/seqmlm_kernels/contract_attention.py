@@ -1,7 +1,8 @@
 """What attention promises, as checks of `seqmlm_kernels.contract`.
 
-Lengths are chosen by the launches of the Triton kernels: at most 16, 32 or 64 tokens, and more
-than the 128 of their largest tile; one row has more tiles than a kernel classifies at a time.
+Lengths are chosen by the launches of the Triton kernels: at most 16, 32 or 64 tokens, more than the
+128 of their largest tile, and so many short ones beside a long one that they get launches of their
+own; one row has more tiles than a kernel classifies at a time.
 """
 
 # T tokens, H heads, D head dimension
@@ -40,6 +41,7 @@ TO_16 = (5, 0, 1, 12, 3)
 TO_32 = (20, 0, 32)
 TO_64 = (64, 1, 35)
 LONG = (150, 0, 33)
+MIXED = (63, 0, 64, 1, 65, *(7, 0, 3) * 10, 150)
 # By bytes of a number: more than 32 tiles, of 64 keys in 16 bits and of 32 in others.
 VERY_LONG = {2: (2100,), 4: (1100,), 8: (1100,)}
 
@@ -111,6 +113,12 @@ ATTENTION_CASES: Mapping[str, AttentionCase] = {
     "150 tokens, head dimension 96, window": replace(_LONG, head_dim=96, window=9),
     "150 tokens, head dimension 128, causal": replace(_LONG, head_dim=128, visibility="causal"),
     "150 tokens, atomic backward, causal": replace(_LONG, visibility="causal", backward="atomic"),
+    "one of 150 tokens among 30 short ones, causal": replace(
+        _ONE, lengths=MIXED, visibility="causal"
+    ),
+    "one of 150 tokens among 30 short ones, atomic backward, window": replace(
+        _ONE, lengths=MIXED, window=20, backward="atomic"
+    ),
     "more than 1,024 tokens, causal window": replace(
         _ONE, lengths=None, visibility="causal", window=20
     ),

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seqmlm_kernels import Visibility, attention
+from seqmlm_kernels import Visibility, attention, attention_layout
 
 AssertClose = Callable[..., None]
 NOT_READ = torch.iinfo(torch.int32).max
@@ -128,6 +128,15 @@ def assert_matches_reference(
     ):
         assert found.dtype == dtype
         assert_close(found, wanted, kind, dtype)
+
+
+def test_layout_is_not_copied_where_triton_cannot_run() -> None:
+    cu_seqlens = boundaries_of([2, 1])
+    positions, visibility = torch.arange(3), Visibility.causal(cu_seqlens)
+    layout = attention_layout(cu_seqlens, positions=positions, visibility=visibility)
+    assert layout.cu_seqlens is cu_seqlens
+    assert layout.positions is positions
+    assert layout.visibility is visibility
 
 
 def test_output_is_the_average_weighted_by_exponentials(any_backend: str) -> None:

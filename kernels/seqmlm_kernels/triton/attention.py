@@ -146,11 +146,11 @@ def _launch_backward(
         plan = batch.plan
         operands = Operands.of(plan, q, k, v)
         inputs = Backward.of(output, output_gradient, log_sum)
-        if plan.backward_queries is None:
-            dq, dk, dv = launch_backward_atomic(batch, plan.backward_keys, operands, inputs)
-        else:
+        if plan.backward_queries:
             dq = launch_backward_queries(batch, plan.backward_queries, operands, inputs)
             dk, dv = launch_backward_keys(batch, plan.backward_keys, operands, inputs)
+        else:
+            dq, dk, dv = launch_backward_atomic(batch, plan.backward_keys, operands, inputs)
     if plan.query_sign != 1.0:
         dq = dq * plan.query_sign
     return dq, dk, dv

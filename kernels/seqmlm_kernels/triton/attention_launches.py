@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,55 +61,63 @@ class Backward:
 
 
 def launch_forward(
-    batch: AttentionBatch, launch: AttentionLaunch, operands: Operands
+    batch: AttentionBatch, launches: Sequence[AttentionLaunch], operands: Operands
 ) -> tuple[Tensor, Tensor]:
     """Output [T, H, D], and log-sum-exp of the scores [H, T] fp32 in nats."""
     q, k, v = operands.q, operands.k, operands.v
     output = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     log_sum = torch.empty((q.shape[1], q.shape[0]), dtype=torch.float32, device=q.device)
-    attention_forward_kernel[batch.num_programs(launch, q.shape[1])](
-        q,
-        k,
-        v,
-        output,
-        log_sum,
-        *batch.tables(launch),
-        *_strides(q, k, v),
-        *batch.sizes(launch),
-        batch.plan.scale * _LOG2_E,
-        HEADS=q.shape[1],
-        **batch.constants(launch),
-    )
+    for launch in launches:
+        attention_forward_kernel[batch.num_programs(launch, q.shape[1])](
+            q,
+            k,
+            v,
+            output,
+            log_sum,
+            *batch.tables(launch),
+            *_strides(q, k, v),
+            *batch.sizes(launch),
+            batch.plan.scale * _LOG2_E,
+            HEADS=q.shape[1],
+            **batch.constants(launch),
+        )
     return output, log_sum
 
 
 def launch_backward_queries(
-    batch: AttentionBatch, launch: AttentionLaunch, operands: Operands, backward: Backward
+    batch: AttentionBatch,
+    launches: Sequence[AttentionLaunch],
+    operands: Operands,
+    backward: Backward,
 ) -> Tensor:
     """Gradient of the queries [T, H, D], less the sign of the scale; fills ``backward.delta``."""
     q, k, v = operands.q, operands.k, operands.v
     q_gradient = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    attention_backward_queries_kernel[batch.num_programs(launch, q.shape[1])](
-        q,
-        k,
-        v,
-        backward.output,
-        backward.output_gradient,
-        backward.log_sum,
-        backward.delta,
-        q_gradient,
-        *batch.tables(launch),
-        *_strides(q, k, v, backward.output_gradient),
-        *batch.sizes(launch),
-        batch.plan.scale,
-        HEADS=q.shape[1],
-        **batch.constants(launch),
-    )
+    for launch in launches:
+        attention_backward_queries_kernel[batch.num_programs(launch, q.shape[1])](
+            q,
+            k,
+            v,
+            backward.output,
+            backward.output_gradient,
+            backward.log_sum,
+            backward.delta,
+            q_gradient,
+            *batch.tables(launch),
+            *_strides(q, k, v, backward.output_gradient),
+            *batch.sizes(launch),
+            batch.plan.scale,
+            HEADS=q.shape[1],
+            **batch.constants(launch),
+        )
     return q_gradient
 
 
 def launch_backward_atomic(
-    batch: AttentionBatch, launch: AttentionLaunch, operands: Operands, backward: Backward
+    batch: AttentionBatch,
+    launches: Sequence[AttentionLaunch],
+    operands: Operands,
+    backward: Backward,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of queries, less the sign of the scale, keys and values; fills ``delta``."""
     q = operands.q
@@ -125,14 +134,14 @@ def launch_backward_atomic(
         UPCAST=batch.plan.upcast,
     )
     query_sum = torch.zeros(q.shape, dtype=torch.float32, device=q.device)
-    gradients = launch_backward_keys(batch, launch, operands, backward, query_sum=query_sum)
+    gradients = launch_backward_keys(batch, launches, operands, backward, query_sum=query_sum)
     q_gradient = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     return torch.mul(query_sum, batch.plan.scale, out=q_gradient), *gradients
 
 
 def launch_backward_keys(
     batch: AttentionBatch,
-    launch: AttentionLaunch,
+    launches: Sequence[AttentionLaunch],
     operands: Operands,
     backward: Backward,
     *,
@@ -145,24 +154,25 @@ def launch_backward_keys(
     q, k, v = operands.q, operands.k, operands.v
     k_gradient = torch.empty(k.shape, dtype=q.dtype, device=q.device)
     v_gradient = torch.empty(k.shape, dtype=q.dtype, device=q.device)
-    attention_backward_keys_kernel[batch.num_programs(launch, k.shape[1])](
-        q,
-        k,
-        v,
-        backward.output_gradient,
-        backward.log_sum,
-        backward.delta,
-        k_gradient if query_sum is None else query_sum,
-        k_gradient,
-        v_gradient,
-        *batch.tables(launch),
-        *_strides(q, k, v, backward.output_gradient),
-        *batch.sizes(launch),
-        batch.plan.scale,
-        ADDS_TO_QUERIES=query_sum is not None,
-        KV_HEADS=k.shape[1],
-        **batch.constants(launch),
-    )
+    for launch in launches:
+        attention_backward_keys_kernel[batch.num_programs(launch, k.shape[1])](
+            q,
+            k,
+            v,
+            backward.output_gradient,
+            backward.log_sum,
+            backward.delta,
+            k_gradient if query_sum is None else query_sum,
+            k_gradient,
+            v_gradient,
+            *batch.tables(launch),
+            *_strides(q, k, v, backward.output_gradient),
+            *batch.sizes(launch),
+            batch.plan.scale,
+            ADDS_TO_QUERIES=query_sum is not None,
+            KV_HEADS=k.shape[1],
+            **batch.constants(launch),
+        )
     return k_gradient, v_gradient
 
 
@@ -199,6 +209,7 @@ class AttentionBatch:
         plan = plan_attention(
             q,
             k,
+            num_sequences=len(cu_seqlens) - 1,
             max_seqlen=max_seqlen,
             visibility=visibility,
             window=window,
@@ -214,14 +225,17 @@ class AttentionBatch:
 
     def num_programs(self, launch: AttentionLaunch, heads: int) -> tuple[int]:
         """The grid: every head of every tile."""
-        return (self.table.capacity(launch.outer) * heads,)
+        return (self.table.capacity(launch.outer, launch.lengths) * heads,)
 
     def tables(self, launch: AttentionLaunch) -> tuple[Tensor, ...]:
         """Pointers from tiles_ptr to position_ptr; those that are not read point to the tiles."""
-        tiles = self.table.tile_list(launch.outer)
-        summaries = (tiles, tiles)
+        tiles = self.table.tile_list(launch.outer, launch.lengths)
+        summaries = [tiles, tiles]
         if self.visibility is not None or self.positions is not None:
-            summaries = (self._summary(launch.outer), self._summary(launch.inner))
+            summaries = [
+                self.table.summary(size, self.visibility, self.positions, launch.lengths)
+                for size in (launch.outer, launch.inner)
+            ]
         fields = (tiles, tiles, tiles)
         if self.visibility is not None:
             visibility = self.visibility
@@ -255,9 +269,6 @@ class AttentionBatch:
             "num_warps": launch.num_warps,
             "num_stages": launch.num_stages,
         }
-
-    def _summary(self, size: int) -> Tensor:
-        return self.table.summary(size, self.visibility, self.positions)
 
 
 def visibility_of(

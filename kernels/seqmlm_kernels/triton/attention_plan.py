@@ -24,8 +24,8 @@ from seqmlm_kernels.triton.launch import (
     LaunchKey,
     architecture_of,
     input_precision_of,
+    launches_by_length,
     must_upcast,
-    shortened,
     table_launch,
 )
 from seqmlm_kernels.triton.tuned_launches import is_tuning_enabled, tuned_launch
@@ -43,8 +43,8 @@ class AttentionPlan:
         query_sign: factor of the queries, so that the scale that kernels get is positive.
         scale: positive factor of the dot products.
         upcast: whether operands are cast to fp32 after loading.
-        forward, backward_queries, backward_keys: the launches; of the queries None where the
-            kernel of the keys adds their gradient atomically.
+        forward, backward_queries, backward_keys: the launches, each sequence in one of them;
+            of the queries none where the kernel of the keys adds their gradient atomically.
     """
 
     padded_head_dim: int
@@ -55,15 +55,16 @@ class AttentionPlan:
     scale: float
     upcast: bool
     input_precision: InputPrecision
-    forward: AttentionLaunch
-    backward_queries: AttentionLaunch | None
-    backward_keys: AttentionLaunch
+    forward: tuple[AttentionLaunch, ...]
+    backward_queries: tuple[AttentionLaunch, ...]
+    backward_keys: tuple[AttentionLaunch, ...]
 
 
 def plan_attention(
     q: Tensor,
     k: Tensor,
     *,
+    num_sequences: int,
     max_seqlen: int,
     visibility: Visibility | None,
     window: int | None,
@@ -88,7 +89,7 @@ def plan_attention(
         )
     padded_head_dim = max(16, triton.next_power_of_2(head_dim))
 
-    def launch(kind: Kind) -> AttentionLaunch:
+    def launches(kind: Kind) -> tuple[AttentionLaunch, ...]:
         key = LaunchKey.of(
             kind,
             architecture=architecture_of(q.device),
@@ -96,7 +97,13 @@ def plan_attention(
             dtype=q.dtype,
             is_restricted=visibility is not None or window is not None,
         )
-        return shortened(key, (choose or launch_of)(key, q.device), max_seqlen)
+        return launches_by_length(
+            key,
+            (choose or launch_of)(key, q.device),
+            max_seqlen=max_seqlen,
+            num_sequences=num_sequences,
+            tokens=len(q),
+        )
 
     is_atomic = backward == "atomic"
     return AttentionPlan(
@@ -108,9 +115,9 @@ def plan_attention(
         scale=abs(scale) or 1.0,
         upcast=must_upcast(q.dtype),
         input_precision=input_precision_of(q.dtype),
-        forward=launch("forward"),
-        backward_queries=None if is_atomic else launch("backward_queries"),
-        backward_keys=launch("backward_atomic" if is_atomic else "backward_keys"),
+        forward=launches("forward"),
+        backward_queries=() if is_atomic else launches("backward_queries"),
+        backward_keys=launches("backward_atomic" if is_atomic else "backward_keys"),
     )
 
 

@@ -9,15 +9,13 @@ import triton.language as tl
 
 from seqmlm_kernels.triton.repeated_rows import ALONE
 from seqmlm_kernels.triton.vocabulary import (
-    contains,
     kept_scores,
     load_float,
     load_rows,
     load_set_offsets,
     may_hold_member,
     project,
-    score_gradient,
-    tile_membership,
+    score_gradient_of_tile,
 )
 
 
@@ -84,25 +82,31 @@ def score_gradient_kernel(
                 hidden_ptr, rows * hidden_size, weight_ptr, bias_ptr, ids, vocabulary_size,
                 hidden_size, BLOCK_M, BLOCK_V, BLOCK_E, EVEN_E, HAS_BIAS, PRECISION, UPCAST,
             )  # fmt: skip
-        targets = tl.load(targets_ptr + predictions, mask=inside, other=-1)
-        gradient = score_gradient(
-            scores,
-            tl.load(log_normaliser_ptr + predictions, mask=inside, other=-float("inf")),
-            tl.load(loss_gradient_ptr + predictions, mask=inside, other=0.0),
-            tl.load(log_normaliser_gradient_ptr + predictions, mask=inside, other=0.0),
-            targets,
-            contains(words_ptr, set_offsets, targets, is_prediction, vocabulary_size, SETS),
-            ids,
-            tile_membership(
-                words_ptr, set_offsets, tile, vocabulary_size, num_words, BLOCK_M, BLOCK_V, SETS
-            ),
-        )
+        gradient = score_gradient_of_tile(
+            scores, log_normaliser_ptr, loss_gradient_ptr, log_normaliser_gradient_ptr,
+            targets_ptr, words_ptr, set_offsets, predictions, is_prediction, tile,
+            num_predictions, vocabulary_size, num_words, BLOCK_M, BLOCK_V, SETS,
+        )  # fmt: skip
     columns = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)
     pointers = predictions.to(tl.int64)[:, None] * slab_size + columns[None, :]
     tl.store(score_gradient_ptr + pointers, gradient, mask=inside[:, None])
     if NEEDS_BIAS_GRADIENT:
         partial = bias_partial_ptr + tl.program_id(0) * slab_size + columns
         tl.store(partial, tl.sum(gradient, axis=0))
+
+
+@triton.jit
+def store_where_alone(
+    gradient, output_ptr, rank_ptr, rows, is_row, predictions, inside, units, stored, hidden_size
+):
+    """Store finished gradients of rows with one prediction; which numbers the others have left.
+
+    Most rows have one: their sum ends here and needs no detour.
+    """
+    is_only = tl.load(rank_ptr + predictions, mask=inside, other=0) == ALONE
+    pointers = output_ptr + rows[:, None] * hidden_size + units[None, :]
+    tl.store(pointers, gradient, mask=stored & (is_only & is_row)[:, None])
+    return stored & (is_only == 0)[:, None]
 
 
 @triton.jit(
@@ -186,12 +190,11 @@ def hidden_gradient_kernel(
     if not IS_FIRST_SLAB:
         gradient += tl.load(sum_pointers, mask=stored, other=0.0)
     if ENDS_SUM:
-        # Most rows have one prediction: their sum ends here and needs no detour.
         rows, is_row = load_rows(rows_ptr, predictions, num_predictions, num_tokens)
-        is_only = tl.load(rank_ptr + predictions, mask=inside, other=0) == ALONE
-        output_pointers = output_ptr + rows[:, None] * hidden_size + units[None, :]
-        tl.store(output_pointers, gradient, mask=stored & (is_only & is_row)[:, None])
-        stored &= (is_only == 0)[:, None]
+        stored = store_where_alone(
+            gradient, output_ptr, rank_ptr, rows, is_row, predictions, inside, units, stored,
+            hidden_size,
+        )  # fmt: skip
     tl.store(sum_pointers, gradient, mask=stored)
 
 

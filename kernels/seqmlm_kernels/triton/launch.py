@@ -2,7 +2,8 @@
 
 Configurations come from a small table keyed by `LaunchKey`: Triton's version, the architecture,
 the head dimension, the dtype and the kind of kernel. They never depend on the number of tokens, so
-that a training run of varying lengths compiles each kernel once.
+that a training run of varying lengths compiles each kernel once; `launches_by_length` only chooses
+between them and a few for short sequences.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 import triton
+
+from seqmlm_kernels.triton.tiles import SHORT, Lengths
 
 # Read once: Triton decides when a kernel is decorated whether it is compiled or interpreted.
 INTERPRETED: bool = triton.knobs.runtime.interpret
@@ -74,12 +77,14 @@ class AttentionLaunch:
         inner: tokens that it reads at a time.
         num_warps: warps of a program.
         num_stages: how many inner tiles are in flight.
+        lengths: which sequences it is for.
     """
 
     outer: int
     inner: int
     num_warps: int
     num_stages: int
+    lengths: Lengths = "any"
 
 
 @dataclass(frozen=True)
@@ -170,12 +175,14 @@ _TILES_16_BIT["sm_100"] = {
     ("backward_queries", 128): AttentionLaunch(64, 64, 8, 2),
     ("backward_keys", 128): AttentionLaunch(64, 32, 8, 2),
     ("backward_atomic", 64): AttentionLaunch(64, 64, 8, 2),
-    ("backward_atomic", 128): AttentionLaunch(64, 64, 8, 2),
+    ("backward_atomic", 128): AttentionLaunch(64, 32, 8, 2),
 }
 _TILES_16_BIT["gfx942"] = {
     key: AttentionLaunch(min(found.outer, 64), min(found.inner, 32), 4, 1)
     for key, found in _TILES_16_BIT["sm_80"].items()
 }
+for _kind in ("backward_keys", "backward_atomic"):
+    _TILES_16_BIT["gfx942"][_kind, 256] = AttentionLaunch(32, 16, 4, 1)
 # Consumer GPUs have at most 99 KiB of shared memory for a program.
 _TILES_16_BIT["small_shared_memory"] = {
     key: AttentionLaunch(min(found.outer, 64), 32, 4, min(found.num_stages, 2))
@@ -212,6 +219,7 @@ for _rows in _TILES_FP32.values():
         for (kind, head_dim), launch in _rows.items()
         if kind == "backward_keys"
     }
+_TILES_FP32["tf32"]["backward_atomic", 64] = AttentionLaunch(32, 32, 4, 2)
 # Launches for sequences of at most so many tokens, by padded head dimension: one tile of so many
 # tokens, unless registers allow less. Only for 16-bit inputs: tiles of fp32 are small anyway.
 _SHORT: dict[int, dict[int, AttentionLaunch]] = {
@@ -232,24 +240,51 @@ _SHORT: dict[int, dict[int, AttentionLaunch]] = {
     },
 }
 
+# Fewer short sequences do not fill a GPU: a second launch would cost more than it saves.
+_FEWEST_TO_SPLIT = 32
+
 
 def table_launch(key: LaunchKey) -> AttentionLaunch:
     """Tiles for sequences of any length, from the tables."""
     if key in _MEASURED:
         return _MEASURED[key]
     if key.dtype == torch.float32:
+        if key.architecture == "gfx942":
+            return _of_few_warps(_TILES_FP32["ieee"][key.kind, key.head_dim])
         return _TILES_FP32[key.input_precision][key.kind, key.head_dim]
     return _TILES_16_BIT[key.architecture][key.kind, key.head_dim]
 
 
-def shortened(key: LaunchKey, general: AttentionLaunch, max_seqlen: int) -> AttentionLaunch:
-    """One of three smaller launches where all sequences have at most 16, 32 or 64 tokens.
-
-    This is all that ``max_seqlen`` ever decides.
-    """
+def shortened(key: LaunchKey, general: AttentionLaunch, most_tokens: int) -> AttentionLaunch:
+    """One of three smaller launches for sequences of at most 16, 32 or 64 tokens."""
     if key.dtype == torch.float32:
         return general
     for length, launch in _SHORT[key.head_dim].items():
-        if max_seqlen <= length <= general.outer:
-            return launch
+        is_no_larger = length <= general.outer and launch.inner <= general.inner
+        if most_tokens <= length and is_no_larger:
+            return _of_few_warps(launch) if key.architecture == "gfx942" else launch
     return general
+
+
+def _of_few_warps(launch: AttentionLaunch) -> AttentionLaunch:
+    """At most four, of 64 threads: of eight a thread has half the registers, and spills them."""
+    return replace(launch, num_warps=min(launch.num_warps, 4))
+
+
+def launches_by_length(
+    key: LaunchKey, general: AttentionLaunch, *, max_seqlen: int, num_sequences: int, tokens: int
+) -> tuple[AttentionLaunch, ...]:
+    """The launches for the sequences of a batch: one, or one for the short and one for the others.
+
+    Where the mean length is below SHORT and the longest sequence above it, tiles for that one
+    would be mostly empty for most. Tiles of the short ones have the size that suits the mean:
+    several of 32 tokens take the pairs that one of 64 has. This is all that lengths ever decide.
+    """
+    if max_seqlen <= SHORT:
+        return (shortened(key, general, max_seqlen),)
+    if num_sequences < _FEWEST_TO_SPLIT or tokens > SHORT * num_sequences:
+        return (general,)
+    short = shortened(key, general, 16 if tokens <= 16 * num_sequences else 32)
+    if short.outer == general.outer:
+        return (general,)
+    return replace(general, lengths="long"), replace(short, lengths="short")

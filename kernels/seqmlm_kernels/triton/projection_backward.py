@@ -3,7 +3,7 @@
 For one chunk of predictions and one slab of the vocabulary at a time the scores, kept by the
 forward or computed again, are turned into their gradient, which two products then take to the
 hidden states and to the weight. Sums over slabs, chunks and splits are in fp32 and in a fixed
-order.
+order. Of a small vocabulary everything is done at once, by `one_pass`.
 """
 
 # M predictions, T tokens, V vocabulary, E hidden size
@@ -22,6 +22,7 @@ from seqmlm_kernels.triton.gradient_kernels import (
     score_gradient_kernel,
     weight_gradient_kernel,
 )
+from seqmlm_kernels.triton.one_pass import gradients_in_one_pass
 from seqmlm_kernels.triton.projection_forward import Projection
 from seqmlm_kernels.triton.projection_plan import ProjectionPlan
 from seqmlm_kernels.triton.repeated_rows import RowChains, link_rows, sum_chains
@@ -43,6 +44,15 @@ class Upstream:
     scores: Tensor | None
     loss_gradient: Tensor
     log_normaliser_gradient: Tensor
+
+    def pointers(self) -> dict[str, Tensor]:
+        """Pointer arguments of the kernels, but for the scores."""
+        return {
+            "targets_ptr": self.targets,
+            "log_normaliser_ptr": self.log_normaliser,
+            "loss_gradient_ptr": self.loss_gradient,
+            "log_normaliser_gradient_ptr": self.log_normaliser_gradient,
+        }
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,12 @@ def backward(
 ) -> Gradients:
     """Gradients of any combination of losses and log-normalisers; at least one is needed."""
     upstream, scale = _scaled(upstream, projection.hidden.dtype)
+    if plan.one_pass is not None and upstream.scores is not None and needs.hidden and needs.weight:
+        pointers = upstream.pointers() | {"scores_ptr": upstream.scores}
+        found = gradients_in_one_pass(
+            plan.one_pass, projection, pointers, scale, needs_bias=needs.bias
+        )
+        return Gradients(*found)
     run = _Backward(plan, projection, upstream, needs, scale)
     for part in parts_of(plan, len(projection.rows), len(projection.weight)):
         run.add(part)
@@ -200,10 +216,7 @@ class _Backward:
         score_gradient_kernel[num_row_tiles, part.num_tiles](
             **projection.pointers(),
             **projection.sizes(),
-            targets_ptr=self._upstream.targets[part.predictions],
-            loss_gradient_ptr=self._upstream.loss_gradient[part.predictions],
-            log_normaliser_gradient_ptr=self._upstream.log_normaliser_gradient[part.predictions],
-            log_normaliser_ptr=self._upstream.log_normaliser[part.predictions],
+            **{name: x[part.predictions] for name, x in self._upstream.pointers().items()},
             tiles_before_ptr=projection.rows if active is None else active.before,
             scores_ptr=projection.rows if scores is None else scores[part.predictions],
             score_gradient_ptr=self._score_gradient,

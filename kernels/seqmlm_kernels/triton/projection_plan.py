@@ -2,7 +2,8 @@
 
 Three regimes, by size, of one pair of kernels, so that they give the same numbers:
 
-one tile: V <= 256. One tile holds the vocabulary, so there is nothing to merge.
+one tile: V <= 256. One tile holds the vocabulary, so there is nothing to merge. Up to 64 ids the
+    backward is a single pass, `one_pass`, if scores were kept.
 materialised: the scores of a training step that fit `MATERIALISED_BYTES` are kept in fp32 from the
     forward for the backward: 6 M V E operations.
 recomputed: anything larger, and all inference. The forward keeps two numbers a prediction; the
@@ -26,12 +27,14 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from seqmlm_kernels.triton.launch import INTERPRETED
 
 ONE_TILE_VOCABULARY = 256
+ONE_PASS_VOCABULARY = 64
 MATERIALISED_BYTES = 256 << 20
 SLAB_BYTES = 128 << 20
 # More rows than this at a time leave too few columns of a slab for efficient products.
@@ -69,6 +72,19 @@ class Tiles:
 
 
 @dataclass(frozen=True)
+class OnePass:
+    """How the backward runs as one kernel.
+
+    Args:
+        tiles: of it; its vocabulary tile holds the whole of it.
+        splits: programs that share the predictions of one tile of hidden units.
+    """
+
+    tiles: Tiles
+    splits: int
+
+
+@dataclass(frozen=True)
 class ProjectionPlan:
     """All that the launchers of one projection need to know beyond its tensors.
 
@@ -82,6 +98,7 @@ class ProjectionPlan:
         slab_vocabulary: ids whose score gradient is held at a time, a multiple of the tile.
         hidden_splits: programs that share the slab of one tile of hidden gradient.
         prediction_splits: programs that share the predictions of one tile of weight gradient.
+        one_pass: None where the vocabulary has more than `ONE_PASS_VOCABULARY` ids.
     """
 
     scores: Tiles
@@ -92,6 +109,7 @@ class ProjectionPlan:
     slab_vocabulary: int
     hidden_splits: int
     prediction_splits: int
+    one_pass: OnePass | None = None
 
 
 # (scores, hidden gradient, weight gradient) by architecture and bytes of an element. Registers
@@ -133,6 +151,16 @@ _FLOAT32_TILES = (
     Tiles(64, 32, 64, 4, 3),
     Tiles(32, 64, 64, 4, 3),
 )
+# Of the backward in one kernel, but for the vocabulary, which one tile holds.
+_ONE_PASS_TILES: dict[str, Tiles] = {
+    "sm_80": Tiles(32, 0, 128, 8, 3),
+    "sm_90": Tiles(64, 0, 128, 8, 3),
+    "sm_100": Tiles(64, 0, 128, 8, 3),
+    "gfx942": Tiles(64, 0, 128, 8, 2),
+    "small_shared_memory": Tiles(32, 0, 128, 8, 3),
+    "interpreter": Tiles(16, 0, 32, 1, 1),
+}
+_ONE_PASS_FLOAT32_TILES = Tiles(16, 0, 32, 4, 1)
 
 
 @functools.cache
@@ -167,19 +195,15 @@ def plan_projection(
     Args:
         predictions: at least 1.
     """
-    scores, hidden_gradient, weight_gradient = _tiles(architecture, dtype)
-    if vocabulary <= ONE_TILE_VOCABULARY:
-        scores, hidden_gradient, weight_gradient = _one_tile(
-            vocabulary, scores, hidden_gradient, weight_gradient
-        )
+    scores, hidden_gradient, weight_gradient = _tiles(architecture, dtype, vocabulary)
+    gradient_splits = partial(_gradient_splits, multiprocessors=multiprocessors)
     vocabulary_tiles = _ceil_div(vocabulary, scores.vocabulary)
     row_tiles = _ceil_div(predictions, scores.predictions)
     chunks = _ceil_div(predictions, CHUNK_PREDICTIONS)
     chunk = _ceil_div(row_tiles, chunks) * scores.predictions
     most = max(1, SLAB_BYTES // (chunk * scores.vocabulary * dtype.itemsize))
-    weight_programs = _ceil_div(hidden_size, weight_gradient.hidden) * (
-        scores.vocabulary // weight_gradient.vocabulary
-    )
+    weight_programs = _ceil_div(hidden_size, weight_gradient.hidden)
+    weight_programs *= scores.vocabulary // weight_gradient.vocabulary
     slab_tiles = whole_wave_slab(
         vocabulary_tiles, most, weight_programs, weight_gradient.resident * multiprocessors
     )
@@ -192,20 +216,25 @@ def plan_projection(
         ),
         chunk_predictions=chunk,
         slab_vocabulary=slab_tiles * scores.vocabulary,
-        hidden_splits=_gradient_splits(
+        hidden_splits=gradient_splits(
             replace(hidden_gradient, vocabulary=scores.vocabulary),
             _ceil_div(chunk, hidden_gradient.predictions)
             * _ceil_div(hidden_size, hidden_gradient.hidden),
             slab_tiles,
-            multiprocessors=multiprocessors,
             numbers=predictions * hidden_size,
         ),
-        prediction_splits=_gradient_splits(
+        prediction_splits=gradient_splits(
             weight_gradient,
             slab_tiles * weight_programs,
             _ceil_div(chunk, weight_gradient.predictions),
-            multiprocessors=multiprocessors,
             numbers=vocabulary * hidden_size,
+        ),
+        one_pass=_one_pass(
+            _one_pass_tiles(architecture, dtype, scores.vocabulary),
+            predictions,
+            vocabulary,
+            hidden_size,
+            multiprocessors,
         ),
     )
 
@@ -277,10 +306,10 @@ def _gradient_splits(
     )
 
 
-def _tiles(architecture: str, dtype: torch.dtype) -> tuple[Tiles, Tiles, Tiles]:
-    if architecture == "interpreter" or dtype != torch.float32:
-        return _TILES[architecture, 2]
-    return _FLOAT32_TILES
+def _tiles(architecture: str, dtype: torch.dtype, vocabulary: int) -> tuple[Tiles, Tiles, Tiles]:
+    is_float32 = dtype == torch.float32 and architecture != "interpreter"
+    tiles = _FLOAT32_TILES if is_float32 else _TILES[architecture, 2]
+    return _one_tile(vocabulary, *tiles) if vocabulary <= ONE_TILE_VOCABULARY else tiles
 
 
 def _one_tile(
@@ -300,6 +329,27 @@ def _one_tile(
             num_warps=min(weight_gradient.num_warps, 4),
         ),
     )
+
+
+def _one_pass_tiles(architecture: str, dtype: torch.dtype, width: int) -> Tiles:
+    is_float32 = dtype == torch.float32 and architecture != "interpreter"
+    tiles = _ONE_PASS_FLOAT32_TILES if is_float32 else _ONE_PASS_TILES[architecture]
+    return replace(tiles, vocabulary=width)
+
+
+def _one_pass(
+    tiles: Tiles, predictions: int, vocabulary: int, hidden_size: int, multiprocessors: int
+) -> OnePass | None:
+    if vocabulary > min(ONE_PASS_VOCABULARY, ONE_TILE_VOCABULARY):
+        return None
+    splits = _gradient_splits(
+        tiles,
+        _ceil_div(hidden_size, tiles.hidden),
+        _ceil_div(predictions, tiles.predictions),
+        multiprocessors=multiprocessors,
+        numbers=vocabulary * hidden_size,
+    )
+    return OnePass(tiles, splits)
 
 
 def _ceil_div(a: int, b: int) -> int:

@@ -17,11 +17,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# Up to here each prediction is compared with each other, which is one launch of a few
-# microseconds; from here on the rows are sorted.
+# Up to here each prediction is compared with each other, unless rows rise, all in one launch; from
+# here on the rows are sorted.
 COMPARED_PREDICTIONS = 16384
 LINKED_PREDICTIONS = 32
 COMPARED_BLOCK = 128
+# Rows that are compared with the next one at a time.
+RISING_BLOCK = 2048
 # Links that one program follows one after the other.
 SEGMENT = 128
 SUMMED_PREDICTIONS = 32
@@ -46,15 +48,32 @@ class RowChains:
 
 @triton.jit(do_not_specialize=("num_predictions",))
 def link_kernel(
-    rows_ptr, following_ptr, rank_ptr, num_predictions, BLOCK_M: tl.constexpr, BLOCK: tl.constexpr
+    rows_ptr,
+    following_ptr,
+    rank_ptr,
+    num_predictions,
+    BLOCK_M: tl.constexpr,
+    BLOCK: tl.constexpr,
+    WIDTH: tl.constexpr,
 ):
-    """Compare the rows of a block of predictions with those of all others."""
+    """Compare the rows of a block of predictions with those of all others.
+
+    Rows that only rise, as those of a batch do, are read once: nobody has another.
+    """
     predictions = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     inside = predictions < num_predictions
     rows = tl.load(rows_ptr + predictions, mask=inside, other=-1)
     following = tl.zeros((BLOCK_M,), dtype=tl.int32) + num_predictions
     rank = tl.zeros((BLOCK_M,), dtype=tl.int32)
-    for start in range(0, num_predictions, BLOCK):
+    does_not_rise = tl.zeros((WIDTH,), dtype=tl.int32)
+    for start in range(0, num_predictions - 1, WIDTH):
+        places = start + tl.arange(0, WIDTH)
+        is_pair = places < num_predictions - 1
+        left = tl.load(rows_ptr + places, mask=is_pair, other=0)
+        right = tl.load(rows_ptr + places + 1, mask=is_pair, other=1)
+        does_not_rise |= (left >= right).to(tl.int32)
+    num_compared = num_predictions * tl.max(does_not_rise, axis=0)
+    for start in range(0, num_compared, BLOCK):
         others = start + tl.arange(0, BLOCK)
         other_rows = tl.load(rows_ptr + others, mask=others < num_predictions, other=-2)
         is_same = rows[:, None] == other_rows[None, :]
@@ -131,6 +150,7 @@ def link_rows(rows: Tensor) -> RowChains:
         len(rows),
         BLOCK_M=LINKED_PREDICTIONS,
         BLOCK=COMPARED_BLOCK,
+        WIDTH=RISING_BLOCK,
         num_warps=4,
     )
     return RowChains(following, rank)

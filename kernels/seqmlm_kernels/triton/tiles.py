@@ -6,7 +6,8 @@ A tile is a run of at most ``size`` tokens of one sequence. Two tables describe 
   that no long sequence starts when all others are done. Two pseudo-sequences, of the tokens before
   ``cu_seqlens[0]`` and past ``cu_seqlens[-1]``, see no key and are seen by none: their outputs and
   gradients are written, as zeros. The number of rows is an upper bound, known without reading
-  ``cu_seqlens``; rows past the last tile are empty.
+  ``cu_seqlens``; rows past the last tile are empty. There may be a list for short sequences and
+  one for the others, whose tiles have another size.
 * The summary has the lowest and the highest step, reach, group and position of each tile. From
   two of its columns a kernel knows whether two tiles see nothing of each other, everything, or
   something in between, the only case in which it evaluates the rule pair by pair.
@@ -17,6 +18,7 @@ A tile is a run of at most ``size`` tokens of one sequence. Two tables describe 
 from __future__ import annotations
 
 import copy
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +31,9 @@ from seqmlm_kernels.visibility import Visibility
 
 SIZES = (16, 32, 64, 128)
 ROW_LENGTH = tl.constexpr(4 + len(SIZES))
+# Which sequences are in a tile list: all, those of at most SHORT tokens, or the longer ones.
+Lengths = Literal["any", "short", "long"]
+SHORT = 64
 # A summary is [NUM_EXTREMES, tiles], in this order: step of content keys, reach, group of pseudo
 # tokens, position; the minimum before the maximum.
 NUM_EXTREMES = 8
@@ -60,10 +65,11 @@ class TileTable:
         lengths = self.boundaries.diff()
         # Not by a tensor of the sizes: copying one to a GPU makes the host wait.
         self.counts = torch.stack([(lengths + (size - 1)) // size for size in SIZES])
+        self.is_short = lengths <= SHORT
         self.firsts = self.counts.cumsum(1) - self.counts
         self.longest_first = lengths.argsort(descending=True, stable=True)
-        self._lists: dict[int, Tensor] = {}
-        self._summaries: dict[tuple[int, bool], Tensor] = {}
+        self._lists: dict[tuple[int, Lengths], Tensor] = {}
+        self._summaries: dict[tuple[int, Lengths, bool], Tensor] = {}
         self._positions: Tensor | None = None
 
     def copy(self) -> TileTable:
@@ -72,21 +78,25 @@ class TileTable:
         other._lists, other._summaries = dict(self._lists), dict(self._summaries)
         return other
 
-    def capacity(self, size: int) -> int:
+    def capacity(self, size: int, lengths: Lengths = "any") -> int:
         """Upper bound of the number of tiles, without knowing where sequences end."""
-        return self.tokens // size + self.num_sequences
+        most_sequences = self.num_sequences
+        if lengths == "long":
+            most_sequences = min(most_sequences, self.tokens // SHORT)
+        return self.tokens // size + most_sequences
 
-    def tile_list(self, size: int) -> Tensor:
+    def tile_list(self, size: int, lengths: Lengths = "any") -> Tensor:
         """Rows of (first token, last + 1, of the sequence first, last + 1, *first tiles).
 
         Returns:
-            [capacity(size), 4 + len(SIZES)] int32. The last columns hold the index in a summary
-            of the sequence's first tile, for each of SIZES. First tokens of unused rows are
-            equal to their last + 1.
+            [capacity(size, lengths), 4 + len(SIZES)] int32. The last columns hold the index in a
+            summary of the sequence's first tile, for each of SIZES. First tokens of unused rows
+            are equal to their last + 1.
         """
-        if size not in self._lists:
-            self._lists[size] = self._make_list(size)
-        return self._lists[size]
+        name = (size, lengths)
+        if name not in self._lists:
+            self._lists[name] = self._make_list(size, lengths)
+        return self._lists[name]
 
     def positions(self, given: Tensor | None) -> Tensor:
         """Positions as [T] int32; the index within the sequence where none are given."""
@@ -99,20 +109,26 @@ class TileTable:
             self._positions = given.int().contiguous()
         return self._positions
 
-    def summary(self, size: int, visibility: Visibility | None, positions: Tensor | None) -> Tensor:
+    def summary(
+        self,
+        size: int,
+        visibility: Visibility | None,
+        positions: Tensor | None,
+        lengths: Lengths = "any",
+    ) -> Tensor:
         """Extremes of each tile, [NUM_EXTREMES, capacity(size)] int32; see NUM_EXTREMES.
 
         Args:
             size: one of SIZES.
+            lengths: of which sequences; columns of tiles of the others hold nothing.
             visibility: as in the call that the table was made for.
             positions: [T] int32, what `positions` returns, if there is a window.
         """
-        name = (size, positions is not None)
+        name = (size, lengths, positions is not None)
         if name not in self._summaries:
-            tiles = self.tile_list(size)
-            summary = torch.empty(
-                (NUM_EXTREMES, len(tiles)), dtype=torch.int32, device=tiles.device
-            )
+            tiles = self.tile_list(size, lengths)
+            capacity = self.capacity(size)
+            summary = torch.empty((NUM_EXTREMES, capacity), dtype=torch.int32, device=tiles.device)
             unused = tiles
             step, reach, group = (unused,) * 3 if visibility is None else (
                 visibility.step.contiguous(),
@@ -126,7 +142,7 @@ class TileTable:
                 group,
                 unused if positions is None else positions,
                 summary,
-                len(tiles),
+                capacity,
                 SIZE=size,
                 COLUMN=4 + SIZES.index(size),
                 HAS_VISIBILITY=visibility is not None,
@@ -140,9 +156,12 @@ class TileTable:
         # Of equal boundaries the last one starts the sequence that is not empty.
         return torch.searchsorted(self.boundaries, token, right=True) - 1
 
-    def _make_list(self, size: int) -> Tensor:
-        ends = self.counts[SIZES.index(size)][self.longest_first].cumsum(0)
-        tile = torch.arange(self.capacity(size), device=ends.device)
+    def _make_list(self, size: int, lengths: Lengths) -> Tensor:
+        counts = self.counts[SIZES.index(size)]
+        if lengths != "any":
+            counts = counts * (self.is_short if lengths == "short" else ~self.is_short)
+        ends = counts[self.longest_first].cumsum(0)
+        tile = torch.arange(self.capacity(size, lengths), device=ends.device)
         rank = torch.searchsorted(ends, tile, right=True).clamp(max=self.num_sequences - 1)
         # The last tile of a sequence first: under a causal rule it has the most keys.
         block = ends[rank] - 1 - tile

@@ -155,16 +155,15 @@ def _runs(
     )
     operands = Operands.of(batch.plan, q, k, v)
     if key.kind == "forward":
-        return lambda launch: launch_forward(batch, launch, operands)[:1]
+        return lambda launch: launch_forward(batch, [launch], operands)[:1]
     output, log_sum = launch_forward(batch, batch.plan.forward, operands)
     backward = Backward.of(output, output_gradient, log_sum)
     if key.kind == "backward_queries":
-        return lambda launch: (launch_backward_queries(batch, launch, operands, backward),)
+        return lambda launch: (launch_backward_queries(batch, [launch], operands, backward),)
     if key.kind == "backward_atomic":
-        return lambda launch: launch_backward_atomic(batch, launch, operands, backward)
-    assert batch.plan.backward_queries is not None
+        return lambda launch: launch_backward_atomic(batch, [launch], operands, backward)
     launch_backward_queries(batch, batch.plan.backward_queries, operands, backward)
-    return lambda launch: launch_backward_keys(batch, launch, operands, backward)
+    return lambda launch: launch_backward_keys(batch, [launch], operands, backward)
 
 
 def _measure(

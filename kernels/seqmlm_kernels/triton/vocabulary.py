@@ -218,6 +218,42 @@ def store_loss(
 
 
 @triton.jit
+def score_gradient_of_tile(
+    scores,
+    log_normaliser_ptr,
+    loss_gradient_ptr,
+    log_normaliser_gradient_ptr,
+    targets_ptr,
+    words_ptr,
+    set_offsets,
+    predictions,
+    is_prediction,
+    tile,
+    num_predictions,
+    vocabulary_size,
+    num_words,
+    BLOCK_M: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    SETS: tl.constexpr,
+):
+    """`score_gradient` of one tile of predictions and one of the vocabulary."""
+    inside = predictions < num_predictions
+    targets = tl.load(targets_ptr + predictions, mask=inside, other=-1)
+    return score_gradient(
+        scores,
+        tl.load(log_normaliser_ptr + predictions, mask=inside, other=-float("inf")),
+        tl.load(loss_gradient_ptr + predictions, mask=inside, other=0.0),
+        tl.load(log_normaliser_gradient_ptr + predictions, mask=inside, other=0.0),
+        targets,
+        contains(words_ptr, set_offsets, targets, is_prediction, vocabulary_size, SETS),
+        tile * BLOCK_V + tl.arange(0, BLOCK_V),
+        tile_membership(
+            words_ptr, set_offsets, tile, vocabulary_size, num_words, BLOCK_M, BLOCK_V, SETS
+        ),
+    )
+
+
+@triton.jit
 def score_gradient(
     scores,
     log_normaliser,

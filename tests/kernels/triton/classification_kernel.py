@@ -1,11 +1,14 @@
-"""A kernel that writes down how pairs of tiles are classified; conftest.py imports it first."""
+"""How pairs of tiles are classified, by a kernel that writes it down; imported by conftest.py."""
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
-from seqmlm_kernels.triton.tiles import classify_tiles
+from seqmlm_kernels import Visibility
+from seqmlm_kernels.triton.tiles import TileTable, classify_tiles
 
 
 @triton.jit
@@ -33,3 +36,24 @@ def classify_all_kernel(
     )
     classes = some.to(tl.int32) + full.to(tl.int32)
     tl.store(classes_ptr + tl.program_id(0) * COUNT + keys, classes)
+
+
+def classes_of(
+    length: int, size: int, visibility: Visibility | None, positions: Tensor, window: int | None
+) -> Tensor:
+    """[tiles, tiles] of 0, 1, 2 for one sequence of a power of two of whole tiles."""
+    table = TileTable(torch.tensor([0, length]), length)
+    summary = table.summary(size, visibility, None if window is None else positions)
+    count = length // size
+    classes = torch.zeros(count, count, dtype=torch.int32)
+    classify_all_kernel[(count,)](
+        summary,
+        summary,
+        classes,
+        summary.shape[1],
+        window or 0,
+        COUNT=count,
+        HAS_VISIBILITY=visibility is not None,
+        HAS_WINDOW=window is not None,
+    )
+    return classes

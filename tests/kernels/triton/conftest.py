@@ -13,11 +13,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.kernels.triton.ahead_of_time import Compiled
 from tests.kernels.triton.guarded_memory import guarded_allocations
@@ -49,6 +51,37 @@ def uninitialised_memory_is_nan() -> Iterator[None]:
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def use_tiles(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """Give all kernels of attention the same small tiles, so that short sequences have many."""
+    from seqmlm_kernels.triton import attention_plan
+    from seqmlm_kernels.triton.launch import AttentionLaunch
+
+    def use(outer: int, inner: int) -> None:
+        launch = AttentionLaunch(outer, inner, num_warps=1, num_stages=1)
+        monkeypatch.setattr(
+            attention_plan, "launches_by_length", lambda key, general, **lengths: (launch,)
+        )
+
+    return use
+
+
+@pytest.fixture
+def made_tables(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Tables that were made since the test began."""
+    from seqmlm_kernels.triton import tiles
+
+    made: list[tiles.TileTable] = []
+
+    class Counted(tiles.TileTable):
+        def __init__(self, cu_seqlens: Tensor, tokens: int) -> None:
+            super().__init__(cu_seqlens, tokens)
+            made.append(self)
+
+    monkeypatch.setattr(tiles, "TileTable", Counted)
+    return made
 
 
 @pytest.fixture

@@ -29,6 +29,8 @@ SIZES = {
     "score_stride",
     "split_stride",
     "span",
+    "num_numbers",
+    "num_parts",
 }
 ALIGNED = ("hidden_size", "slab_size", "score_stride", "split_stride")
 # Types of the pointers whose type is not that of the model.
@@ -169,9 +171,49 @@ def matrix_variants(
         )
 
 
+def one_pass_variants(
+    architecture: str, *, sets: str, vocabulary: int = 33, dtype: str = "bf16"
+) -> Iterator[Variant]:
+    """The backward of a small vocabulary, as planned for 9,830 predictions of 1,280 units."""
+    import torch
+
+    from seqmlm_kernels.triton.projection_plan import plan_projection
+
+    plan = plan_projection(
+        9830,
+        vocabulary,
+        1280,
+        dtype=torch.float32 if dtype == "fp32" else torch.bfloat16,
+        architecture=architecture,
+        multiprocessors=132,
+    ).one_pass
+    assert plan is not None
+    tiles = plan.tiles
+    for precision in ("ieee", "tf32") if dtype == "fp32" else ("ieee",):
+        yield variant(
+            f"one_pass-{sets}-{vocabulary}-{precision}",
+            "one_pass:one_pass_kernel",
+            architecture,
+            {
+                "BLOCK_M": tiles.predictions,
+                "BLOCK_V": tiles.vocabulary,
+                "BLOCK_E": tiles.hidden,
+                "EVEN_E": True,
+                "SETS": sets,
+                "NEEDS_BIAS_GRADIENT": True,
+                "SCALES": False,
+                "PRECISION": precision,
+                "UPCAST": False,
+            },
+            dtype=dtype,
+            num_warps=tiles.num_warps,
+            num_stages=tiles.num_stages,
+        )
+
+
 def row_variants(architecture: str) -> Iterator[Variant]:
     """Kernels without matrix products."""
-    from seqmlm_kernels.triton import repeated_rows, score_rows, token_scores, top_k
+    from seqmlm_kernels.triton import one_pass, repeated_rows, score_rows, token_scores, top_k
 
     tile = {"BLOCK_M": 1, "BLOCK_V": 4096, "SETS": "shared"}
     yield variant(
@@ -193,7 +235,11 @@ def row_variants(architecture: str) -> Iterator[Variant]:
         "link",
         "repeated_rows:link_kernel",
         architecture,
-        {"BLOCK_M": repeated_rows.LINKED_PREDICTIONS, "BLOCK": repeated_rows.COMPARED_BLOCK},
+        {
+            "BLOCK_M": repeated_rows.LINKED_PREDICTIONS,
+            "BLOCK": repeated_rows.COMPARED_BLOCK,
+            "WIDTH": repeated_rows.RISING_BLOCK,
+        },
     )
     yield variant(
         "sum_chains",
@@ -207,6 +253,12 @@ def row_variants(architecture: str) -> Iterator[Variant]:
             "ONLY_REPEATED": False,
         },
         pointers=POINTERS | {"gradient_ptr": "*fp32"},
+    )
+    yield variant(
+        "sum_parts",
+        "one_pass:sum_parts_kernel",
+        architecture,
+        {"BLOCK": one_pass.SUMMED_NUMBERS},
     )
     ids = {"BLOCK_K": token_scores.BLOCK_IDS, "BLOCK_E": token_scores.BLOCK_HIDDEN}
     yield variant(
@@ -267,6 +319,10 @@ def every_variant() -> Iterator[Variant]:
     for sets in ("shared", "every", "indexed"):
         yield from with_other_flags(matrix_variants("sm_90", sets=sets))
     yield from with_other_flags(matrix_variants("sm_90", sets="shared", vocabulary=33))
+    for sets, vocabulary in (("indexed", 33), ("shared", 33), ("every", 33), ("indexed", 20)):
+        yield from with_other_flags(one_pass_variants("sm_90", sets=sets, vocabulary=vocabulary))
+    for dtype in ("fp16", "fp32"):
+        yield from with_other_flags(one_pass_variants("sm_90", sets="indexed", dtype=dtype))
     # Three of the four differ where scores are kept.
     yield from itertools.islice(matrix_variants("sm_90", sets="shared", keeps_scores=True), 3)
     for dtype in ("fp16", "fp32"):
@@ -275,6 +331,8 @@ def every_variant() -> Iterator[Variant]:
         yield from row_variants(architecture)
         yield from matrix_variants(architecture, sets="shared")
         yield from matrix_variants(architecture, sets="shared", dtype="fp32")
+        for dtype in ("bf16", "fp32"):
+            yield from one_pass_variants(architecture, sets="indexed", dtype=dtype)
 
 
 VARIANTS = chosen(every_variant())

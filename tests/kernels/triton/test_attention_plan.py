@@ -23,6 +23,8 @@ def plan(
     head_dim: int = 64,
     heads: int = 2,
     dtype: torch.dtype = torch.bfloat16,
+    num_sequences: int = 1,
+    tokens: int = 1,
     max_seqlen: int = 1000,
     visibility: Visibility | None = None,
     window: int | None = None,
@@ -31,8 +33,9 @@ def plan(
     choose: ChooseLaunch | None = None,
 ) -> AttentionPlan:
     return plan_attention(
-        torch.zeros(1, heads, head_dim, dtype=dtype),
-        torch.zeros(1, 2, head_dim, dtype=dtype),
+        torch.empty(tokens, heads, head_dim, dtype=dtype, device="meta"),
+        torch.empty(tokens, 2, head_dim, dtype=dtype, device="meta"),
+        num_sequences=num_sequences,
         max_seqlen=max_seqlen,
         visibility=visibility,
         window=window,
@@ -63,8 +66,9 @@ def test_head_dimension_is_padded_to_a_power_of_two(head_dim: int, padded: int) 
 def test_short_sequences_get_a_tile_of_their_own_size(max_seqlen: int, tile: int) -> None:
     found = plan(max_seqlen=max_seqlen)
     launches = (found.forward, found.backward_queries, found.backward_keys)
-    assert {launch.outer for launch in launches if launch is not None} == {tile}
-    assert plan(max_seqlen=max_seqlen, backward="atomic").backward_keys.outer == tile
+    assert [[launch.outer for launch in one] for one in launches] == [[tile]] * 3
+    (atomic,) = plan(max_seqlen=max_seqlen, backward="atomic").backward_keys
+    assert atomic.outer == tile
 
 
 def test_atomic_backward_has_one_launch_of_its_own_kind() -> None:
@@ -74,8 +78,8 @@ def test_atomic_backward_has_one_launch_of_its_own_kind() -> None:
         kinds.append(key.kind)
         return table_launch(key)
 
-    assert plan(choose=choose).backward_queries is not None
-    assert plan(choose=choose, backward="atomic").backward_queries is None
+    assert plan(choose=choose).backward_queries
+    assert not plan(choose=choose, backward="atomic").backward_queries
     assert kinds == [
         *("forward", "backward_queries", "backward_keys"),
         *("forward", "backward_atomic"),
@@ -84,6 +88,44 @@ def test_atomic_backward_has_one_launch_of_its_own_kind() -> None:
 
 def test_length_of_long_sequences_decides_nothing() -> None:
     assert plan(max_seqlen=65) == plan(max_seqlen=1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("changes", "tiles"),
+    [
+        ({}, [("long", 128), ("short", 32)]),
+        ({"tokens": 64 * 40}, [("long", 128), ("short", 32)]),
+        ({"tokens": 64 * 40 + 1}, [("any", 128)]),
+        ({"tokens": 16 * 40}, [("long", 128), ("short", 16)]),
+        ({"tokens": 16 * 40 + 1}, [("long", 128), ("short", 32)]),
+        ({"max_seqlen": 65}, [("long", 128), ("short", 32)]),
+        ({"max_seqlen": 64}, [("any", 64)]),
+        ({"num_sequences": 32}, [("long", 128), ("short", 32)]),
+        ({"num_sequences": 31}, [("any", 128)]),
+    ],
+    ids=str,
+)
+def test_short_sequences_beside_long_ones_get_a_launch_of_their_own(
+    changes: dict[str, Any], tiles: list[tuple[str, int]]
+) -> None:
+    given: dict[str, Any] = {"num_sequences": 40, "tokens": 40 * 31, "max_seqlen": 600} | changes
+    for backward in ("deterministic", "atomic"):
+        found = plan(**given, backward=backward)
+        for launches in filter(None, (found.forward, found.backward_queries, found.backward_keys)):
+            assert [(launch.lengths, launch.outer) for launch in launches] == tiles
+
+
+def test_all_sequences_get_the_small_tiles_of_fp32() -> None:
+    found = plan(num_sequences=40, tokens=40 * 20, max_seqlen=600, dtype=torch.float32)
+    assert [(launch.lengths, launch.outer) for launch in found.forward] == [("any", 16)]
+
+
+def test_launch_that_is_no_smaller_than_the_general_one_is_not_made() -> None:
+    general = AttentionLaunch(outer=32, inner=32, num_warps=4, num_stages=2)
+    found = plan(
+        num_sequences=40, tokens=40 * 20, max_seqlen=600, choose=lambda key, device: general
+    )
+    assert found.forward == (general,)
 
 
 def test_what_restricts_the_pairs_is_compiled_in_only_where_it_is_given() -> None:
@@ -114,13 +156,13 @@ def test_only_the_bfloat16_of_the_interpreter_is_upcast() -> None:
 def test_fp32_is_exact_by_default() -> None:
     found = plan(dtype=torch.float32)
     assert found.input_precision == "ieee"
-    assert found.forward.outer == 16
+    assert [launch.outer for launch in found.forward] == [16]
 
 
 @pytest.mark.usefixtures("tf32_allowed")
 def test_fp32_uses_tf32_where_torch_allows_it() -> None:
     assert plan(dtype=torch.float32).input_precision == "tf32"
-    assert plan(dtype=torch.float32).forward.outer == 64
+    assert [launch.outer for launch in plan(dtype=torch.float32).forward] == [64]
     assert plan(dtype=torch.float16).input_precision == "ieee"
 
 

@@ -33,7 +33,7 @@ THREADS_PER_WARP = {"sm_80": 32, "sm_90": 32, "sm_100": 32, "gfx942": 64}
 MOST_REGISTERS_OF_ROWS = 192
 # Bytes of stack, in which registers are spilt, that were accepted when the tiles were chosen.
 MOST_STACK_BYTES = {"sm_80": 16, "sm_90": 40, "sm_100": 144, "gfx942": 0}
-# Exact fp32 has no matrix units: rows of 256 numbers of both operands are held by the threads.
+# NVIDIA has no matrix units for exact fp32: threads hold rows of 256 numbers of both operands.
 MOST_STACK_BYTES_OF_WIDE_FP32 = 576
 # The tiles were chosen under 3.7; under 3.6 they run, and the widest heads spill a little.
 MOST_STACK_BYTES_OF_OTHER_TRITONS = 256
@@ -49,7 +49,8 @@ def most_stack_bytes(variant: Variant) -> int:
     is_exact_fp32 = (
         dtype_of(variant) == "fp32" and variant.constexprs.get("INPUT_PRECISION") == "ieee"
     )
-    if is_exact_fp32 and variant.constexprs["PADDED"] == 256:
+    is_nvidia = variant.target != "gfx942"
+    if is_exact_fp32 and is_nvidia and variant.constexprs["PADDED"] == 256:
         return MOST_STACK_BYTES_OF_WIDE_FP32
     if not version("triton").startswith("3.7."):
         return MOST_STACK_BYTES_OF_OTHER_TRITONS

@@ -11,10 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.gpu import branches, correctness
+from benchmarks.gpu import attention_checks, branches, correctness
 from benchmarks.gpu.session import Session
 from seqmlm_kernels.triton import projection_launch, top_k
-from seqmlm_kernels.triton.launch import INTERPRETED
+from seqmlm_kernels.triton.launch import (
+    INTERPRETED,
+    AttentionLaunch,
+    LaunchKey,
+    launches_by_length,
+)
 
 # Only a GPU compiles and replays.
 BY_A_GPU = (
@@ -79,6 +84,24 @@ def test_checks_on_a_gpu_take_every_branch(
     assert there_are - taken - set(BY_A_GPU) == set()
     assert taken - there_are == set()
     assert num_compiled <= MOST_COMPILED_KERNELS / len(correctness.DTYPES)
+
+
+def test_mixed_lengths_get_launches_of_their_own() -> None:
+    lengths = attention_checks.MIXED
+    found = launches_by_length(
+        LaunchKey.of(
+            "forward",
+            architecture="sm_90",
+            padded_head_dim=64,
+            dtype=torch.bfloat16,
+            is_restricted=False,
+        ),
+        AttentionLaunch(outer=128, inner=64, num_warps=4, num_stages=3),
+        max_seqlen=max(lengths),
+        num_sequences=len(lengths),
+        tokens=sum(lengths),
+    )
+    assert [launch.lengths for launch in found] == ["long", "short"]
 
 
 def test_new_constexpr_must_be_known(monkeypatch: pytest.MonkeyPatch) -> None:

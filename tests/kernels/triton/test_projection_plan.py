@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from tests.kernels.triton.ahead_of_time import Compiled, Variant
+from tests.kernels.triton.ahead_of_time import Compiled, Variant, dtype_of
 from tests.kernels.triton.projection_variants import VARIANTS
 
 if TYPE_CHECKING:
@@ -80,6 +80,18 @@ def test_small_vocabulary_is_one_tile_and_shares_its_predictions() -> None:
     cut = plan(9830, 33, 1280)
     assert (cut.scores.vocabulary, cut.vocabulary_splits, cut.slab_vocabulary) == (64, 1, 64)
     assert cut.prediction_splits == 13
+
+
+def test_backward_of_64_ids_is_one_pass() -> None:
+    """Ten tiles of hidden units in thirteen shares of 154 tiles of predictions, twelve each."""
+    found = plan(9830, 33, 1280).one_pass
+    assert found is not None
+    assert (found.tiles.vocabulary, found.splits) == (64, 13)
+    small = plan(9830, 20, 1280).one_pass
+    assert small is not None
+    assert small.tiles.vocabulary == 32
+    assert plan(9830, 64, 1280).one_pass is not None
+    assert plan(9830, 65, 1280).one_pass is None
 
 
 def test_launches_of_many_predictions_are_whole_waves() -> None:
@@ -170,6 +182,12 @@ def test_programs_that_run_at_a_time_are_those_of_the_plan(
     assert tiles.resident == min(REGISTERS // registers, by_memory)
 
 
+def is_exact_fp32(variant: Variant) -> bool:
+    """Which NVIDIA's matrix units do not have."""
+    precision = variant.constexprs.get("PRECISION")
+    return dtype_of(variant) == "fp32" and precision == "ieee" and variant.target != "gfx942"
+
+
 @each_variant
 def test_matrix_products_run_on_matrix_units(
     variant: Variant, compiled: Mapping[str, Compiled]
@@ -181,6 +199,8 @@ def test_matrix_products_run_on_matrix_units(
     instructions = compiled[variant.name].instructions
     if "best_of_part" in variant.kernel and variant.target != "gfx942":
         assert instructions["mma.sync"] > 0
+    elif is_exact_fp32(variant):
+        assert instructions["mma.sync"] == instructions["wgmma"] == 0
     elif "PRECISION" in variant.constexprs and not variant.constexprs.get("HAS_SCORES"):
         assert instructions[MATRIX_INSTRUCTION[variant.target]] > 0
 

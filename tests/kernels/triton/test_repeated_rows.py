@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from triton.errors import TritonError
 
 
 @pytest.mark.parametrize("rows", [[4], [1, 1, 1], [2, 0, 2, 1, 0, 2], [3, 1, 0]], ids=str)
@@ -21,6 +22,36 @@ def test_sorting_and_comparing_link_rows_alike(rows: list[int]) -> None:
     assert compared.rank.tolist() == [
         rows[:i].count(row) if rows.count(row) > 1 else -1 for i, row in enumerate(rows)
     ]
+
+
+@pytest.mark.parametrize("rows", [[7], [1, 2, 5, 9], list(range(40))], ids=str)
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64], ids=str)
+def test_rows_that_rise_are_linked_without_comparing_all(
+    monkeypatch: pytest.MonkeyPatch, rows: list[int], dtype: torch.dtype
+) -> None:
+    """Eight at a time; a block of 48, which is no power of two, fails when it is reached."""
+    from seqmlm_kernels.triton import repeated_rows
+
+    monkeypatch.setattr(repeated_rows, "RISING_BLOCK", 8)
+    monkeypatch.setattr(repeated_rows, "COMPARED_BLOCK", 48)
+    with pytest.raises(TritonError, match="power of 2"):
+        repeated_rows.link_rows(torch.tensor([2, 1]))
+    chains = repeated_rows.link_rows(torch.tensor(rows, dtype=dtype))
+    assert chains.following.tolist() == [len(rows)] * len(rows)
+    assert chains.rank.tolist() == [-1] * len(rows)
+
+
+@pytest.mark.parametrize("place", [0, 6, 7, 8, 15, 38])
+def test_one_repetition_anywhere_is_found(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
+    from seqmlm_kernels.triton import repeated_rows
+
+    monkeypatch.setattr(repeated_rows, "RISING_BLOCK", 8)
+    rows = torch.arange(40)
+    rows[place + 1] = rows[place]
+    chains = repeated_rows.link_rows(rows)
+    assert chains.rank.nonzero().flatten().tolist() == [i for i in range(40) if i != place]
+    assert chains.rank[place + 1] == 1
+    assert chains.following[place] == place + 1
 
 
 @pytest.mark.parametrize("only_repeated", [True, False])
