@@ -61,10 +61,23 @@ class Selector(Protocol):
 
 
 class BatchSelector(ABC):
-    """A selector that chooses in all sequences of a batch at once, which is faster."""
+    """A selector that chooses in all sequences of a batch at once, which is faster.
+
+    Raises:
+        TypeError: a subclass overrides :meth:`select`, which masking does not call.
+    """
 
     chooses_whole_units: bool = True
     rate_tolerance: float = 0.0
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "select" in vars(cls):
+            raise TypeError(
+                f"{cls.__name__} overrides select(), which masking does not call of a selector "
+                "that chooses in many sequences at once. Override select_in_batch(), or write a "
+                "class with select() that derives from none."
+            )
 
     def select(
         self,

@@ -357,7 +357,20 @@ class BatchObjective(Objective):
     """An objective that makes the rows of many samples at once, which is faster.
 
     Its samples are the encodings of the records: :meth:`prepare` plays no part.
+
+    Raises:
+        TypeError: a subclass overrides what training never calls.
     """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name in ("rows", "prepare"):
+            if name in vars(cls):
+                raise TypeError(
+                    f"{cls.__name__} overrides {name}(), which training does not call of an "
+                    "objective that makes many rows at once. Override rows_of_batch(), or derive "
+                    "from Objective."
+                )
 
     def rows(self, encoding: Encoding, generator: np.random.Generator) -> Sequence[Row]:
         """See :meth:`Objective.rows`."""
