@@ -60,7 +60,7 @@ bench-gpu:
 	$(MAKE) .venv/gpu-ready
 	$(BIN)/python -m benchmarks.gpu
 
-# Every kernel for every architecture: half an hour of one core. `make test` compiles a part.
+# Every kernel for every architecture: an hour of one core. `make test` compiles a part.
 compile-all: .venv/ready
 	SEQMLM_COMPILE=all $(BIN)/python -m pytest -q --timeout 0 tests/kernels/triton/test_compiled.py
 

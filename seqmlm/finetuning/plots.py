@@ -41,6 +41,7 @@ def draw_confusion(table: IndexArray, labels: Sequence[str], path: Path) -> list
     """
     if not _can_draw():
         return []
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     count = len(labels)
@@ -52,8 +53,14 @@ def draw_confusion(table: IndexArray, labels: Sequence[str], path: Path) -> list
     side = max(count * cell_inches, 2.5)
     figure = Figure(figsize=(side + margin + 1.0, side + margin), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    totals = table.sum(axis=1, keepdims=True)
+    shares = np.ma.masked_array(
+        table / np.maximum(totals, 1), np.broadcast_to(totals == 0, table.shape)
+    )
+    # Labels without an example are grey: nothing was taken for anything.
+    image = axes.imshow(
+        shares, cmap=colormaps["Blues"].with_extremes(bad="#e5e5e5"), vmin=0, vmax=1
+    )
     axes.set_xticks(range(count), shown, rotation=90, fontsize=text_size)
     axes.set_yticks(range(count), shown, fontsize=text_size)
     axes.set(xlabel="predicted", ylabel="true")
@@ -70,7 +77,7 @@ def draw_confusion(table: IndexArray, labels: Sequence[str], path: Path) -> list
                     fontsize=7, color=colour,
                 )  # fmt: skip
     figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, label="share of the true label")
-    figure.savefig(path)
+    figure.savefig(path, bbox_inches="tight")
     return [path]
 
 

@@ -53,7 +53,10 @@ def check_shares(part: str, shares: Mapping[str, object]) -> None:
     """
     if not add_up(list(shares.values())):
         given = ", ".join(f"{name} = {share!r}" for name, share in shares.items())
-        raise ConfigError(f"{part}: {given}; they must be 0 or more and add up to 1.")
+        raise ConfigError(
+            f"{part}: {given}; they must be 0 or more and add up to 1, "
+            "those at their defaults included."
+        )
 
 
 def add_up(shares: Sequence[object]) -> bool:

@@ -107,7 +107,7 @@ def _rows_of(objective: Objective, encoding: Encoding) -> tuple[list[Row], list[
 def _check_randomness(objective: Objective, encoding: Encoding, drawn: Sequence[Row]) -> None:
     """Where a share of many tokens is hidden, other generators hide other tokens."""
     num_maskable = int(np.count_nonzero(encoding.unit_ids >= 0))
-    if num_maskable < FEWEST_TO_DIFFER or not 0 < objective.mask_token_rate < 1:
+    if not drawn or num_maskable < FEWEST_TO_DIFFER or not 0 < objective.mask_token_rate < 1:
         return
     assert any(_difference(drawn[0], row) for row in drawn[1:]), (
         f"{NUM_DRAWS} generators gave the same row: it does not depend on the generator"

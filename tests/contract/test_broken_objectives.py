@@ -336,3 +336,9 @@ def test_a_broken_objective_is_refused_by_name(name: str) -> None:
 )
 def test_the_objectives_that_they_are_made_of_are_not(objective: Objective) -> None:
     check_objective(objective, DOMAIN, TEXTS)
+
+
+@pytest.mark.parametrize("method", ["rows", "prepare"])
+def test_an_objective_of_batches_cannot_override_what_is_never_called(method: str) -> None:
+    with pytest.raises(TypeError, match=rf"Mine overrides {method}\(\).*Override rows_of_batch"):
+        type("Mine", (MaskedLanguageModelling,), {method: lambda *_: None})

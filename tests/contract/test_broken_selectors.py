@@ -326,3 +326,8 @@ def test_the_selectors_that_they_are_made_of_are_not(selector: Selector, words: 
 def test_texts_without_anything_to_mask_are_no_check(words: Domain) -> None:
     with pytest.raises(AssertionError, match="give texts with tokens that may be masked"):
         check_selector(UnitSelector(), words, [".", ". ."])
+
+
+def test_a_selector_of_batches_cannot_override_what_is_never_called() -> None:
+    with pytest.raises(TypeError, match=r"Mine overrides select\(\).*Override select_in_batch"):
+        type("Mine", (UnitSelector,), {"select": lambda *_: None})

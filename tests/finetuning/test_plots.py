@@ -67,7 +67,7 @@ def test_the_axis_of_a_metric_ends_where_the_metric_does(
     found: list[tuple[float, float]] = []
     monkeypatch.setattr(
         "matplotlib.figure.Figure.savefig",
-        lambda figure, path: found.append(figure.axes[1].get_ylim()),
+        lambda figure, path, **_: found.append(figure.axes[1].get_ylim()),
     )
     metrics = tmp_path / "metrics.jsonl"
     lines = [
@@ -87,7 +87,7 @@ def test_long_labels_lose_their_middle_unless_two_would_look_alike(
     found: list[str] = []
     monkeypatch.setattr(
         "matplotlib.figure.Figure.savefig",
-        lambda figure, path: found.extend(
+        lambda figure, path, **_: found.extend(
             label.get_text() for label in figure.axes[0].get_yticklabels()
         ),
     )
