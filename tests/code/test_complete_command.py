@@ -101,7 +101,7 @@ def test_that_a_run_knows_nothing_of_the_language_is_said(
 ) -> None:
     Model.load(code_run).save(tmp_path / "model")
     java = count_names([SourceTokens.of("class Ledger { int total; }\n", "java")])
-    Project(java, {"java": Mixture.unfitted()}, {}).save(tmp_path)
+    Project(java, {"java": Mixture.typical()}, {}).save(tmp_path)
     file = tmp_path / "module.py"
     file.write_text(f"counter = 1\nprint({typed}")
     complete.run(tmp_path, file=file, offset=len(file.read_text()), device="cpu")

@@ -53,6 +53,20 @@ def test_names_are_what_a_reader_would_call_so(language: str, text: str, names: 
     assert found == names.split()
 
 
+@pytest.mark.parametrize("language", ["javascript", "typescript", "tsx"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("class A { #b = 1; // no\n c() { /* no */ } }", id="field first"),
+        pytest.param("/* no */ class A { #b = 1; // no\n c() { } }", id="comment first"),
+    ],
+)
+def test_the_sign_of_a_private_field_is_code_and_comments_are_not(text: str, language: str) -> None:
+    tokens = SourceTokens.of(text, language)
+    code = [tokens.words[number] for number in tokens.code(0, len(tokens.numbers)).tolist()]
+    assert " ".join(code) == "class A { # b = <num> ; c ( ) { } }"
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize(
     "text",

@@ -17,6 +17,7 @@ from seqmlm_domains.code.languages.lexicon import Kind, Lexicon
 STRING_TOKEN: Final = "<str>"
 NUMBER_TOKEN: Final = "<num>"
 TEXT_TOKEN: Final = "<text>"
+COMMENT_TOKEN: Final = "<comment>"
 """In place of what they hold; none is a name or a sign in any language."""
 
 Int32Array = npt.NDArray[np.int32]
@@ -30,8 +31,8 @@ class SourceTokens:
         text: the whole.
         language: whose lexicon cut it.
         words: the different pieces; every string is :data:`STRING_TOKEN`, every number
-            :data:`NUMBER_TOKEN`, every text between tags
-            :data:`TEXT_TOKEN`. What is a keyword in some places and a name in others is two.
+            :data:`NUMBER_TOKEN`, every text between tags :data:`TEXT_TOKEN`, every comment
+            :data:`COMMENT_TOKEN`. What is a keyword in some places and a name in others is two.
         word_kinds: uint8 ``[words]``, a :class:`Kind` each.
         numbers: int32 ``[pieces]``, which of the words each piece is.
         ends: int32 ``[pieces]``, one past its last character; the next one begins there.
@@ -96,7 +97,7 @@ _WORD_OF_KIND: Final = {
     Kind.STRING: STRING_TOKEN,
     Kind.NUMBER: NUMBER_TOKEN,
     Kind.SPACE: " ",
-    Kind.COMMENT: "#",
+    Kind.COMMENT: COMMENT_TOKEN,
     Kind.TEXT: TEXT_TOKEN,
 }
 

@@ -7,9 +7,12 @@ const element = (name, className, text) => {
   return made;
 };
 
+// What the service says instead of a part where there is nothing to choose from.
+const ONLY = "only";
 // The same part has the same colour everywhere, whatever parts a model has.
 const known = ["model", "ngram", "file", "syntax"];
 export function hue(part) {
+  if (part === ONLY) return "var(--muted)";
   if (!known.includes(part)) known.push(part);
   return `var(--part-${known.indexOf(part) % 6})`;
 }
@@ -48,7 +51,7 @@ function row(candidate, parts, most) {
   const head = element("div", "head");
   const dot = element("span", "dot");
   dot.style.background = hue(candidate.source);
-  dot.title = `favoured most by ${candidate.source}`;
+  dot.title = candidate.source === ONLY ? "the only candidate" : `favoured most by ${candidate.source}`;
   head.append(dot, element("code", "name", candidate.text));
   head.append(element("span", "percent", percent(candidate.score)));
   item.append(head, bar(Math.exp(candidate.score), hue(candidate.source)));

@@ -15,7 +15,7 @@ import { Compartment, EditorState, Prec } from "@codemirror/state";
 import { drawSelection, EditorView, highlightActiveLine, keymap, lineNumbers } from "@codemirror/view";
 import { hue, percent, showCandidates } from "./candidates.js";
 import { SAMPLES } from "./samples.js";
-import { ask, Refused } from "./service.js";
+import { ask, fittedLanguages, Refused } from "./service.js";
 import { appearance } from "./theme.js";
 
 const byId = (id) => document.getElementById(id);
@@ -57,9 +57,10 @@ function completionsAt(state, position) {
 function showAnswer(answer, milliseconds) {
   showCandidates(panel, answer.candidates);
   const speaker = answer.used_model ? "model" : "lexical";
-  const told = [speaker, `${milliseconds.toFixed(0)} ms`, answer.notice];
-  byId("status").textContent = told.filter(Boolean).join(" · ");
+  byId("status").textContent = `${speaker} · ${milliseconds.toFixed(0)} ms`;
   byId("status").dataset.state = speaker;
+  byId("notice").textContent = answer.notice ?? "";
+  byId("notice").hidden = !answer.notice;
 }
 
 function showProblem(error) {
@@ -164,16 +165,32 @@ function askAgain() {
 }
 
 // What the user has typed or pasted stays; a sample that was left as it is makes place for another.
-byId("language").addEventListener("change", (event) => {
+function use(chosen) {
   const text = view.state.doc.toString();
   const isSample = text === SAMPLES[language].replace("|", "");
-  language = event.target.value;
+  language = chosen;
   view.dispatch({ effects: grammar.reconfigure(grammars[language]()) });
   closeCompletion(view);
   if (isSample || !text.trim()) showSample();
   else askAgain();
-});
-byId("token").addEventListener("change", askAgain);
+}
+
+// Begins with a language that the run knows names of, and marks those that it does not.
+async function open() {
+  const fitted = await fittedLanguages(byId("token").value).catch(() => null);
+  const options = [...byId("language").options];
+  for (const option of fitted ? options : []) {
+    const mark = fitted.includes(option.value) ? "" : " (not fitted)";
+    option.textContent = option.textContent.replace(/ \(.*\)$/, "") + mark;
+  }
+  if (fitted?.length && !fitted.includes(language)) {
+    byId("language").value = options.find(({ value }) => fitted.includes(value)).value;
+  }
+  use(byId("language").value);
+}
+
+byId("language").addEventListener("change", (event) => use(event.target.value));
+byId("token").addEventListener("change", open);
 const root = document.documentElement;
 root.dataset.theme = localStorage.getItem("theme") ?? "auto";
 byId("theme").addEventListener("click", () => {
@@ -183,4 +200,4 @@ byId("theme").addEventListener("click", () => {
   byId("theme").textContent = root.dataset.theme;
 });
 byId("theme").textContent = root.dataset.theme;
-showSample();
+open();

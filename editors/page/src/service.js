@@ -7,11 +7,18 @@ export class Refused extends Error {
   }
 }
 
+const withToken = (token) => (token ? { authorization: `Bearer ${token}` } : {});
+
+// The languages that the run was fitted to; null if the service does not tell.
+export async function fittedLanguages(token) {
+  const response = await fetch("/v1/health", { headers: withToken(token) });
+  return response.ok ? (await response.json()).languages : null;
+}
+
 // Calls `tell(answer, milliseconds)` for the lexical answer and again for the model's.
 export async function ask({ prefix, suffix, language, token, signal, tell }) {
   const began = performance.now();
-  const headers = { "content-type": "application/json" };
-  if (token) headers.authorization = `Bearer ${token}`;
+  const headers = { "content-type": "application/json", ...withToken(token) };
   const response = await fetch("/v1/completions", {
     method: "POST",
     headers,

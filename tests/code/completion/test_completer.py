@@ -115,6 +115,12 @@ def test_the_parts_of_a_name_add_up_to_its_lead_over_the_average_candidate(
                 assert item.parts[item.source] == max(item.parts.values())
 
 
+def test_of_a_single_candidate_no_part_is_said_to_favour_it(completer: Completer) -> None:
+    (only,) = completer.complete("first_thing = 1\nfirst_th", 24, "python")
+    assert (only.text, only.source) == ("first_thing", "only")
+    assert set(only.parts.values()) == {0.0}
+
+
 def test_the_lexical_answer_asks_no_model(completer: Completer) -> None:
     found = completer.complete_lexically(request("total = 1\nto|"))
     assert not found.used_model
@@ -274,7 +280,7 @@ def test_a_project_that_is_saved_anew_is_the_old_or_the_new_one_whenever_it_ends
 ) -> None:
     shutil.copytree(code_run / "model", tmp_path / "model")
     projects = [
-        Project(count_names([SourceTokens.of(text, "python")]), {"python": Mixture.unfitted()}, {})
+        Project(count_names([SourceTokens.of(text, "python")]), {"python": Mixture.typical()}, {})
         for text in ("old = 1", "new = 1")
     ]
     assert not Project.load(tmp_path).is_fitted
@@ -349,16 +355,22 @@ def test_fitting_writes_what_completion_reads(
     project = Project.load(folder)
     assert set(project.table("python").names) >= {"total0", "values", "amount"}
     weights = project.mixture("python").with_model["both"]
-    assert not np.array_equal(weights, Mixture.unfitted().with_model["both"])
+    assert not np.array_equal(weights, Mixture.typical().with_model["both"])
     fitted = Completer.load(folder).complete("amo", 3, "python")
     assert [item.text for item in fitted] == ["amount"]
-    (folder / "completion" / "weights.json").write_text('{"weights": {"python": {}}')
+    weights_file = folder / "completion" / "weights.json"
+    content = json.loads(weights_file.read_text())
+    del content["version"]  # as the first version wrote it
+    weights_file.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=r"of version 1.*Run `seqmlm code fit` again"):
+        Completer.load(folder)
+    weights_file.write_text('{"weights": {"python": {}}')
     with pytest.raises(CheckpointError, match="Run `seqmlm code fit` again"):
         Completer.load(folder)
 
 
 def test_weights_of_other_terms_are_refused() -> None:
-    content = Mixture.unfitted().to_json()
+    content = Mixture.typical().to_json()
     del content["with_model"]["left"][TERMS[0]]
     with pytest.raises(CheckpointError, match="this version adds up other terms"):
         Mixture.from_json(content)

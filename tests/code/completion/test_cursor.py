@@ -78,6 +78,7 @@ def test_the_word_at_the_cursor_goes_on_behind_it(marked: str, word: str) -> Non
         pytest.param("x = 0x|ff", "python", id="inside a number"),
         pytest.param("/* a| */", "java", id="block comment"),
         pytest.param("int x; // a|", "java", id="line comment"),
+        pytest.param("class A { #b; // a|", "typescript", id="comment behind a private field"),
         pytest.param("x = `a| b`", "typescript", id="template"),
         pytest.param("x = /a|b/g;", "javascript", id="regular expression"),
         pytest.param("x = /ab/g|", "javascript", id="flags of a regular expression"),

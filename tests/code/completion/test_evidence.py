@@ -115,7 +115,7 @@ def test_members_come_before_variables_behind_a_dot(
     marked: str, language: str, members: set[str]
 ) -> None:
     found = evidence_at(marked, language)
-    scores = Mixture.unfitted().scores(found.features, sides_of(found))
+    scores = Mixture.typical().scores(found.features, sides_of(found))
     best = np.argsort(-scores)[: len(members)].tolist()
     assert {found.names[number] for number in best} == members
 
@@ -205,3 +205,24 @@ def test_a_keyword_of_other_places_is_proposed_where_it_is_a_name(
     assert name in visible
     elsewhere = evidence_at(marked, language, project=marked.replace("|", ""))
     assert feature(elsewhere, "in file")[name] == 1
+
+
+@pytest.mark.parametrize(
+    ("marked", "language", "project", "is_proposed"),
+    [
+        pytest.param("def f(date: |): return date", "python", "", False, id="python"),
+        pytest.param("x = date\ndate: |[] = 3", "python", "", False, id="used before"),
+        pytest.param("let date: |", "typescript", "", False, id="typescript"),
+        pytest.param("class A { | date; }", "java", "", False, id="java"),
+        pytest.param("from d import date\ndate: |", "python", "", True, id="also imported"),
+        pytest.param("date: |", "python", "class date: pass", True, id="also a class"),
+        pytest.param("def f(date): x: |", "python", "", True, id="another's type"),
+        pytest.param("def f(date: |, x: date): pass", "python", "", True, id="also a type"),
+    ],
+)
+def test_what_is_being_declared_is_not_proposed_as_its_own_type(
+    marked: str, language: str, project: str, is_proposed: bool
+) -> None:
+    found = evidence_at(marked, language, project)
+    visible = {found.names[number] for number in np.flatnonzero(found.is_visible).tolist()}
+    assert ("date" in visible) == is_proposed

@@ -81,6 +81,9 @@ def data(path: Path, size: str) -> int:
         ("def f(shop: Shop): shop.|", "stock", "Stock"),
         ("def f(shop: Shop): shop.|", "size", None),
         ("class A:\n    b: B\n    def f(self): self.|", "b", "B"),
+        ("def f(own: |): return own", "own", None),
+        ("def f(path: |): return path", "path", None),
+        ("class A:\n    own: Lis|t[int]\n    def f(self): pass", "own", None),
     ],
     ids=str,
 )

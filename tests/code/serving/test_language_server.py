@@ -157,7 +157,7 @@ async def test_more_requests_than_places_are_answered_at_once_with_nothing(
 async def test_of_each_language_that_the_run_does_not_know_that_is_said_once(
     connect: Connect,
 ) -> None:
-    project = Project({"java": ContextTable.of([])}, {"java": Mixture.unfitted()}, {})
+    project = Project({"java": ContextTable.of([])}, {"java": Mixture.typical()}, {})
     client = await opened(await connect(ScriptedCompleter(project=project)), "name")
     client.open("name", uri="file:///A.java", language="java")
     for uri in (URI, "file:///A.java", URI):
@@ -299,6 +299,13 @@ async def test_an_inline_completion_needs_a_probable_name(
     ends = {"start": {"line": 0, "character": 0}, "end": {"line": 0, "character": 3}}
     expected = [{"insertText": "predict", "filterText": "predict", "range": ends}]
     assert shown["items"] == (expected if is_shown else [])
+
+
+async def test_where_no_name_can_stand_a_client_need_not_ask_again_at_every_key(
+    connect: Connect,
+) -> None:
+    client = await opened(await connect(RankedCompleter({})), "# prose")
+    assert await client.ask(COMPLETION, at(0, 7)) == {"isIncomplete": False, "items": []}
 
 
 async def test_a_name_that_is_typed_out_is_not_shown_inline(connect: Connect) -> None:

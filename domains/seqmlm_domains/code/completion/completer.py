@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,12 +11,14 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import torch
 
 from seqmlm.errors import ConfigError
 from seqmlm.model.model import Model
 from seqmlm.objectives.trained import require_masks
 from seqmlm.training.distributed import choose_device
 from seqmlm_domains.code.completion.completion import (
+    ONLY,
     Completion,
     CompletionRequest,
     CompletionResult,
@@ -108,7 +111,9 @@ class Completer:
             ConfigError: the model is of another domain or fills in no masks, or the backend cannot
                 run on the device.
         """
-        model = Model.load(run, device=choose_device(device), backend=backend)
+        chosen = choose_device(device)
+        import_what_operators_need(chosen)
+        model = Model.load(run, device=chosen, backend=backend)
         project = Project.load(Path(run))
         if not project.is_fitted:
             _logger.warning(
@@ -255,6 +260,7 @@ class Completer:
             for part, values in mixture.parts(terms, sides, PARTS).items()
         }
         best = _largest(log_probabilities, request.limit)
+        is_choice = len(allowed) > 1
         return tuple(
             Completion(
                 text=names[int(allowed[place])],
@@ -262,13 +268,22 @@ class Completer:
                 end=request.offset,
                 word_end=request.offset + cursor.word_end - cursor.offset,
                 score=float(log_probabilities[place]),
-                source=max(parts, key=lambda part: float(parts[part][place])),
+                source=max(parts, key=lambda part: parts[part][place]) if is_choice else ONLY,
                 parts={part: float(values[place]) for part, values in parts.items()},
                 role=main_role(int(allowed[place]), names, evidence.syntax),
                 type=main_type(int(allowed[place]), names, evidence.syntax),
             )
             for place in best
         )
+
+
+def import_what_operators_need(device: torch.device) -> None:
+    """Import now what torch imports when the first operator of our GPU kernels is called.
+
+    It takes 4 CPU-seconds, in which whoever asks first would wait. On a CPU none is called.
+    """
+    if device.type != "cpu":
+        importlib.import_module("torch._dynamo")
 
 
 def require_code_domain(model: Model) -> CodeDomain:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from seqmlm.errors import ConfigError, UnknownNameError, suggestion
 from seqmlm_domains.code.languages import LANGUAGES
 from seqmlm_domains.code.roles import Role
+
+ONLY: Final = "only"
+"""Source of a name that is the only one that fits what is typed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +113,8 @@ class Completion:
             behind the cursor: who replaces ``start`` to ``word_end`` leaves no rest of it.
         score: natural logarithm of the mixture's probability of the name, among the candidates
             that begin with the prefix.
-        source: the part that favours the name most: a key of ``parts``.
+        source: the part that favours the name most, a key of ``parts``; :data:`ONLY` of a name that
+            is the only candidate, which no part can favour.
         parts: part -> what it adds to the name's score, less what it adds to that of the average
             candidate, nats. They add up to how far the score is above the average one.
         role: what the name mostly is in the project and around the cursor; None if not known.

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqmlm_domains.code.completion.cursor import Cursor
-from seqmlm_domains.code.declared_types import DeclaredTypes
+from seqmlm_domains.code.declared_types import NO_TYPE, DeclaredTypes
 from seqmlm_domains.code.languages import LANGUAGES
 from seqmlm_domains.code.languages.lexicon import Kind
 from seqmlm_domains.code.owners import Owners
@@ -29,7 +29,8 @@ _CHARACTERS_BEHIND: Final = 4_000
 _CHARACTERS_LEFT_OUT: Final = 2_000
 """Most of those before that are left out for the window to begin at a line without indentation."""
 
-_STAND_IN: Final = "M"
+_STAND_IN: Final = "MaskAtCursor"
+"""Where it stands in a type, that type is not known yet."""
 
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
 BINDING_ROLES: Final = (Role.VARIABLE, Role.PARAMETER, Role.FUNCTION, Role.CLASS, Role.IMPORT)
@@ -56,6 +57,7 @@ class CursorSyntax:
         declares_member: bool ``[m]``, whether it declares a member of a class.
         members_are_in_scope: whether the language needs no object before a member.
         types: declared types of ``words``.
+        declared: int32 ``[k]``, those of ``words`` that are declared with the type at the cursor.
         owner: in which class or module the name there is looked up, see
             :mod:`~seqmlm_domains.code.owners`; None where it is in none or that is not known.
         owners: of ``words``, and in whose heads they stand.
@@ -74,6 +76,7 @@ class CursorSyntax:
     declares_member: npt.NDArray[np.bool_]
     members_are_in_scope: bool
     types: DeclaredTypes
+    declared: npt.NDArray[np.int32]
     due_type: str | None
     owner: str | None
     owners: Owners
@@ -106,6 +109,7 @@ class CursorSyntax:
         words = tokens.numbers[pieces]
         is_name = tokens.word_kinds[words] == Kind.NAME
         is_name[place] = False
+        types, is_declared = _without_stand_in(found.declared_types)
         members = LANGUAGES[tokens.language].types.members_are_in_scope
         is_bound = _is_bound(found, place, members_are_in_scope=members) & is_name
         bindings = _last_bindings(words, found.identifiers[:, 2], is_bound)
@@ -122,12 +126,13 @@ class CursorSyntax:
             role,
             words[bindings],
             found.identifiers[bindings, 2],
-            found.declared_types.where(bindings),
+            types.where(bindings),
             words[is_name],
             found.identifiers[is_name, 2],
             _declares_member(found)[is_name],
             members,
-            found.declared_types.where(is_name),
+            types.where(is_name),
+            words[is_name & is_declared],
             found.declared_type or (found.value_type if is_whole else None),
             owner,
             Owners(found.owners.members.where(is_name), found.owners.heirs.where(is_name)),
@@ -179,10 +184,17 @@ _NOTHING: Final = CursorSyntax(
     declares_member=np.zeros(0, np.bool_),
     members_are_in_scope=False,
     types=_NO_TYPES,
+    declared=_NONE,
     due_type=None,
     owner=None,
     owners=Owners(_NO_TYPES, _NO_TYPES),
 )
+
+
+def _without_stand_in(types: DeclaredTypes) -> tuple[DeclaredTypes, npt.NDArray[np.bool_]]:
+    """Types without what stands in for one, and which identifiers it was the type of."""
+    is_declared = types.where_any([name for name in types.names if _STAND_IN in name])
+    return DeclaredTypes(np.where(is_declared, NO_TYPE, types.numbers), types.names), is_declared
 
 
 def _window(cursor: Cursor) -> tuple[int, int]:

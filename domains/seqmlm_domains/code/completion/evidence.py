@@ -61,6 +61,8 @@ FEATURES: Final = (
 )
 """Natural logarithms of probabilities, and of distances in tokens."""
 
+_NAMES_OF_TYPES: Final = frozenset({Role.TYPE, Role.CLASS, Role.IMPORT})
+
 _RECEIVER_AND_DOT: Final = 2
 """Tokens of the context."""
 
@@ -79,7 +81,8 @@ class Evidence:
         features: float64 ``[len(FEATURES), names]``; those of a side that is empty are 0.
         frequency: float64 ``[names]``, probability of each name without any context.
         is_visible: bool ``[names]``, whether the project has it as an identifier, or the text
-            outside the cursor, in one of ``roles`` and with one of ``types``.
+            outside the cursor, in one of ``roles`` and with one of ``types``; where a type is due,
+            not what is declared with it, unless a type is called so too.
         roles: any if absent.
         types: that are asked for; any if absent.
     """
@@ -127,6 +130,8 @@ class Evidence:
         of_project = names.table.is_identifier
         is_visible = np.concatenate([of_project, is_in_file[len(of_project) :]])
         is_visible[names.of_words[syntax.words]] = True
+        if len(declared := names.of_words[syntax.declared]):
+            is_visible[declared] = _does_any(names, syntax, _NAMES_OF_TYPES)[declared]
         if roles is not None:
             is_visible &= _does_any(names, syntax, roles)
         if types is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
+from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
@@ -38,14 +39,9 @@ LEXICAL_TERMS: Final = len(FEATURES)
 
 _TERMS_OF: Final = {"with_model": TERMS, "without_model": FEATURES, "model_alone": TERMS}
 
-_UNFITTED: Final[Mapping[str, float]] = MappingProxyType(
-    {
-        **{"ngram left": 0.6, "ngram right": 0.6, "frequency": -0.3, "in file": 0.5},
-        **{"member or not": 0.7, "same receiver": 1.0, "in scope": 0.5},
-        **{"member of its type": 1.0, "seen with its type": 0.3},
-        **dict.fromkeys(MODEL_TERMS, 0.4),
-    }
-)
+_TYPICAL: Final = Path(__file__).parent / "typical_weights.json"
+"""Means over Python, Java and TypeScript of weights that `benchmarks/results` has recorded: fitted
+on some 40 held-out files of each project, those of Python on two."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,15 +60,14 @@ class Mixture:
     model_alone: Mapping[Sides, FloatArray]
 
     @classmethod
-    def unfitted(cls) -> Mixture:
-        """Return weights that are a guess, for a run that nothing was fitted for."""
-        weights = np.array([_UNFITTED.get(term, 0.0) for term in TERMS])
-        of_model = np.where(np.isin(TERMS, MODEL_TERMS), weights, 0.0)
-        with_model, without_model, model_alone = (
-            dict.fromkeys(get_args(Sides), of)
-            for of in (weights, weights[:LEXICAL_TERMS], of_model)
-        )
-        return cls(with_model, without_model, model_alone)
+    def typical(cls) -> Mixture:
+        """Return what the weights of other projects were, until they are fitted to this one.
+
+        On a project of a language that they have not seen, with 5 held-out files to fit on, such
+        weights were better than fitted ones: MRR .705 against .679 with the left side alone, .776
+        against .749 with both (Java, 500 names).
+        """
+        return cls.from_json(json.loads(_TYPICAL.read_text(encoding="utf-8")))
 
     def scores(self, terms: FloatArray, sides: Sides) -> FloatArray:
         """Return the weighted sum of terms, ``[names]``; with a model if it is among them.

@@ -32,6 +32,8 @@ _FOLDER: Final = "completion"
 _WEIGHTS_FILE: Final = "weights.json"
 _COUNTS: Final = "counts-"
 """Begins the name of the folder of the tables, which the file of the weights names."""
+_VERSION: Final = 2
+"""Of the tokens that contexts are counted in: others would be looked up where they never were."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +76,7 @@ class Project:
 
     def mixture(self, language: str) -> Mixture:
         """Return the weights for a language; those of another one if it has none of its own."""
-        others = [*self.mixtures.values(), _UNFITTED]
+        others = [*self.mixtures.values(), _TYPICAL]
         return self.mixtures.get(table_key(language), others[0])
 
     def save(self, run: Path) -> Path:
@@ -95,6 +97,7 @@ class Project:
                 (temporary / key).mkdir()
                 table.save(temporary / key)
         content = {
+            "version": _VERSION,
             "weights": {key: mixture.to_json() for key, mixture in self.mixtures.items()},
             "counts": counts.name,
             "tables": list(self.tables),
@@ -118,6 +121,7 @@ class Project:
             return cls.unknown()
         try:
             content = json.loads(path.read_text())
+            version = content.get("version", 1)
             weights, tables = content["weights"], content["tables"]
             counts = path.parent / content["counts"]
             report = content["report"]
@@ -125,6 +129,11 @@ class Project:
             raise CheckpointError(
                 f"{path} cannot be read: {error!r}. Run `seqmlm code fit` again."
             ) from error
+        if version != _VERSION:
+            raise CheckpointError(
+                f"{path}: it is of version {version}, and this program reads version {_VERSION}, "
+                "which cuts code into other tokens. Run `seqmlm code fit` again."
+            )
         return cls(
             {key: ContextTable.load(counts / key) for key in tables},
             {key: Mixture.from_json(of_key) for key, of_key in weights.items()},
@@ -202,4 +211,4 @@ def _run_of(path: Path) -> Path:
 
 
 _NO_TABLE: Final = ContextTable.of([])
-_UNFITTED: Final = Mixture.unfitted()
+_TYPICAL: Final = Mixture.typical()

@@ -180,8 +180,6 @@ def read_files(
 
     Args:
         sources: paths, folders and glob patterns.
-    Args:
-        sources: what to read.
         domain: tells how large a file and how long a line may be.
         report: counts files; those that are no source text are passed over, as in training.
         on_progress: told how many are read.

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from lsprotocol import types
 
-from seqmlm_domains.code.completion.completion import Completion, CompletionResult
+from seqmlm_domains.code.completion.completion import ONLY, Completion, CompletionResult
 from seqmlm_domains.code.roles import Role
 from seqmlm_domains.code.serving.documents import Place
 
@@ -67,7 +67,7 @@ def completion_list(
     """
     answer = memory.add(result.completions)
     return types.CompletionList(
-        is_incomplete=True,
+        is_incomplete=bool(result.completions),  # nothing stays nothing, as within a comment
         items=[
             types.CompletionItem(
                 label=completion.text,
@@ -107,6 +107,7 @@ def with_details(item: types.CompletionItem, completion: Completion) -> types.Co
     """Return an item with type and probability, and what each part of the mixture adds, in nats."""
     probability = f"{math.exp(completion.score):.1%}"
     parts = sorted(completion.parts.items(), key=lambda part: -part[1])
+    told = [f"{name} {score:+.2f} nats" for name, score in parts]
     return types.CompletionItem(
         label=item.label,
         kind=item.kind,
@@ -116,7 +117,7 @@ def with_details(item: types.CompletionItem, completion: Completion) -> types.Co
         text_edit=item.text_edit,
         data=item.data,
         detail=", ".join(filter(None, [completion.type, probability, completion.source])),
-        documentation="\n".join(f"{name} {score:+.2f} nats" for name, score in parts),
+        documentation="The only candidate" if completion.source == ONLY else "\n".join(told),
     )
 
 

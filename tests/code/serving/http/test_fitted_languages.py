@@ -17,7 +17,7 @@ from tests.code.serving.scripted_completer import ScriptedCompleter
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
     """A client of a service that knows names of Java."""
-    project = Project({"java": ContextTable.of([])}, {"java": Mixture.unfitted()}, {})
+    project = Project({"java": ContextTable.of([])}, {"java": Mixture.typical()}, {})
     with served(ScriptedCompleter(project=project)) as running, running.client() as made:
         yield made
 
@@ -29,6 +29,10 @@ def test_the_only_language_of_the_run_need_not_be_said(client: httpx.Client) -> 
 
     assert answer["candidates"]
     assert answer["notice"] is None
+
+
+def test_the_languages_of_the_run_are_told(client: httpx.Client) -> None:
+    assert client.get("/v1/health").json()["languages"] == ["java"]
 
 
 def test_of_a_language_that_the_run_does_not_know_that_is_said(client: httpx.Client) -> None:

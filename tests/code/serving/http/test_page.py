@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 
 from seqmlm_domains.code.completion.completer import PARTS, Completer
+from seqmlm_domains.code.completion.context_table import ContextTable
+from seqmlm_domains.code.completion.mixture import Mixture
+from seqmlm_domains.code.completion.project import Project
 from seqmlm_domains.code.serving.settings import ServerSettings
 from tests.code.serving.http.browser import Browser, missing_programs, open_browser
 from tests.code.serving.http.served import Served, served
+from tests.code.serving.scripted_completer import ScriptedCompleter
 
 pytestmark = pytest.mark.skipif(
     bool(missing_programs()), reason=f"not installed: {', '.join(missing_programs())}"
@@ -132,6 +136,22 @@ def test_every_language_has_a_sample_that_is_completed(browser: Browser, languag
     choose(browser, language)
 
     assert browser.wait_until(f"{NAMES}.length > 0 && {NAMES}")
+
+
+def test_the_page_opens_on_a_language_of_the_run_and_says_which_are_none(window: Browser) -> None:
+    java = Project({"java": ContextTable.of([])}, {"java": Mixture.typical()}, {})
+    notice = "document.getElementById('notice')"
+    with served(ScriptedCompleter(project=java), settings=SETTINGS) as service:
+        window.open(service.address)
+        window.wait_until(f"{NAMES}.length > 0")
+        assert window.run("return document.getElementById('language').value") == "java"
+        assert "class" in text_of(window)
+        assert window.run(f"return {notice}.hidden")
+        choose(window, "python")
+        window.wait_until(f"!{notice}.hidden")
+        assert "no file in python, only to java" in window.run(f"return {notice}.textContent")
+        marked = "[...document.getElementById('language').options].map((one) => one.text)"
+        assert window.run(f"return {marked}")[:2] == ["Python (not fitted)", "Java"]
 
 
 def choose(browser: Browser, language: str) -> None:

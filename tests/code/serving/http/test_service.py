@@ -264,7 +264,7 @@ def test_the_service_is_alive_and_ready(client: httpx.Client) -> None:
 def test_what_clients_of_tabby_ask_first_is_answered(client: httpx.Client) -> None:
     health = client.get("/v1/health").json()
 
-    assert set(health) == {"model", "device", "arch", "cpu_count", "version"}
+    assert set(health) == {"model", "device", "arch", "cpu_count", "version", "languages"}
     assert health["device"] in ("cpu", "cuda")
     assert health["version"] == {"git_describe": f"v{seqmlm.__version__}"}
 

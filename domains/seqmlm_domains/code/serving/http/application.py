@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from seqmlm import __version__
 from seqmlm.errors import ConfigError, DataError, UnknownNameError
 from seqmlm_domains.code.completion.completion import CompletionRequest, CompletionResult
+from seqmlm_domains.code.languages import LANGUAGES
 from seqmlm_domains.code.serving.completion_queue import QueueRefusal
 from seqmlm_domains.code.serving.http.guard import (
     COMPLETIONS_PATH,
@@ -124,12 +125,14 @@ async def tell_health() -> Health:
 
 async def tell_model(service: Service) -> ModelHealth:
     """Tell what answers, as Tabby does; its clients ask before they complete."""
+    project = service.queue.completer.project
     return ModelHealth(
         model="seqmlm",
         device=service.device,
         arch=platform.machine(),
         cpu_count=os.cpu_count() or 1,
         version=Version(git_describe=f"v{__version__}"),
+        languages=[name for name in LANGUAGES if project.missing(name) is None],
     )
 
 

@@ -126,7 +126,10 @@ class Candidate(BaseModel):
 
     text: str
     score: Annotated[float, Field(description="log probability, nats")]
-    source: Annotated[str, Field(description="the part of the mixture that favoured it most")]
+    source: Annotated[
+        str,
+        Field(description="the part of the mixture that favoured it most; only: nothing else fits"),
+    ]
     parts: Annotated[
         dict[str, float],
         Field(
@@ -230,6 +233,9 @@ class ModelHealth(BaseModel):
     arch: Annotated[str, Field(description="of the processor")]
     cpu_count: int
     version: Version
+    languages: Annotated[
+        list[str], Field(description="that the run was fitted to; all if it was to none")
+    ]
 
 
 class Problem(BaseModel):
