@@ -14,6 +14,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 RECENT_STEPS = 50
 
 
+def progress_bars(console: Console | None) -> Progress | None:
+    """Return bars with counts, a state and the time spent; None where there is no terminal."""
+    if console is None or not console.is_terminal:
+        return None
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(),
+        console=console,
+    )
+
+
 class Display:
     """Shows how far a run is, how fast, and how long it will take.
 
@@ -27,16 +41,8 @@ class Display:
     def __init__(self, *, steps: int, done: int, every: int, console: Console | None) -> None:
         self._steps, self._every, self._console = steps, every, console
         self._recent: deque[tuple[float, int]] = deque(maxlen=RECENT_STEPS)
-        self._progress: Progress | None = None
-        if console is not None and console.is_terminal:
-            self._progress = Progress(
-                TextColumn("training"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[state]}"),
-                TimeElapsedColumn(),
-                console=console,
-            )
+        self._progress = progress_bars(console)
+        if self._progress is not None:
             self._task = self._progress.add_task("training", total=steps, completed=done, state="")
 
     def __enter__(self) -> Self:

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from seqmlm.training.display import progress_bars
 from seqmlm_domains.code.completion.fitting_progress import FittingProgress
 
 _PLAIN_LINE_EVERY_S: Final = 10.0
@@ -29,16 +29,7 @@ class FittingDisplay:
     ) -> None:
         self._console, self._clock = console, clock
         self._began_at = self._told_at = clock()
-        self._bars: Progress | None = None
-        if console is not None and console.is_terminal:
-            self._bars = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[state]}"),
-                TimeElapsedColumn(),
-                console=console,
-            )
+        self._bars = progress_bars(console)
 
     def __enter__(self) -> Self:
         if self._bars is not None:

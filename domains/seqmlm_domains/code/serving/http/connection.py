@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -108,78 +108,84 @@ class ParserWithoutUpgrades:
         return parser
 
 
-def timed_connection(*, headers_timeout_s: float) -> type[HttpToolsProtocol]:
-    """Return uvicorn's protocol with a deadline and a cap for the headers of each request.
+class _TimedConnection(HttpToolsProtocol):
+    """Uvicorn's protocol with a deadline and a cap for the headers of each request.
 
     uvicorn itself holds a connection open for as long as a client sends a byte now and then. The
     deadline runs from the first byte (of a new connection: from its opening) to the last header;
     what arrives of a body that is no longer wanted must end within the same time. Headers that
     have not ended after 32 KiB are no HTTP of ours.
+    """
+
+    headers_timeout_s: ClassVar[float]
+    """Seconds until the connection is answered with 408 and closed."""
+
+    deadline: asyncio.TimerHandle | None = None
+    is_in_body = False
+    head_bytes = 0  # received, of a head that has not ended; the parser keeps them all
+
+    def connection_made(self, transport: Any) -> None:
+        self.parser = cast(Any, ParserWithoutUpgrades(self))
+        super().connection_made(cast(asyncio.Transport, JoinedWrites(transport, self.loop)))
+        self.watch()
+
+    def data_received(self, data: bytes) -> None:
+        self.head_bytes += len(data)
+        super().data_received(data)
+        if self.head_bytes > _MOST_HEAD_BYTES and not self.is_in_body:
+            self.send_400_response("The headers are too long.")
+        self.watch()
+
+    def send_400_response(self, msg: str) -> None:
+        self.transport.write(_last_answer("400 Bad Request", code="no_http", message=msg))
+        self.transport.close()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        cast(dict[str, Any], self.scope)["state"][BEGAN_AT] = time.monotonic()
+
+    def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():  # they come again without the offer
+            return
+        super().on_headers_complete()
+        self.is_in_body, self.head_bytes = True, 0
+
+    def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        super().on_message_complete()
+        self.is_in_body, self.head_bytes = False, 0
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.forget()
+
+    def watch(self) -> None:
+        """Let the deadline run exactly while a request is incomplete and none is answered."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.forget()
+        elif self.deadline is None:
+            self.deadline = self.loop.call_later(self.headers_timeout_s, self.give_up)
+
+    def forget(self) -> None:
+        if self.deadline is not None:
+            self.deadline.cancel()
+            self.deadline = None
+
+    def give_up(self) -> None:
+        if not self.transport.is_closing():
+            if not self.is_in_body:
+                message = "The headers took too long."
+                self.transport.write(
+                    _last_answer("408 Request Timeout", code="too_slow", message=message)
+                )
+            self.transport.close()
+
+
+def timed_connection(*, headers_timeout_s: float) -> type[HttpToolsProtocol]:
+    """Return the class for one deadline, since uvicorn makes connections of a class by itself.
 
     Args:
         headers_timeout_s: seconds until the connection is answered with 408 and closed.
     """
-
-    class TimedConnection(HttpToolsProtocol):
-        deadline: asyncio.TimerHandle | None = None
-        is_in_body = False
-        head_bytes = 0  # received, of a head that has not ended; the parser keeps them all
-
-        def connection_made(self, transport: Any) -> None:
-            self.parser = cast(Any, ParserWithoutUpgrades(self))
-            super().connection_made(cast(asyncio.Transport, JoinedWrites(transport, self.loop)))
-            self.watch()
-
-        def data_received(self, data: bytes) -> None:
-            self.head_bytes += len(data)
-            super().data_received(data)
-            if self.head_bytes > _MOST_HEAD_BYTES and not self.is_in_body:
-                self.send_400_response("The headers are too long.")
-            self.watch()
-
-        def send_400_response(self, msg: str) -> None:
-            self.transport.write(_last_answer("400 Bad Request", code="no_http", message=msg))
-            self.transport.close()
-
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            cast(dict[str, Any], self.scope)["state"][BEGAN_AT] = time.monotonic()
-
-        def on_headers_complete(self) -> None:
-            if self.parser.should_upgrade():  # they come again without the offer
-                return
-            super().on_headers_complete()
-            self.is_in_body, self.head_bytes = True, 0
-
-        def on_message_complete(self) -> None:
-            if self.parser.should_upgrade():
-                return
-            super().on_message_complete()
-            self.is_in_body, self.head_bytes = False, 0
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            super().connection_lost(exc)
-            self.forget()
-
-        def watch(self) -> None:
-            """Let the deadline run exactly while a request is incomplete and none is answered."""
-            if self.cycle is not None and not self.cycle.response_complete:
-                self.forget()
-            elif self.deadline is None:
-                self.deadline = self.loop.call_later(headers_timeout_s, self.give_up)
-
-        def forget(self) -> None:
-            if self.deadline is not None:
-                self.deadline.cancel()
-                self.deadline = None
-
-        def give_up(self) -> None:
-            if not self.transport.is_closing():
-                if not self.is_in_body:
-                    message = "The headers took too long."
-                    self.transport.write(
-                        _last_answer("408 Request Timeout", code="too_slow", message=message)
-                    )
-                self.transport.close()
-
-    return TimedConnection
+    return type("TimedConnection", (_TimedConnection,), {"headers_timeout_s": headers_timeout_s})
