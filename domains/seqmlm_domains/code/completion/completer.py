@@ -118,7 +118,7 @@ class Completer:
         if not project.is_fitted:
             _logger.warning(
                 "%s was never fitted to a project: no names but those of the open file are known, "
-                "and the weights of model and counts are a guess. Run `seqmlm code fit %s --data "
+                "and the weights are what is typical elsewhere. Run `seqmlm code fit %s --data "
                 "YOUR_REPOSITORY`.",
                 *(run, run),
             )

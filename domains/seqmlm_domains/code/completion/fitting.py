@@ -32,7 +32,7 @@ from seqmlm_domains.code.completion.mixture import (
 )
 
 STRONGEST: Final = 100
-"""Competitors of a hidden name that a guess of the weights ranks best, and as many of the model."""
+"""Competitors of a hidden name that typical weights rank best, and as many of the model."""
 
 DRAWN: Final = 100
 """Competitors that are drawn from all others, which they stand for."""

@@ -52,7 +52,7 @@ class Project:
 
     @property
     def is_fitted(self) -> bool:
-        """Whether weights were fitted for any language; else they are a guess."""
+        """Whether weights were fitted for any language; else they are those of others."""
         return bool(self.mixtures)
 
     @classmethod
