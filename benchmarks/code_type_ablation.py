@@ -3,7 +3,8 @@
 Three runs on the same files differ in one setting: from which type ``typed_mlm`` predicts the
 tokens of hidden identifiers. Held out are whole packages of gson and commons-lang, tests with what
 they test. Each trained model is then judged on the same hidden identifiers, with every source of
-types that it can use. An identifier counts as right if all its tokens are the most probable ones.
+types that it can use: 15 % of each passage, drawn anew as often as ``--draws`` says. An identifier
+counts as right if all its tokens are the most probable ones.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ def objective_for(model: Model, types: TypeSource) -> TypedMaskedLanguageModelli
     )
 
 
-def judge(model: Model, work: Workload, types: TypeSource) -> Predictions:
+def judge(model: Model, work: Workload, types: TypeSource, draws: int) -> Predictions:
     """Predict the same hidden identifiers of every held-out passage from one source of types."""
     objective = objective_for(model, types)
     files = model.domain.documents(work.store)
@@ -139,9 +140,10 @@ def judge(model: Model, work: Workload, types: TypeSource) -> Predictions:
             encoding = model.domain.assemble(
                 work.store[record], max_length=work.config.data.max_length
             )
-            (row,) = objective.rows(encoding, stream(0, Purpose.EVALUATION, sample=record))
-            if len(row.targets[objective.name].positions):
-                found.append(predict(model, objective, row, encoding, int(files[record])))
+            for draw in range(draws):
+                (row,) = objective.rows(encoding, stream(draw, Purpose.EVALUATION, sample=record))
+                if len(row.targets[objective.name].positions):
+                    found.append(predict(model, objective, row, encoding, int(files[record])))
     return Predictions(
         *(
             np.concatenate([getattr(each, field.name) for each in found])
@@ -239,7 +241,7 @@ def run_seed(
         with processes("cpu") as group:
             work = prepare_workload(config, group)
         for types in sources:
-            found[f"{trained}, {types}"] = judge(model, work, types)
+            found[f"{trained}, {types}"] = judge(model, work, types, arguments.draws)
     baseline = found["none, none"]
     return {name: summarise(each, baseline) for name, each in found.items()}, minutes
 
@@ -261,6 +263,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--tokens-per-batch", type=int, default=4096)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--draws", type=int, default=10, help="of the hidden identifiers")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the results")
     arguments = parser.parse_args()
     machine = describe_machine()
