@@ -119,11 +119,12 @@ def open_browser() -> Iterator[Browser]:
             created = client.post(
                 f"{address}/session", json={"capabilities": {"alwaysMatch": capabilities}}
             ).json()["value"]
-            client.base_url = f"{address}/session/{created['sessionId']}"
+            session = f"{address}/session/{created['sessionId']}"
+            client.base_url = session
             try:
                 yield Browser(client)
             finally:
-                client.delete("")
+                client.delete(session).raise_for_status()  # not "": that ends in a slash
 
 
 @contextmanager
