@@ -7,11 +7,14 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 LONGEST_WAIT_S = 60.0
 WATCH_EVERY_S = 0.005
+NEVER_S = 3_600
+BACKLOG = 2_048
 _USED_MODEL = b'"used_model":true'
 
 
@@ -23,6 +26,7 @@ class Answers:
         statuses: of HTTP, counted.
         served_s: seconds until each answer of the model.
         refused_s: seconds until each refusal.
+        told_s: seconds after which each that was refused was told to come again.
         good: answers of the model that came while goodput was counted.
         counted_s: for how long goodput was counted, seconds.
         lexical: answers without the model.
@@ -31,11 +35,14 @@ class Answers:
         delays_s: by how much later than due the clients' own event loop ran, seconds.
         service_cpu_s: processor time of the service, seconds.
         client_cpu_s: of all clients.
+        others_cpu_s: of all else on this machine.
+        machine_cpu_s: of all processors, used or not.
     """
 
     statuses: Counter[int] = field(default_factory=Counter)
     served_s: list[float] = field(default_factory=list)
     refused_s: list[float] = field(default_factory=list)
+    told_s: list[int] = field(default_factory=list)
     good: int = 0
     counted_s: float = 0.0
     lexical: int = 0
@@ -44,6 +51,8 @@ class Answers:
     delays_s: list[float] = field(default_factory=list)
     service_cpu_s: float = 0.0
     client_cpu_s: float = 0.0
+    others_cpu_s: float = 0.0
+    machine_cpu_s: float = 0.0
 
     @property
     def goodput_per_s(self) -> float:
@@ -73,8 +82,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.received += data
-        head, end, content = self.received.partition(b"\r\n\r\n")
-        if not end or len(content) < int(header(head, b"content-length")):
+        if not is_whole(self.received):
             return
         if self.answer is not None and not self.answer.done():
             self.answer.set_result((time.perf_counter(), self.received))
@@ -102,6 +110,48 @@ def header(head: bytes, name: bytes) -> bytes:
     """Return the value of a header; 0 if it is not there."""
     found = re.search(rb"(?i)\r\n%s: *([^\r]+)" % name, head)
     return found.group(1) if found else b"0"
+
+
+def is_whole(message: bytes) -> bool:
+    """Whether a message of HTTP has come to its end."""
+    head, end, content = message.partition(b"\r\n\r\n")
+    return bool(end) and len(content) >= int(header(head, b"content-length"))
+
+
+class _Refuser(asyncio.Protocol):
+    """Refuses one request after the other."""
+
+    def __init__(self, waits_s: Iterator[int]) -> None:
+        self.waits_s, self.received = waits_s, b""
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        if self.transport is not None and is_whole(self.received):
+            self.received = b""
+            self.transport.write(
+                b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: %d\r\nContent-Length: 0\r\n\r\n"
+                % next(self.waits_s, NEVER_S)
+            )
+
+
+@asynccontextmanager
+async def refusing_server(waits_s: Iterable[int]) -> AsyncGenerator[int]:
+    """A server of this event loop that refuses everything; the block gets its port.
+
+    Args:
+        waits_s: seconds after which those refused are told to come again, one after the other;
+            never behind the last.
+    """
+    waits = iter(waits_s)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: _Refuser(waits), "127.0.0.1", 0, backlog=BACKLOG)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
 
 
 async def connect(port: int) -> _Connection:
@@ -174,14 +224,15 @@ async def be_client(
         now = time.perf_counter()
         if status == 429:
             seen.refused_s.append(elapsed_s)
-            told_s = int(header(answer, b"retry-after")) if behaviour.keeps_to_retry_after else 1
-            wait_s = told_s * chance.uniform(1, 2)
+            seen.told_s.append(int(header(answer, b"retry-after")))
+            least_s = seen.told_s[-1] if behaviour.keeps_to_retry_after else 1
+            wait_s = least_s * chance.uniform(1, 2)
         elif _USED_MODEL in answer:
-            wait_s = 0
+            wait_s = 0.0
             seen.served_s.append(elapsed_s)
             seen.good += began_at + behaviour.warm_up_s <= now < until
         else:
-            wait_s = 0
+            wait_s = 0.0
             seen.lexical += 1
         if now + wait_s >= until:
             break

@@ -149,17 +149,14 @@ class CompletionQueue:
         if result is not None:
             yield result
 
-    def require_place(self, *, on_their_way: int = 0) -> None:
-        """Raise now what :meth:`complete` would raise: cheaper than reading a request first.
+    def refusal(self, *, on_their_way: int = 0) -> QueueRefusal | None:
+        """Return what :meth:`complete` would raise now: cheaper than reading a request first.
 
         Args:
             on_their_way: requests that have been let through, those in the queue included.
-
-        Raises:
-            QueueFull, QueueClosed, InferenceStopped: as of :meth:`complete`.
         """
         with self._state:
-            self._require_place(taken=max(on_their_way, len(self._unanswered)))
+            return self._refusal(taken=max(on_their_way, len(self._unanswered)))
 
     @property
     def completer(self) -> Completer:
@@ -254,7 +251,9 @@ class CompletionQueue:
     def _accept(self, accepted: _Accepted) -> None:
         with self._state:
             older = self._waiting_of(accepted.document)
-            self._require_place(taken=len(self._unanswered) - len(older))
+            refusal = self._refusal(taken=len(self._unanswered) - len(older))
+            if refusal is not None:
+                raise refusal
             for superseded in older:
                 del self._waiting[superseded]
                 self._unanswered.discard(superseded)
@@ -265,14 +264,15 @@ class CompletionQueue:
             self._state.notify_all()
         _fail(older, Superseded(f"A newer request of {accepted.document} came."))
 
-    def _require_place(self, *, taken: int) -> None:
+    def _refusal(self, *, taken: int) -> QueueRefusal | None:
         if not self._accepts:
-            raise QueueClosed("The completion queue accepts no more requests.")
+            return QueueClosed("The completion queue accepts no more requests.")
         if not self.is_alive:
-            raise InferenceStopped("The inference thread has ended.")
+            return InferenceStopped("The inference thread has ended.")
         if taken >= self._capacity:
             self._statistics.rejected += 1
-            raise QueueFull(retry_after_s=self._next_turn_s(taken))
+            return QueueFull(retry_after_s=self._next_turn_s(taken))
+        return None
 
     def _next_turn_s(self, taken: int) -> float:
         """Seconds until the turn of a request that is refused now.

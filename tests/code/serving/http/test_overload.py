@@ -6,9 +6,9 @@ import json
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -40,6 +40,18 @@ def post(server: Served, prefix: str, **fields: object) -> tuple[int, str]:
     with server.client() as client:
         response = client.post("/v1/completions", json=body(prefix, **fields))
         return response.status_code, response.text
+
+
+@contextmanager
+def full_server(*, settings: ServerSettings) -> Iterator[Served]:
+    """A server all of whose places are taken."""
+    completer, number = ScriptedCompleter(is_held=True), settings.queue_capacity
+    with served(completer, settings=settings) as server, ThreadPoolExecutor(number) as pool:
+        for place in range(number):
+            pool.submit(post, server, str(place))
+        until(lambda: unanswered(server) == number)
+        yield server
+        completer.let_go()
 
 
 def test_what_does_not_fit_into_the_queue_is_refused_at_once_and_the_rest_answered() -> None:
@@ -117,6 +129,51 @@ def test_a_full_queue_refuses_before_the_body_comes_and_the_connection_goes_on()
     assert refused.startswith(b"HTTP/1.1 429 ")
     assert statuses == [200] * 4
     assert answered.startswith(b"HTTP/1.1 200 ")
+
+
+def test_very_many_refused_requests_in_one_piece_are_answered_one_by_one() -> None:
+    content = json.dumps(body()).encode()
+    number = 1_500  # more than Python's frames may be nested
+    with full_server(settings=SMALL) as server, server.connect() as connection:
+        connection.sendall((head_of(content) + content) * number)
+        statuses = Counter(read_answer(connection)[9:12] for _ in range(number))
+        with server.client() as client:
+            counted = client.get("/metrics").text
+
+    assert statuses == {b"429": number}
+    answers = 'seqmlm_http_answers_total{method="POST",route="-",status="429"}'
+    assert f"{answers} {number}.0" in counted.splitlines()
+
+
+def test_a_refusal_of_a_question_for_headers_has_no_content() -> None:
+    with served() as server:
+        refused = server.exchange(b"HEAD / HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+
+    head, _, content = refused.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 421 ")
+    assert content == b""
+
+
+def test_a_refused_connection_that_is_to_close_is_closed() -> None:
+    content = json.dumps(body()).encode()
+    closing = head_of(content).replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    with full_server(settings=SMALL) as server:
+        refused = server.exchange(closing + content)
+
+    head, _, answer = refused.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 429 ")
+    assert b"\r\nconnection: close" in head
+    assert json.loads(answer)["error"]["code"] == "too_many_requests"
+
+
+def test_a_refused_connection_that_stays_idle_is_closed_without_another_answer() -> None:
+    content = json.dumps(body()).encode()
+    impatient = ServerSettings(queue_capacity=1, deadline_ms=60_000, read_timeout_s=0.3)
+    with full_server(settings=impatient) as server:
+        received = server.exchange(head_of(content) + content)
+
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert received.startswith(b"HTTP/1.1 429 ")
 
 
 def test_bodies_that_are_still_to_come_take_no_place() -> None:

@@ -19,12 +19,7 @@ from seqmlm.errors import ConfigError, DataError, UnknownNameError
 from seqmlm_domains.code.completion.completion import CompletionRequest, CompletionResult
 from seqmlm_domains.code.languages import LANGUAGES
 from seqmlm_domains.code.serving.completion_queue import QueueRefusal
-from seqmlm_domains.code.serving.http.guard import (
-    COMPLETIONS_PATH,
-    Refusal,
-    internal_error,
-    refusal_of_queue,
-)
+from seqmlm_domains.code.serving.http.guard import COMPLETIONS_PATH
 from seqmlm_domains.code.serving.http.messages import (
     CompletionAnswer,
     CompletionBody,
@@ -37,6 +32,7 @@ from seqmlm_domains.code.serving.http.messages import (
     new_identifier,
 )
 from seqmlm_domains.code.serving.http.page_files import PAGE_FILES, page_response
+from seqmlm_domains.code.serving.http.refusal import Refusal, internal_error, refusal_of_queue
 from seqmlm_domains.code.serving.http.service import CompletionService, NotReloaded
 
 _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
@@ -48,7 +44,8 @@ _PROBLEMS[429]["headers"] = {
 }
 
 
-def _service(request: Request) -> CompletionService:
+# async, though it waits for nothing: FastAPI calls any other on a thread of its own.
+async def _service(request: Request) -> CompletionService:
     service: CompletionService = request.app.state.service
     return service
 

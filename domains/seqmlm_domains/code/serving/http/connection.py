@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final, Protocol, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from seqmlm_domains.code.serving.http.refusal import Refusal
 
 BEGAN_AT: Final = "seqmlm.began_at"
 """Key in the state of a request: when its first byte was read, seconds of the monotonic clock."""
@@ -16,13 +18,11 @@ BEGAN_AT: Final = "seqmlm.began_at"
 _MOST_HEAD_BYTES: Final = 32 * 1_024
 
 
-def _last_answer(status: str, *, code: str, message: str) -> bytes:
-    """What is sent before a connection is closed that no application has heard of."""
-    content = json.dumps({"error": {"code": code, "message": message}})
-    return (
-        f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(content)}\r\n\r\n{content}"
-    ).encode("ascii")
+class Admission(Protocol):
+    """What tells of a request, before it is answered, that it is refused."""
+
+    def admit(self, scope: Scope, *, is_whole: bool) -> Refusal | None:
+        """Return the refusal, or None; ``is_whole``: the body has come."""
 
 
 class JoinedWrites:
@@ -49,6 +49,11 @@ class JoinedWrites:
         if not self._pieces:
             self._loop.call_soon(self._send)
         self._pieces.append(data)
+
+    def write_at_once(self, data: bytes) -> None:
+        """Send data now, behind what is written."""
+        self._pieces.append(data)
+        self._send()
 
     def close(self) -> None:
         """Send what is written and close."""
@@ -108,36 +113,85 @@ class ParserWithoutUpgrades:
         return parser
 
 
-class _TimedConnection(HttpToolsProtocol):
+def _nothing() -> None:
+    """What is left to do after an answer that is sent."""
+
+
+class _Connection(HttpToolsProtocol):
     """Uvicorn's protocol with a deadline and a cap for the headers of each request.
 
     uvicorn itself holds a connection open for as long as a client sends a byte now and then. The
     deadline runs from the first byte (of a new connection: from its opening) to the last header;
     what arrives of a body that is no longer wanted must end within the same time. Headers that
     have not ended after 32 KiB are no HTTP of ours.
+
+    What is refused is answered here, once all that has come of it is read: under overload that is
+    most of what comes, and a task of the application would cost as much again.
     """
 
     headers_timeout_s: ClassVar[float]
     """Seconds until the connection is answered with 408 and closed."""
+    admission: ClassVar[Admission]
+    """Asked of each request that does not wait for the answer of the one before."""
 
     deadline: asyncio.TimerHandle | None = None
     is_in_body = False
     head_bytes = 0  # received, of a head that has not ended; the parser keeps them all
+    is_reading = False
+    begun: RequestResponseCycle | None = None  # the request whose head has just been read
 
     def connection_made(self, transport: Any) -> None:
         self.parser = cast(Any, ParserWithoutUpgrades(self))
-        super().connection_made(cast(asyncio.Transport, JoinedWrites(transport, self.loop)))
+        self.joined = JoinedWrites(transport, self.loop)
+        super().connection_made(cast(asyncio.Transport, self.joined))
         self.watch()
 
     def data_received(self, data: bytes) -> None:
         self.head_bytes += len(data)
+        self.is_reading = True
         super().data_received(data)
+        self.is_reading = False
         if self.head_bytes > _MOST_HEAD_BYTES and not self.is_in_body:
             self.send_400_response("The headers are too long.")
-        self.watch()
+        cycle, self.begun = self.begun, None
+        if cycle is None or self.transport.is_closing() or not self.is_refused(cycle):
+            self.watch()
+        else:
+            self.forget()  # uvicorn's time for the next request runs
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Wait for what has come of the body; a request that waited for its turn begins."""
+        if self.is_reading:
+            self.begun = cycle
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def is_refused(self, cycle: RequestResponseCycle) -> bool:
+        """Answer a request if it is refused, else have the application begin with it."""
+        refusal = None
+        if not self.flow.write_paused:  # by a client that reads no answers: a task can wait
+            scope = cast(Scope, cycle.scope)
+            refusal = self.admission.admit(scope, is_whole=not cycle.more_body)
+        if refusal is None:
+            super()._start_asgi_task(cycle, self.app)
+            return False
+        is_last = refusal.is_last or not cycle.keep_alive
+        answer = refusal.encoded(
+            is_last=is_last, method=cycle.scope["method"], server_headers=cycle.default_headers
+        )
+        self.joined.write_at_once(answer)
+        cycle.response_started = cycle.response_complete = True
+        if is_last:
+            self.transport.close()
+        self.on_response_complete()
+        cycle.on_response = _nothing  # as uvicorn has it, lest the two keep one another
+        return True
 
     def send_400_response(self, msg: str) -> None:
-        self.transport.write(_last_answer("400 Bad Request", code="no_http", message=msg))
+        self.send_last(Refusal(status=400, code="no_http", message=msg))
+
+    def send_last(self, refusal: Refusal) -> None:
+        self.transport.write(refusal.encoded(is_last=True))
         self.transport.close()
 
     def on_message_begin(self) -> None:
@@ -174,18 +228,21 @@ class _TimedConnection(HttpToolsProtocol):
 
     def give_up(self) -> None:
         if not self.transport.is_closing():
-            if not self.is_in_body:
+            if self.is_in_body:
+                self.transport.close()
+            else:
                 message = "The headers took too long."
-                self.transport.write(
-                    _last_answer("408 Request Timeout", code="too_slow", message=message)
-                )
-            self.transport.close()
+                self.send_last(Refusal(status=408, code="too_slow", message=message))
 
 
-def timed_connection(*, headers_timeout_s: float) -> type[HttpToolsProtocol]:
-    """Return the class for one deadline, since uvicorn makes connections of a class by itself.
+def guarded_connection(
+    *, headers_timeout_s: float, admission: Admission
+) -> type[HttpToolsProtocol]:
+    """Return the class of a server's connections, since uvicorn makes them of a class by itself.
 
     Args:
         headers_timeout_s: seconds until the connection is answered with 408 and closed.
+        admission: asked of each request.
     """
-    return type("TimedConnection", (_TimedConnection,), {"headers_timeout_s": headers_timeout_s})
+    own = {"headers_timeout_s": headers_timeout_s, "admission": admission}
+    return type("GuardedConnection", (_Connection,), own)

@@ -7,21 +7,22 @@ import hmac
 import logging
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from seqmlm_domains.code.serving.completion_queue import (
-    CompletionQueue,
-    QueueFull,
-    QueueRefusal,
-)
+from seqmlm_domains.code.serving.completion_queue import CompletionQueue
 from seqmlm_domains.code.serving.http.connection import BEGAN_AT
 from seqmlm_domains.code.serving.http.metrics import ServiceMetrics
+from seqmlm_domains.code.serving.http.refusal import (
+    CLOSE,
+    Refusal,
+    internal_error,
+    refusal_of_queue,
+    too_many,
+)
 from seqmlm_domains.code.serving.http.token_bucket import TokenBuckets
 
 logger = logging.getLogger(__name__)
@@ -29,30 +30,10 @@ logger = logging.getLogger(__name__)
 COMPLETIONS_PATH: Final = "/v1/completions"
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
 
-_CLOSE: Final = {"connection": "close"}
 _GUARDED: Final = ("/v1/", "/metrics")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """An answer in the place of the application's.
-
-    Args:
-        status: of HTTP.
-        code: for programs.
-        message: for people; holds nothing that was sent.
-        headers: besides the usual ones.
-    """
-
-    status: int
-    code: str
-    message: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    def response(self) -> JSONResponse:
-        """Return it as it is sent."""
-        content = {"error": {"code": self.code, "message": self.message}}
-        return JSONResponse(content, self.status, headers=dict(self.headers))
+# Keys in the state of a request.
+_IS_ADMITTED: Final = "seqmlm.is_admitted"
+_HAS_PLACE: Final = "seqmlm.has_place"
 
 
 class _ClientLeft(Exception):
@@ -63,29 +44,6 @@ class _Refused(Exception):
     def __init__(self, refusal: Refusal) -> None:
         self.refusal = refusal
         super().__init__(refusal.message)
-
-
-def too_many(*, retry_after_s: float) -> Refusal:
-    """Return the refusal of a request that should come again later."""
-    seconds = max(1, round(retry_after_s + 0.5))
-    return Refusal(
-        status=429,
-        code="too_many_requests",
-        message=f"Too many requests; try again in {seconds} s.",
-        headers={"retry-after": str(seconds)},
-    )
-
-
-def refusal_of_queue(error: QueueRefusal) -> Refusal:
-    """Return the refusal of a request that the queue does not answer."""
-    if isinstance(error, QueueFull):
-        return too_many(retry_after_s=error.retry_after_s)
-    return Refusal(status=503, code="not_ready", message="The service does not answer now.")
-
-
-def internal_error() -> Refusal:
-    """Return the answer where an error of ours has kept the request from one."""
-    return Refusal(status=500, code="internal", message="An error of the service.", headers=_CLOSE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,11 +78,11 @@ class GuardRules:
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if not host or is_doubtful:
             message = "One Host header is due."
-            return Refusal(status=400, code="no_host", message=message, headers=_CLOSE)
+            return Refusal(status=400, code="no_host", message=message, headers=CLOSE)
         if _without_port(host) in self.hosts:
             return None
         message = f"This is {' or '.join(self.hosts)}; the setting allowed_hosts adds names."
-        return Refusal(status=421, code="foreign_host", message=message, headers=_CLOSE)
+        return Refusal(status=421, code="foreign_host", message=message, headers=CLOSE)
 
     def _wrong_token(self, path: str, headers: Mapping[bytes, bytes]) -> Refusal | None:
         if self.token is None or not path.startswith(_GUARDED):
@@ -136,7 +94,7 @@ class GuardRules:
             status=401,
             code="no_token",
             message="A valid bearer token is due.",
-            headers={"www-authenticate": "Bearer", **_CLOSE},
+            headers={"www-authenticate": "Bearer", **CLOSE},
         )
 
     def _wrong_body(self, method: str, headers: Mapping[bytes, bytes]) -> Refusal | None:
@@ -146,7 +104,7 @@ class GuardRules:
             if kind != b"application/json":
                 # What a form of a foreign page can send without asking is never JSON.
                 message = "Content-Type must be application/json."
-                return Refusal(status=415, code="no_json", message=message, headers=_CLOSE)
+                return Refusal(status=415, code="no_json", message=message, headers=CLOSE)
         if size > self.max_body_bytes:
             return self.too_large()
         return None
@@ -154,7 +112,38 @@ class GuardRules:
     def too_large(self) -> Refusal:
         """Return the refusal of a body that is."""
         message = f"The body is larger than {self.max_body_bytes:,} bytes."
-        return Refusal(status=413, code="too_large", message=message, headers=_CLOSE)
+        return Refusal(status=413, code="too_large", message=message, headers=CLOSE)
+
+
+class Places:
+    """How many completions are on their way to the queue, or in it.
+
+    Of very many that come together, all would find room in the queue until the first gets there:
+    those let through are counted here. Bodies that are still to come take no place from others.
+
+    Args:
+        queue: of completions.
+    """
+
+    def __init__(self, queue: CompletionQueue) -> None:
+        self._queue, self._taken = queue, 0
+
+    def refusal(self) -> Refusal | None:
+        """Return the refusal of a completion that comes now; None if there is a place for it."""
+        error = self._queue.refusal(on_their_way=self._taken)
+        return None if error is None else refusal_of_queue(error)
+
+    def take(self, scope: Scope) -> Refusal | None:
+        """Give a completion a place, or return its refusal."""
+        refusal = self.refusal()
+        if refusal is None:
+            self._taken += 1
+            scope["state"][_HAS_PLACE] = True
+        return refusal
+
+    def leave(self, scope: Scope) -> None:
+        """Give the place back, if there is one."""
+        self._taken -= scope["state"].pop(_HAS_PLACE, False)
 
 
 class Guard:
@@ -182,29 +171,53 @@ class Guard:
         metrics: ServiceMetrics,
     ) -> None:
         self._application, self._rules = application, rules
-        self._buckets, self._queue, self._metrics = buckets, queue, metrics
-        self._completing = 0
+        self._buckets, self._metrics = buckets, metrics
+        self._places = Places(queue)
+
+    def admit(self, scope: Scope, *, is_whole: bool) -> Refusal | None:
+        """Refuse what its head alone forbids, and completions that find no place.
+
+        A connection asks this before it calls the guard, which does not ask again: to call it costs
+        a task, and half as much again as a refusal does without.
+
+        Args:
+            scope: of the request, as ASGI has it.
+            is_whole: whether its body has come: a completion then has its place from now on.
+
+        Returns:
+            What is to be sent, counted already; None: the guard must be called.
+        """
+        refusal = self._refusal_of_head(scope, is_whole=is_whole)
+        if refusal is None:
+            scope["state"][_IS_ADMITTED] = True
+        else:
+            self._note(scope, status=refusal.status, size=0)
+        return refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI has it."""
         if scope["type"] != "http":
             await self._application(scope, receive, send)
             return
-        began_at = scope.get("state", {}).get(BEGAN_AT) or time.monotonic()
+        scope.setdefault("state", {}).setdefault(BEGAN_AT, time.monotonic())
         status = 0
 
         async def send_noting_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                self._places.leave(scope)  # who has read the end of the answer may ask again
             await send(message)
 
         body = b""
         try:
-            self._check_head(scope)
+            if _IS_ADMITTED not in scope["state"]:
+                _raise_if_refused(self._refusal_of_head(scope, is_whole=False))
             body = await self._read_in_time(receive)
-            with self._place(scope, send_noting_status) as send_answer:
-                await self._answer(scope, body, receive, send_answer)
+            if scope["path"] == COMPLETIONS_PATH and _HAS_PLACE not in scope["state"]:
+                _raise_if_refused(self._places.take(scope))
+            await self._answer(scope, body, receive, send_noting_status)
         except _Refused as refused:
             await refused.refusal.response()(scope, receive, send_noting_status)
         except _ClientLeft:
@@ -215,56 +228,22 @@ class Guard:
             if not status:
                 await internal_error().response()(scope, receive, send_noting_status)
         finally:
-            self._note(scope, status=status, size=len(body), since=began_at)
+            self._places.leave(scope)
+            self._note(scope, status=status, size=len(body))
 
-    def _check_head(self, scope: Scope) -> None:
+    def _refusal_of_head(self, scope: Scope, *, is_whole: bool) -> Refusal | None:
         """Refuse what need not be read: what is not allowed, and what has no place."""
         refusal = self._rules.refusal(scope)
         if refusal is not None:
-            raise _Refused(refusal)
+            return refusal
         if scope["path"].startswith("/v1/"):
             client = scope["client"][0] if scope.get("client") else ""
             wait_s = self._buckets.take(client, now_s=time.monotonic())
             if wait_s:
-                raise _Refused(too_many(retry_after_s=wait_s))
+                return too_many(retry_after_s=wait_s)
         if scope["path"] == COMPLETIONS_PATH:
-            self._require_place()
-
-    def _require_place(self) -> None:
-        try:
-            self._queue.require_place(on_their_way=self._completing)
-        except QueueRefusal as error:
-            raise _Refused(refusal_of_queue(error)) from None
-
-    @contextmanager
-    def _place(self, scope: Scope, send: Send) -> Iterator[Send]:
-        """A place for a completion whose body is read; gives how to send its answer.
-
-        Of very many that come together, all find room in the queue until the first gets there:
-        those let through are counted here. Bodies that are still to come take no place from others.
-        The place is free before the end of the answer is sent: who has read it may ask again.
-        """
-        if scope["path"] != COMPLETIONS_PATH:
-            yield send
-            return
-        self._require_place()
-        self._completing += 1
-        is_taken = True
-
-        def leave() -> None:
-            nonlocal is_taken
-            self._completing -= is_taken
-            is_taken = False
-
-        async def send_and_leave(message: Message) -> None:
-            if message["type"] == "http.response.body" and not message.get("more_body", False):
-                leave()
-            await send(message)
-
-        try:
-            yield send_and_leave
-        finally:
-            leave()
+            return self._places.take(scope) if is_whole else self._places.refusal()
+        return None
 
     async def _read_in_time(self, receive: Receive) -> bytes:
         try:
@@ -272,7 +251,7 @@ class Guard:
                 return await self._read(receive)
         except TimeoutError:
             message = "The body took too long."
-            refusal = Refusal(status=408, code="too_slow", message=message, headers=_CLOSE)
+            refusal = Refusal(status=408, code="too_slow", message=message, headers=CLOSE)
             raise _Refused(refusal) from None
 
     async def _read(self, receive: Receive) -> bytes:
@@ -305,15 +284,20 @@ class Guard:
         if not answer.cancelled() and (error := answer.exception()) is not None:
             raise error
 
-    def _note(self, scope: Scope, *, status: int, size: int, since: float) -> None:
+    def _note(self, scope: Scope, *, status: int, size: int) -> None:
         """Count and log an answer; the path is that of a route, for others may hold anything."""
         route = getattr(scope.get("route"), "path", "-")
-        elapsed_s = time.monotonic() - since
+        elapsed_s = time.monotonic() - scope["state"][BEGAN_AT]
         self._metrics.count(method=scope["method"], route=route, status=status, elapsed_s=elapsed_s)
         outcome = status or "left"
         logger.info(
             "%s %s %s %.1f ms %d bytes", scope["method"], route, outcome, 1000 * elapsed_s, size
         )
+
+
+def _raise_if_refused(refusal: Refusal | None) -> None:
+    if refusal is not None:
+        raise _Refused(refusal)
 
 
 def _without_port(host: str) -> str:
@@ -330,7 +314,7 @@ def _foreign_origin(headers: Mapping[bytes, bytes]) -> Refusal | None:
     if scheme in (b"http", b"https") and host == headers[b"host"].lower():
         return None
     message = "Only the page of this service may ask from within a browser."
-    return Refusal(status=403, code="foreign_origin", message=message, headers=_CLOSE)
+    return Refusal(status=403, code="foreign_origin", message=message, headers=CLOSE)
 
 
 def _log_without_values(error: Exception) -> None:

@@ -18,7 +18,7 @@ import uvicorn
 
 from seqmlm.errors import ConfigError
 from seqmlm_domains.code.serving.http.application import create_application
-from seqmlm_domains.code.serving.http.connection import timed_connection
+from seqmlm_domains.code.serving.http.connection import guarded_connection
 from seqmlm_domains.code.serving.http.guard import LOOPBACK_NAMES, Guard, GuardRules
 from seqmlm_domains.code.serving.http.service import CompletionService
 from seqmlm_domains.code.serving.http.token_bucket import TokenBuckets
@@ -149,7 +149,7 @@ def make_server(application: Guard, settings: ServerSettings) -> uvicorn.Server:
     """Return a server that still has to be run, with its time limits."""
     config = uvicorn.Config(
         application,
-        http=timed_connection(headers_timeout_s=settings.read_timeout_s),
+        http=guarded_connection(headers_timeout_s=settings.read_timeout_s, admission=application),
         ws="none",
         lifespan="off",
         loop="asyncio",
