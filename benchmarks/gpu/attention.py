@@ -1,7 +1,9 @@
 """Attention beside what torch has: forward, backward, packed rows, windows and pseudo-masks.
 
 Operations are counted for visible pairs only. In packed cases a peer that cannot pack is given the
-rows padded to the longest, with a mask, which is what it would get in training.
+rows padded to the longest, with a mask, which is what it would get in training. Whoever needs
+something of each batch beside its operands, a mask or tables, makes it once ("FlexAttention",
+"seqmlm") or in every call ("mask rebuilt", "SDPA, padded", `REBUILT`): like goes against like.
 """
 
 # T tokens, H heads, D head dimension, B rows, L tokens of the longest row
@@ -40,6 +42,9 @@ EQUAL = (
     (512, FORWARD),
 )
 ATOMIC = "seqmlm, atomic"
+REBUILT = "seqmlm, layout rebuilt"
+FLEX, FLEX_REBUILT = "FlexAttention", "FlexAttention, mask rebuilt"
+PADDED = "SDPA, padded"
 GRAPHED = ("seqmlm", "seqmlm, tuned", "torch varlen")
 PACKED = {
     "text": lengths.text,
@@ -105,14 +110,14 @@ def packed_rows(session: Session, data: str, mode: str) -> None:
     else:
         rows = lengths.fill(PACKED[data], 24 if session.is_rehearsal else TOKENS)
     packed = _packed(session, rows, 64)
-    ways = [*_ours(packed), _varlen(packed)]
+    ways = [*_ours(packed), _rebuilt(packed, None), _varlen(packed)]
     if data != ONE_LONG:  # padded, it would be fifty times as many tokens
         ways.append(_padded(packed, None))
     if data == "text":
         ways += [
-            Way("FlexAttention", lambda: flex.documents(session, packed, is_rebuilt=False), _rows),
+            Way(FLEX, lambda: flex.documents(session, packed, is_rebuilt=False), _rows),
             Way(
-                "FlexAttention, mask rebuilt",
+                FLEX_REBUILT,
                 lambda: flex.documents(session, packed, is_rebuilt=True),
                 _rows,
             ),
@@ -141,11 +146,8 @@ def pseudo_masked_rows(session: Session) -> None:
     packed = _packed(session, cu_seqlens.diff().tolist(), 64)
     ways = [
         *_ours(packed, visibility=visibility),
-        Way(
-            "FlexAttention, mask rebuilt",
-            lambda: flex.visibility(session, packed, visibility),
-            _rows,
-        ),
+        _rebuilt(packed, visibility),
+        Way(FLEX_REBUILT, lambda: flex.visibility(session, packed, visibility), _rows),
         _padded(packed, visibility),
     ]
     # On a CPU FlexAttention has no backward.
@@ -172,6 +174,15 @@ def _ours(
     ]
 
 
+def _rebuilt(packed: Packed, visibility: Visibility | None) -> Way:
+    """Ours as a model of one layer has it: copies and tables of the layout made in every call."""
+
+    def run_rebuilt(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return _run_ours(packed, _layout(packed, visibility), q, k, v)
+
+    return Way(REBUILT, lambda: run_rebuilt, _rows)
+
+
 def _atomic(packed: Packed) -> Way:
     """The one kernel of the backward whose results are not bit-equal from run to run."""
     run_ours = partial(_run_ours, packed, _layout(packed, None), backward="atomic")
@@ -179,7 +190,7 @@ def _atomic(packed: Packed) -> Way:
 
 
 def _layout(packed: Packed, visibility: Visibility | None) -> AttentionLayout:
-    """Made once, as an encoder makes it for all of its layers."""
+    """Copied; the tables are made by the first call that gets it, forward and backward."""
     return attention_layout(packed.cu_seqlens, positions=packed.position, visibility=visibility)
 
 
@@ -209,7 +220,7 @@ def _padded(packed: Packed, visibility: Visibility | None) -> Way:
         mask = packed.key_mask() if visibility is None else packed.pair_mask(visibility)
         return scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
-    return Way("SDPA, padded", lambda: run_padded, packed.padded)
+    return Way(PADDED, lambda: run_padded, packed.padded)
 
 
 def _varlen(packed: Packed, *, window: int | None = None) -> Way:

@@ -61,6 +61,7 @@ def test_every_section_of_the_gpu_benchmark_runs_on_a_cpu(rehearsal: dict[str, A
         "seqmlm",
         "seqmlm, tuned",
         "seqmlm, atomic",
+        "seqmlm, layout rebuilt",
         "FlexAttention",
         "FlexAttention, mask rebuilt",
     } <= ran
@@ -170,6 +171,16 @@ def test_training_step_is_to_reach_a_share_of_the_peak(
     assert row["verdict"] == verdict
     assert row["goal"] == 0.35
     assert row["ratio"] == (None if peak_tflops is None else pytest.approx(tflops / 989))
+
+
+def test_who_makes_a_mask_in_every_call_meets_ours_that_makes_its_tables_there() -> None:
+    from benchmarks.gpu.goals import GOALS
+
+    goals = [goal for goal in GOALS if "rebuilt" in goal.peer or goal.peer == "SDPA, padded"]
+    assert len(goals) == 5
+    assert {goal.ours for goal in goals} == {"seqmlm, layout rebuilt"}
+    (prebuilt,) = (goal for goal in GOALS if goal.peer == "FlexAttention")
+    assert prebuilt.ours == "seqmlm"
 
 
 def test_machine_without_a_gpu_is_told_what_is_missing(
