@@ -74,9 +74,10 @@ def main() -> None:
     split = load_split(given.split, given.data)
     asked = _asked(split, given.positions)
     counted = Stopwatch()
-    tables = count_names(
-        SourceTokens.of(text, _language(name)) for name, text in sorted(split.train.items())
-    )
+    train = {
+        SourceTokens.of(text, _language(name)): name for name, text in sorted(split.train.items())
+    }
+    tables = count_names(train, places=train)
     counted_in = counted.elapsed()
     completer = None
     if given.run is not None:

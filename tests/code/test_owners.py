@@ -8,6 +8,11 @@ import pytest
 from seqmlm_domains.code.declared_types import NO_TYPE
 from seqmlm_domains.code.syntax import parse_text
 
+DEPOT = (
+    "class Ship { Ship next; Ship next() {} } "
+    "class Depot { Ship first; Ship heaviest() {} List<Ship> all() {} } "
+)
+
 
 def owner_at(text: str, start: int, language: str) -> str | None:
     """The owner of the identifier that begins at a character."""
@@ -57,6 +62,98 @@ def owner_at(text: str, start: int, language: str) -> str | None:
         ("java", "class B { C c() { } } class A { void f(B b) { b.c().§g(); } }", "C"),
         ("java", "class A { void f() { new B().§g(); } }", "B"),
         ("java", "class A { void f(B b) { run(b::§g); } }", "B"),
+        ("java", f"{DEPOT} class A {{ void f(Depot d) {{ d.heaviest().next.§go(); }} }}", "Ship"),
+        (
+            "java",
+            f"{DEPOT} class A {{ void f(Depot d) {{ d.all().get(0).§go(); }} }}",
+            "List.get()",
+        ),
+        (
+            "java",
+            f"{DEPOT} class A {{ Depot d; void f() {{ d.first.next().next.§go(); }} }}",
+            "Ship",
+        ),
+        (
+            "java",
+            f"{DEPOT} class A {{ void f(Depot d) {{ var x = d.heaviest(); x.§go(); }} }}",
+            "Ship",
+        ),
+        (
+            "java",
+            f"{DEPOT} class B extends Depot {{}} class A {{ void f(B b) {{ b.first.§go(); }} }}",
+            "Ship",
+        ),
+        ("java", "class A { void f(Ship s) { (s).§go(); } }", "Ship"),
+        ("java", "class A { void f(Object o) { ((Ship) o).§go(); } }", "Ship"),
+        ("java", "class A { void f(Object o) { var s = (Ship) o; s.§go(); } }", "Ship"),
+        ("java", "class A { void f(Ship[] s) { s[0].§go(); } }", "Ship"),
+        ("java", "class A { void f(Ship[][] s) { s[0][1].§go(); } }", "Ship"),
+        ("java", "class A { void f(Ship... s) { for (var x : s) x.§go(); } }", "Ship"),
+        ("java", "class A { void f(Ship[] s) { s.§length; } }", "[]"),
+        (
+            "java",
+            f"{DEPOT} class A {{ void f(Depot d) {{ for (var x : d.all()) x.§go(); }} }}",
+            "Ship",
+        ),
+        ("java", "class A { void f(List<? extends Ship> l) { l.forEach(x -> x.§go()); } }", "Ship"),
+        (
+            "java",
+            "class A { void f(Map<Key, Ship> m) { m.forEach((k, v) -> v.§go()); } }",
+            "typeof v",
+        ),
+        ("java", "class A { void f() { new Depot().ships.§size(); } }", "Depot.ships"),
+        (
+            "java",
+            "class A { void f(Depot d) { for (var x : d.ships) x.§go(); } }",
+            "Depot.ships.[each].[else]x",
+        ),
+        ("java", 'class A { void f() { "a".§length(); } }', "String"),
+        ("typescript", "(d as Depot).§go()", "Depot"),
+        ("typescript", "(<Depot>d).§go()", "Depot"),
+        ("typescript", "let d: Depot; (d as const).§go()", "Depot"),
+        ("typescript", "let d: Depot; (d satisfies X).§go()", "Depot"),
+        ("typescript", "let d: Promise<Depot>; (await d).§go()", "Depot"),
+        (
+            "typescript",
+            "async function f(): Promise<Depot> {}\nconst d = await f(); d.§go()",
+            "Depot",
+        ),
+        ("typescript", "let d: Depot[]; d[0].§go()", "Depot"),
+        ("typescript", "let d: Depot[]; d.§map", "Array"),
+        ("typescript", "let d: Map<string, Depot[]>; d['a'][0].§go()", "Depot"),
+        ("typescript", "let d: Map<string, () => void>; d['a'].§go()", None),
+        (
+            "typescript",
+            "interface A { d: Depot[] }\nfunction f(a: A) { for (const x of a.d) x.§go() }",
+            "Depot",
+        ),
+        ("typescript", "let d: Depot[]; for (const k in d) k.§length", "typeof k"),
+        ("typescript", "function f(d: Array<Depot>) { d.map(x => x.§go()) }", "Depot"),
+        ("typescript", "function f(d: readonly Depot[]) { d.map((x, i) => x.§go()) }", "Depot"),
+        ("typescript", "function f(d: Depot[]) { d.reduce((x, y) => x.§go(), 0) }", "typeof x"),
+        ("typescript", "class A { b(): A { return this.b().§b() } }", "A"),
+        ("typescript", "class A { b(): A { const me = this; return me.§b() } }", "A"),
+        ("typescript", "const x = a.b; const y = b; const b = y; y.§c", "typeof y"),
+        ("python", "def f(d: list[Depot]): d[0].§go()", "Depot"),
+        ("python", "def f(d: dict[str, t.Sequence[Depot]]): d['a'][0].§go()", "Depot"),
+        ("python", "def f(d: Optional[list[Depot]]):\n  for x in d: x.§go()", "Depot"),
+        ("python", "def f(d: 'Depot'): (d).§go()", "Depot"),
+        (
+            "python",
+            "class A:\n  d: list[Depot]\n  def f(self): return [x.§go() for x in self.d]",
+            "Depot",
+        ),
+        (
+            "python",
+            "class A:\n  def f(self): self.d.§go()\n  def g(self): self.d = Depot()",
+            "Depot()",
+        ),
+        ("python", "def f(d: tuple[Depot, ...]): d[0].§go()", "Depot"),
+        ("python", "def f(d: tuple[int, Depot]): d[0].§go()", None),
+        ("python", "async def f(d: Awaitable[Depot]): (await d).§go()", "Depot"),
+        ("python", "class A:\n  def g(self) -> 'A': ...\ndef f(a: A): a.g().g().§g()", "A"),
+        ("python", "', '.§join(x)", "str"),
+        ("python", "def f(a: Depot): a.ship.next().§go()", "Depot.ship.next()"),
     ],
     ids=str,
 )

@@ -16,8 +16,9 @@ REQUEST: Final = struct.Struct("<BI")
 RESPONSE: Final = struct.Struct("<II")
 """Number of identifiers, and bytes of names. Three int32 of each identifier follow, an int32 each
 for its type, its owner and its heir, and the names of these three, one a line, the lines of each
-ended by :data:`END_OF_NAMES`."""
+ended by :data:`END_OF_NAMES`; then so the types of members, each behind :data:`IS_OF`."""
 END_OF_NAMES: Final = "\0"
+IS_OF: Final = " "
 
 OUT_OF_MEMORY: Final = 77
 """Exit status."""
@@ -33,7 +34,9 @@ def serve(requests: BinaryIO, responses: BinaryIO) -> None:
         parsed = parse_text(requests.read(source_bytes).decode(), language)
         assert parsed.owners is not None, "the parser tells them"
         named = (parsed.declared_types, parsed.owners.members, parsed.owners.heirs)
-        names = "".join("\n".join(types.names) + END_OF_NAMES for types in named).encode()
+        lines = [types.names for types in named]
+        lines.append(tuple(IS_OF.join(pair) for pair in parsed.owners.types.items()))
+        names = "".join("\n".join(own) + END_OF_NAMES for own in lines).encode()
         columns = [parsed.identifiers, *(types.numbers for types in named)]
         responses.write(RESPONSE.pack(len(parsed.identifiers), len(names)))
         responses.write(b"".join(column.tobytes() for column in columns) + names)

@@ -23,6 +23,7 @@ from seqmlm_domains.code.declared_types import DeclaredTypes
 from seqmlm_domains.code.owners import Owners
 from seqmlm_domains.code.parser_child import (
     END_OF_NAMES,
+    IS_OF,
     OUT_OF_MEMORY,
     READY,
     REQUEST,
@@ -100,13 +101,16 @@ class ParserProcess:
             late = f"parsing took more than {self._timeout_s:g} s" if is_late.is_set() else ""
             raise ParsingFailed(late or _meaning(status)) from error
         columns = np.frombuffer(content, np.int32)
-        types, members, heirs = (
-            DeclaredTypes(numbers, tuple(own.split("\n")) if own else ())
-            for numbers, own in zip(
-                columns[3 * count :].reshape(3, count), names.split(END_OF_NAMES), strict=False
-            )
+        *named, of_members, _ = (
+            own.split("\n") if own else [] for own in names.split(END_OF_NAMES)
         )
-        return ParsedText(columns[: 3 * count].reshape(-1, 3), types, Owners(members, heirs))
+        types, members, heirs = (
+            DeclaredTypes(numbers, tuple(own))
+            for numbers, own in zip(columns[3 * count :].reshape(3, count), named, strict=True)
+        )
+        types_of_members = dict(line.split(IS_OF, 1) for line in of_members)
+        owners = Owners(members, heirs, types_of_members)
+        return ParsedText(columns[: 3 * count].reshape(-1, 3), types, owners)
 
     def close(self) -> None:
         """End the child, if there is one."""

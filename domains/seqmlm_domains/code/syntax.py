@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import tree_sitter
 
-from seqmlm_domains.code.declared_types import DeclaredTypes, Scopes
+from seqmlm_domains.code.declared_types import DeclaredTypes
+from seqmlm_domains.code.expressions import Occurrence
+from seqmlm_domains.code.generic_types import simple
 from seqmlm_domains.code.languages import LANGUAGES
 from seqmlm_domains.code.languages.language import ANY_FIELD, Inherited, Language, Rule
-from seqmlm_domains.code.owners import Occurrence, Owners, find_owners
+from seqmlm_domains.code.owners import Owners, find_owners
 from seqmlm_domains.code.roles import Role
+from seqmlm_domains.code.scopes import Scopes
 from seqmlm_domains.code.value_types import value_type
 
 IdentifierArray = npt.NDArray[np.int32]
@@ -29,8 +34,11 @@ _PARSED_AT_ONCE = 4096
 
 _FUNCTIONS = frozenset({Role.CALL, Role.FUNCTION})
 
-_Parent = tuple[Mapping[str, Rule] | None, Role]
-"""The rules for the children of a node, and the role that it may pass on."""
+_Parent = tuple[Mapping[str, Rule] | None, Role, tree_sitter.Node]
+"""The rules for the children of a node, the role that it may pass on, and the node."""
+
+_NEAREST: Final = 2
+"""Nodes around one that tell what it declares."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,12 +67,29 @@ def parse_text(text: str, language: str) -> ParsedText:
         language: a key of :data:`~seqmlm_domains.code.languages.LANGUAGES`.
     """
     source = text.encode()
-    scopes = Scopes(source, LANGUAGES[language])
     tree = _parser(language, threading.get_ident()).parse(source)
-    occurrences = _walk(tree, source, LANGUAGES[language], scopes)
+    return _read(tree, source, text, LANGUAGES[language])
+
+
+def parse_text_in_time(text: str, language: str, *, timeout_s: float) -> ParsedText | None:
+    """Return what :func:`parse_text` does; None if it took too long to parse.
+
+    Args:
+        text: source code, possibly broken.
+        language: a key of :data:`~seqmlm_domains.code.languages.LANGUAGES`.
+        timeout_s: seconds that the parser may take.
+    """
+    source = text.encode(errors="replace")
+    tree = _parsed_in_time(source, language, timeout_s)
+    return None if tree is None else _read(tree, source, text, LANGUAGES[language])
+
+
+def _read(tree: tree_sitter.Tree, source: bytes, text: str, language: Language) -> ParsedText:
+    scopes = Scopes(source, language)
+    occurrences = _walk(tree, source, language, scopes)
     types = _types_of(occurrences, scopes)
-    owners = find_owners(occurrences, types, tree, source, LANGUAGES[language], scopes)
-    return ParsedText(_identifiers(occurrences, source, text), DeclaredTypes.of(types), owners)
+    owners = find_owners(occurrences, types, tree, source, language, scopes)
+    return ParsedText(_identifiers(occurrences, source, text), _simple(types), owners)
 
 
 def find_identifiers(text: str, language: str) -> IdentifierArray:
@@ -100,40 +125,56 @@ class ScopedIdentifiers:
 
 
 def find_scoped_identifiers(
-    text: str, language: str, *, place: int, timeout_s: float
+    text: str, language: str, *, place: int, timeout_s: float, around: str | None = None
 ) -> ScopedIdentifiers | None:
     """Return the identifiers of a text with roles and scopes; None if it took too long to parse.
 
     Args:
         text: source code, possibly broken.
-        place: first character of the identifier whose own types are asked for.
+        place: first character of the identifier whose own types are asked for, and the owners of
+            the others if it has one.
         language: a key of :data:`~seqmlm_domains.code.languages.LANGUAGES`.
         timeout_s: seconds that the parser may take; the walk adds some 0.3 ms per kB.
+        around: name of the class that the text is a part of; none if absent.
     """
     source = text.encode(errors="replace")
     tree = _parsed_in_time(source, language, timeout_s)
     if tree is None:
         return None
-    scopes = Scopes(source, LANGUAGES[language])
-    occurrences = _walk(tree, source, LANGUAGES[language], scopes)
+    rules = LANGUAGES[language]
+    scopes = Scopes(source, rules, None if around is None else around.encode(errors="replace"))
+    occurrences = _walk(tree, source, rules, scopes)
     types = _types_of(occurrences, scopes)
-    type_at = {occurrence[0]: name for occurrence, name in zip(occurrences, types, strict=True)}
     start = len(text[:place].encode(errors="replace"))
+    asked = _number_at(start, occurrences)
     node = tree.root_node.descendant_for_byte_range(start, start + 1)
+
+    def type_at(start: int) -> bytes | None:
+        number = _number_at(start, occurrences)
+        type_ = None if number is None else types[number]
+        return None if type_ is None else simple(type_)
+
     declared = wanted = None
-    if node is not None and node.type in LANGUAGES[language].identifier_kinds:
+    if node is not None and node.type in rules.identifier_kinds:
         declared = scopes.declared_at(start)
-        wanted = value_type(node, source, LANGUAGES[language], scopes, type_at.get)
+        wanted = value_type(node, source, rules, scopes, type_at)
     return ScopedIdentifiers(
         _identifiers(occurrences, source, text),
-        DeclaredTypes.of(types),
-        find_owners(occurrences, types, tree, source, LANGUAGES[language], scopes),
-        None if declared is None else declared.decode(),
+        _simple(types),
+        find_owners(occurrences, types, tree, source, rules, scopes, asked=asked),
+        None if declared is None else simple(declared).decode(),
         None if wanted is None else wanted.decode(),
-        _is_text(node, LANGUAGES[language]),
+        _is_text(node, rules),
         np.array([occurrence[4] for occurrence in occurrences], np.int32),
         *scopes.nesting,
     )
+
+
+def _number_at(start: int, occurrences: Sequence[Occurrence]) -> int | None:
+    """The number of the identifier that begins at a byte."""
+    number = bisect_left(occurrences, start, key=lambda occurrence: occurrence[0])
+    is_there = number < len(occurrences) and occurrences[number][0] == start
+    return number if is_there else None
 
 
 def _is_text(node: tree_sitter.Node | None, language: Language) -> bool:
@@ -151,6 +192,11 @@ def _types_of(occurrences: Sequence[Occurrence], scopes: Scopes) -> list[bytes |
         scopes.type_of(start, end, role, is_function=is_function, scope=scope)
         for start, end, role, is_function, scope in occurrences
     ]
+
+
+def _simple(types: Sequence[bytes | None]) -> DeclaredTypes:
+    """The names of types."""
+    return DeclaredTypes.of([None if type_ is None else simple(type_) for type_ in types])
 
 
 def _identifiers(occurrences: Sequence[Occurrence], source: bytes, text: str) -> IdentifierArray:
@@ -189,15 +235,16 @@ def _walk(
     rules, kinds = language.rules, language.identifier_kinds
     types = language.types
     noted = {*types.declarations, *types.values, *types.imports, *types.scopes}
+    noted |= {*types.loops, *types.callbacks}
     cursor = tree.walk()
-    above: list[_Parent] = [(None, Role.READ)]
+    above: list[_Parent] = [(None, Role.READ, tree.root_node)]
     previous_leaf = ""
     found: list[Occurrence] = []
     while True:
         node = cursor.node
         assert node is not None, "a cursor always stands on a node"
         kind = node.type
-        fields, passed_on = above[-1]
+        fields, passed_on, _ = above[-1]
         # Few kinds have rules: for all others the field, which costs as much as the rest, is idle.
         role = Role.READ if fields is None else _child_role(fields, cursor.field_name, passed_on)
         if kind in kinds:
@@ -207,9 +254,9 @@ def _walk(
                 refined = _refined(role, language.kind_roles.get(kind), previous_leaf)
                 found.append((start, end, refined, role in _FUNCTIONS, scopes.at(start)))
         elif kind in noted:
-            scopes.visit(node, kind)
+            scopes.visit(node, kind, [around for _, _, around in above[-_NEAREST:]])
         if cursor.goto_first_child():
-            above.append((rules.get(kind), role))
+            above.append((rules.get(kind), role, node))
             continue
         previous_leaf = kind
         while not cursor.goto_next_sibling():

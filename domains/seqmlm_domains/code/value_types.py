@@ -12,17 +12,16 @@ from typing import Final
 
 import tree_sitter
 
-from seqmlm_domains.code.declared_types import Scopes
+from seqmlm_domains.code.generic_types import PROMISES, simple
 from seqmlm_domains.code.languages.language import Language, TypeRules
-from seqmlm_domains.code.type_names import type_name
+from seqmlm_domains.code.scopes import Scopes
+from seqmlm_domains.code.type_names import find_type
 
 TypeAt = Callable[[int], bytes | None]
 """First byte of an identifier to the type that is declared for it."""
 
 _RETURN: Final = "return_statement"
 _PLAIN_ASSIGNMENT: Final = "="
-_PROMISED: Final = b"Promise"
-"""What an asynchronous function is declared to return, while its statements return the value."""
 
 
 def value_type(
@@ -85,5 +84,6 @@ def _result_type(statement: tree_sitter.Node, source: bytes, rules: TypeRules) -
     if function is None:
         return None
     declared = function.child_by_field_name(rules.results[function.type])
-    name = None if declared is None else type_name(declared, source, rules)
-    return None if name == _PROMISED else name
+    type_ = None if declared is None else find_type(declared, source, rules)
+    # Asynchronous, it is declared to return a promise of what its statements return.
+    return None if type_ is None or simple(type_) in PROMISES else simple(type_)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -15,6 +16,7 @@ from seqmlm.errors import CheckpointError
 from seqmlm_domains.code.completion.context_table import LONGEST_CONTEXT, ContextTable
 from seqmlm_domains.code.completion.file_counts import interpolated, levels_in_file
 from seqmlm_domains.code.completion.names import KnownNames
+from seqmlm_domains.code.languages.built_in_names import PYTHON_NAMES
 from seqmlm_domains.code.roles import Role
 from seqmlm_domains.code.source_tokens import SourceTokens
 
@@ -120,7 +122,8 @@ def test_names_are_found_by_how_they_begin(words: list[str], prefix: str) -> Non
     table = ContextTable.of([tokens(" ".join(words[:10]))])
     names = KnownNames.of(tokens(" ".join(words[10:])), table)
     found = sorted(names[number] for number in names.beginning_with(prefix).tolist())
-    assert found == sorted({word for word in words if word.startswith(prefix)})
+    known = {*words, *PYTHON_NAMES.all}
+    assert found == sorted(word for word in known if word.startswith(prefix))
 
 
 @given(st.lists(st.text("aAbB", min_size=1, max_size=3), max_size=20), st.text("aB", max_size=2))
@@ -128,7 +131,8 @@ def test_names_are_found_by_how_they_begin_in_any_case(words: list[str], prefix:
     table = ContextTable.of([tokens(" ".join(words[:10]))])
     names = KnownNames.of(tokens(" ".join(words[10:])), table)
     found = sorted(names[number] for number in names.beginning_in_any_case(prefix).tolist())
-    assert found == sorted({word for word in words if word.lower().startswith(prefix.lower())})
+    known = {*words, *PYTHON_NAMES.all}
+    assert found == sorted(word for word in known if word.lower().startswith(prefix.lower()))
 
 
 def test_the_roles_of_names_are_counted() -> None:
@@ -177,3 +181,27 @@ def test_declared_types_of_names_are_counted_and_kept(
     assert earlier.of_name(0) == {}
     assert not len(earlier.names_with({"int"}))
     assert "was counted before declared types were" in caplog.text
+
+
+def test_types_of_members_survive_saving_and_say_which_class_others_are_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = (
+        "class Depot { Ship[] docked; List<Ship> ships; Ship heaviest() {} }",
+        "class A { void f(Depot d) { d.heaviest().sail(); d.ships.size(); d.docked[0].sink(); } }",
+    )
+    table = ContextTable.of([SourceTokens.of(text, "java") for text in texts])
+    table.save(tmp_path)
+    for members in (table.members, ContextTable.load(tmp_path).members):
+        assert members.types["Depot.docked"] == "Ship[]<Ship>"
+        assert members.types["Depot.heaviest()"] == "Ship"
+        for owner, expected in (("Ship", {"sail", "sink"}), ("List", {"size"})):
+            found = members.of_owner(owner)
+            assert found is not None
+            assert {table.names[number] for number in found[0].tolist()} == expected
+    path = tmp_path / "members.json"
+    content = json.loads(path.read_text())
+    del content["types"]
+    path.write_text(json.dumps(content))
+    assert ContextTable.load(tmp_path).members.types == {}
+    assert "was counted before the types of members were" in caplog.text

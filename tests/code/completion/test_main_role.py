@@ -41,6 +41,9 @@ total(2)
         ("mine = 1\nprint(|)", "mine", Role.VARIABLE),
         ("def mine(): pass\nmine(), mine(), |", "mine", Role.FUNCTION),
         ("print(mine, |)", "mine", Role.READ),
+        ("|", "isinstance", Role.FUNCTION),
+        ("|", "ValueError", Role.CLASS),
+        ("|", "NotImplemented", Role.VARIABLE),
     ],
     ids=str,
 )

@@ -30,6 +30,7 @@ from seqmlm_domains.code.completion.name_scorer import MOST_MASKS, _MaskedName
 from seqmlm_domains.code.completion.project import Project, count_names
 from seqmlm_domains.code.completion.type_stage import TypeStage
 from seqmlm_domains.code.domain import CodeDomain
+from seqmlm_domains.code.roles import Role
 from seqmlm_domains.code.source_tokens import SourceTokens
 from tests.code.completion.java_sources import ENTRY, LEDGER, write_project
 
@@ -184,9 +185,7 @@ def test_only_names_of_the_types_asked_for_are_proposed(completer: Completer) ->
     ):
         found = answer(completer, in_ledger("balance += ", ".", *types))
         assert {item.text for item in found.completions} == expected
-        functions = {item.text for item in found.completions if item.type is None}
-        assert functions <= {"label", "describe", "isLarger"}
-        assert all(item.type in types or item.text in functions for item in found.completions)
+        assert {item.type for item in found.completions} <= set(types)
         if expected:
             assert math.fsum(math.exp(item.score) for item in found.completions) == pytest.approx(1)
             assert {each.name for each in found.types} <= set(types)
@@ -212,6 +211,22 @@ def test_where_a_name_is_bound_its_own_declaration_decides(completer: Completer)
         assert "factor" not in found
     other = "class A { void f(int a) { other.§ } }"
     assert {item.text for item in answer(completer, request(other, "int")).completions} >= {"count"}
+
+
+def test_a_name_is_shown_as_what_it_has_the_asked_type_as(completer: Completer) -> None:
+    marked = """class A {
+  static class B { int next; long wide() { return 1; } }
+  int next() { return 1; }
+  long f(long given) { Object other = given; return §; }
+}"""
+    for types, expected in (
+        (("long",), {"given": (Role.PARAMETER, "long"), "f": (Role.FUNCTION, "long")}),
+        (("int",), {"next": (Role.FUNCTION, "int"), "count": (Role.VARIABLE, "int")}),
+        (("String",), {"describe": (Role.FUNCTION, "String"), "owner": (Role.VARIABLE, "String")}),
+    ):
+        found = answer(completer, request(marked, *types)).completions
+        shown = {item.text: (item.role, item.type) for item in found}
+        assert expected.items() <= shown.items()
 
 
 def test_types_and_roles_both_bind(completer: Completer) -> None:

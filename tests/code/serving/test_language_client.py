@@ -157,7 +157,26 @@ async def test_line_ends_of_other_systems_are_lines_too(
 
 async def test_within_a_comment_nothing_is_completed(client: LanguageClient) -> None:
     open_text(client, f"{SOURCE}# resu")
-    assert await names(client, 9, 6) == []
+    answer = await completions(client, 9, 6)
+    assert not answer.items
+    assert not answer.is_incomplete
+
+
+@pytest.mark.parametrize(
+    ("typed", "sign", "is_due"),
+    [("values.", ".", True), ("@", "@", True), ("f = total @", "@", False), ("f:", ":", False)],
+)
+async def test_at_a_sign_a_list_opens_only_where_a_name_follows(
+    client: LanguageClient, typed: str, sign: str, is_due: bool
+) -> None:
+    open_text(client, f"{SOURCE}{typed}")
+    place = at(9, len(typed))
+    place.context = types.CompletionContext(types.CompletionTriggerKind.TriggerCharacter, sign)
+    answer = await client.text_document_completion_async(place)
+    assert isinstance(answer, types.CompletionList)
+    assert bool(answer.items) == answer.is_incomplete == is_due
+    place.context = types.CompletionContext(types.CompletionTriggerKind.Invoked)
+    assert (await client.text_document_completion_async(place)).items  # type: ignore[union-attr]
 
 
 async def test_random_edits_leave_the_names_of_the_reference(client: LanguageClient) -> None:

@@ -28,7 +28,7 @@ from seqmlm_domains.code.completion.completion import (
 )
 from seqmlm_domains.code.completion.cursor import Cursor, part_around
 from seqmlm_domains.code.completion.evidence import SYNTAX_FEATURES, Evidence, FloatArray
-from seqmlm_domains.code.completion.main_role import main_role, main_type
+from seqmlm_domains.code.completion.main_role import main_role, main_type, role_and_type
 from seqmlm_domains.code.completion.mixture import (
     LENGTH_TERMS,
     MODEL_TERMS,
@@ -37,10 +37,11 @@ from seqmlm_domains.code.completion.mixture import (
     terms_of,
 )
 from seqmlm_domains.code.completion.name_scorer import NameScorer, NameTokens
-from seqmlm_domains.code.completion.names import KnownNames
+from seqmlm_domains.code.completion.names import KnownNames, built_in_names
 from seqmlm_domains.code.completion.project import Project, read_trained_length, table_key
 from seqmlm_domains.code.completion.type_stage import TypeStage
 from seqmlm_domains.code.domain import CodeDomain
+from seqmlm_domains.code.languages import LANGUAGES
 from seqmlm_domains.code.roles import Role
 from seqmlm_domains.code.source_tokens import RecentTexts, SourceTokens
 
@@ -93,10 +94,7 @@ class Completer:
         self._scorer = NameScorer(model, trained_length=trained_length, type_stage=type_stage)
         self._texts = RecentTexts(_TEXTS_KEPT)
         # Now, so that the first answer takes no longer than others.
-        self._project_tokens = {
-            key: NameTokens.of(table.names, self._domain)
-            for key, table in self.project.tables.items()
-        }
+        self._tokens_outside = {key: self._outside_text(key) for key in map(table_key, LANGUAGES)}
         self._names: WeakKeyDictionary[SourceTokens, KnownNames] = WeakKeyDictionary()
         self._tokens: WeakKeyDictionary[SourceTokens, NameTokens] = WeakKeyDictionary()
 
@@ -236,10 +234,15 @@ class Completer:
         """The tokens of the names that may be proposed in a text."""
         text = evidence.cursor.tokens
         if text not in self._tokens:
-            own = NameTokens.of(evidence.names.own, self._domain)
-            of_project = self._project_tokens.get(table_key(text.language))
-            self._tokens[text] = own if of_project is None else of_project.followed_by(own)
+            names = evidence.names
+            own = NameTokens.of(names.own[names.of_language :], self._domain)
+            self._tokens[text] = self._tokens_outside[table_key(text.language)].followed_by(own)
         return self._tokens[text]
+
+    def _outside_text(self, language: str) -> NameTokens:
+        """The tokens of the names of the project and of a language."""
+        table = self.project.table(language)
+        return NameTokens.of([*table.names, *built_in_names(table, language)], self._domain)
 
     def _choose(
         self, request: CompletionRequest, evidence: Evidence, terms: FloatArray
@@ -261,6 +264,7 @@ class Completer:
         }
         best = _largest(log_probabilities, request.limit)
         is_choice = len(allowed) > 1
+        shown = [_role_and_type(int(allowed[place]), evidence) for place in best]
         return tuple(
             Completion(
                 text=names[int(allowed[place])],
@@ -270,10 +274,10 @@ class Completer:
                 score=float(log_probabilities[place]),
                 source=max(parts, key=lambda part: parts[part][place]) if is_choice else ONLY,
                 parts={part: float(values[place]) for part, values in parts.items()},
-                role=main_role(int(allowed[place]), names, evidence.syntax),
-                type=main_type(int(allowed[place]), names, evidence.syntax),
+                role=role,
+                type=type_,
             )
-            for place in best
+            for place, (role, type_) in zip(best, shown, strict=True)
         )
 
 
@@ -298,6 +302,14 @@ def require_code_domain(model: Model) -> CodeDomain:
             "domain 'code'."
         )
     return model.domain
+
+
+def _role_and_type(number: int, evidence: Evidence) -> tuple[Role | None, str | None]:
+    """What a name is shown as: where types are asked for, as what it has one of them."""
+    names, syntax = evidence.names, evidence.syntax
+    if evidence.types is not None:
+        return role_and_type(number, names, syntax, evidence.types)
+    return main_role(number, names, syntax), main_type(number, names, syntax)
 
 
 def _largest(values: FloatArray, count: int) -> list[int]:

@@ -119,7 +119,8 @@ class Completion:
             candidate, nats. They add up to how far the score is above the average one.
         role: what the name mostly is in the project and around the cursor; None if not known.
         type: simple name of the type that it is declared with; None if with none that is known, or
-            if it is a function or class.
+            if it is a function or class. Where types are asked for, the one of these that it has,
+            a function that of its result, and ``role`` is as what it has that.
     """
 
     text: str

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Literal, get_args
 
 import numpy as np
@@ -22,11 +23,12 @@ from seqmlm_domains.code.completion.name_counts import (
     MemberCounts,
     TypeCounts,
 )
-from seqmlm_domains.code.declared_types import NO_TYPE, DeclaredTypes
+from seqmlm_domains.code.completion.parsed_counts import NO_NAME, Parse, count_parsed
+from seqmlm_domains.code.completion.project_modules import ProjectModules
 from seqmlm_domains.code.languages.lexicon import Kind
-from seqmlm_domains.code.roles import MEMBER_ROLES, Role
+from seqmlm_domains.code.roles import MEMBER_ROLES
 from seqmlm_domains.code.source_tokens import SourceTokens
-from seqmlm_domains.code.syntax import ParsedText, parse_text
+from seqmlm_domains.code.syntax import parse_text
 
 LONGEST_CONTEXT: Final = 5
 """Tokens; the model is of order 6."""
@@ -34,12 +36,8 @@ LONGEST_CONTEXT: Final = 5
 Direction = Literal["left", "right"]
 """On which side of a name its context is."""
 
-Parse = Callable[[str, str], ParsedText]
-"""Finds the identifiers of a text of a language; see :func:`parse_text`."""
-
 _LAST_CHARACTER: Final = "\U0010ffff"
 _EDGE: Final = "<edge>"
-_NO_NAME: Final = -1
 _NAMES_FILE: Final = "names.json"
 _ROLES_FILE: Final = "role-counts.npy"
 
@@ -82,16 +80,27 @@ class ContextTable:
     members: MemberCounts
 
     @classmethod
-    def of(cls, files: Sequence[SourceTokens], *, parse: Parse = parse_text) -> ContextTable:
+    def of(
+        cls,
+        files: Sequence[SourceTokens],
+        *,
+        parse: Parse = parse_text,
+        places: Mapping[SourceTokens, str] = MappingProxyType({}),
+    ) -> ContextTable:
         """Count the names of files; about 1 MB of source a second.
 
         Args:
             files: of one language.
             parse: finds their identifiers, with roles and declared types.
+            places: paths of the files inside the project, as far as they are in one: by these
+                others import what they declare.
         """
         ids: dict[str, int] = {}
         words, targets = _join(files, ids)
-        occurrences = np.flatnonzero(targets != _NO_NAME)
+        modules = ProjectModules(places)
+        for _, word in modules.nesting:
+            ids.setdefault(word, len(ids))
+        occurrences = np.flatnonzero(targets != NO_NAME)
         frequency = np.bincount(targets[occurrences], minlength=len(ids))
         order = np.argsort(-frequency, kind="stable")
         rank = np.empty(len(ids), np.int32)
@@ -107,7 +116,7 @@ class ContextTable:
                 )
                 for side in get_args(Direction)
             },
-            *_count_parsed(files, names, parse),
+            *count_parsed(files, names, parse, modules),
         )
 
     @cached_property
@@ -123,6 +132,11 @@ class ContextTable:
         """
         found: npt.NDArray[np.bool_] = self.role_counts.sum(1) > 0
         return found
+
+    @cached_property
+    def is_capitalised(self) -> npt.NDArray[np.bool_]:
+        """Whether each name begins with a capital, bool ``[names]``."""
+        return np.array([name[0].isupper() for name in self.names], np.bool_)
 
     @cached_property
     def member_counts(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -204,13 +218,13 @@ def _join(
 ) -> tuple[HashArray, npt.NDArray[np.int32]]:
     """Hashes of the tokens of all files with edges between them, and the names among them."""
     edge = np.full(LONGEST_CONTEXT, _hash(_EDGE), np.uint64)
-    hashes, targets = [edge], [np.full(LONGEST_CONTEXT, _NO_NAME, np.int32)]
+    hashes, targets = [edge], [np.full(LONGEST_CONTEXT, NO_NAME, np.int32)]
     for tokens in files:
         code = tokens.code(0, len(tokens.numbers))
         of_word = np.array([_hash(word) for word in tokens.words], np.uint64)
         names = np.array(
             [
-                ids.setdefault(word, len(ids)) if kind == Kind.NAME else _NO_NAME
+                ids.setdefault(word, len(ids)) if kind == Kind.NAME else NO_NAME
                 for word, kind in zip(tokens.words, tokens.word_kinds.tolist(), strict=True)
             ],
             np.int32,
@@ -218,61 +232,6 @@ def _join(
         hashes += [of_word[code], edge]
         targets += [names[code], targets[0]]
     return np.concatenate(hashes), np.concatenate(targets)
-
-
-def _count_parsed(
-    files: Sequence[SourceTokens], names: Sequence[str], parse: Parse
-) -> tuple[npt.NDArray[np.uint32], TypeCounts, MemberCounts]:
-    """How often each name has each role, each declared type, and each owner."""
-    number_of = {name: number for number, name in enumerate(names)}
-    counts = np.zeros((len(names), len(Role)), np.uint32)
-    typed, owned, heirs = _Pairs(), _Pairs(), _Pairs()
-    for tokens in files:
-        parsed = parse(tokens.text, tokens.language)
-        found = parsed.identifiers
-        if not len(found):
-            continue
-        of_words = np.array([number_of.get(word, _NO_NAME) for word in tokens.words], np.int32)
-        numbers = of_words[tokens.numbers[tokens.ends.searchsorted(found[:, 0], "right")]]
-        is_name = numbers != _NO_NAME  # else the lexer takes it for a keyword or literal
-        np.add.at(counts, (numbers[is_name], found[is_name, 2]), 1)
-        typed.add(numbers, parsed.declared_types)
-        if parsed.owners is not None:
-            owned.add(numbers, parsed.owners.members)
-            heirs.add(numbers, parsed.owners.heirs)
-    bases: dict[str, list[str]] = {}
-    for base, heir in np.unique(heirs.pairs, axis=0).tolist():
-        bases.setdefault(heirs.names[heir], []).append(names[base])
-    return (
-        counts,
-        TypeCounts.of(typed.names, typed.pairs),
-        MemberCounts.of(owned.names, owned.pairs[:, ::-1], bases),
-    )
-
-
-class _Pairs:
-    """Numbers of names, and of what was seen of them, from several files."""
-
-    def __init__(self) -> None:
-        self._number_of: dict[str, int] = {}
-        self._pairs: list[npt.NDArray[np.int32]] = [np.zeros((0, 2), np.int32)]
-
-    def add(self, numbers: npt.NDArray[np.int32], seen: DeclaredTypes) -> None:
-        """Note what was seen of the identifiers of a file that are names."""
-        own = [self._number_of.setdefault(name, len(self._number_of)) for name in seen.names]
-        is_seen = (numbers != _NO_NAME) & (seen.numbers != NO_TYPE)
-        of_own = np.array(own, np.int32)[seen.numbers[is_seen]]
-        self._pairs.append(np.stack([numbers[is_seen], of_own], axis=1))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of what was seen, by number."""
-        return tuple(self._number_of)
-
-    @property
-    def pairs(self) -> npt.NDArray[np.int32]:
-        """Name and what was seen of it, int32 ``[seen, 2]``."""
-        return np.concatenate(self._pairs)
 
 
 def _hashes_around(

@@ -13,10 +13,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from seqmlm_domains.code.completion.class_around import class_around
 from seqmlm_domains.code.completion.cursor import Cursor
 from seqmlm_domains.code.declared_types import NO_TYPE, DeclaredTypes
 from seqmlm_domains.code.languages import LANGUAGES
 from seqmlm_domains.code.languages.lexicon import Kind
+from seqmlm_domains.code.member_paths import MODULES
 from seqmlm_domains.code.owners import Owners
 from seqmlm_domains.code.roles import Role
 from seqmlm_domains.code.source_tokens import SourceTokens
@@ -39,7 +41,7 @@ BINDING_ROLES: Final = (Role.VARIABLE, Role.PARAMETER, Role.FUNCTION, Role.CLASS
 _DEFINES: Final = (Role.VARIABLE, Role.FUNCTION, Role.CLASS)
 _VALUES: Final = (Role.VARIABLE, Role.PARAMETER)
 _VALUE_END: Final = re.compile(r"[ \t]*[;,)(]")
-_MEMBER_SIGNS: Final = (".", "?.", "::")
+MEMBER_SIGNS: Final = (".", "?.", "::")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +62,7 @@ class CursorSyntax:
         declared: int32 ``[k]``, those of ``words`` that are declared with the type at the cursor.
         owner: in which class or module the name there is looked up, see
             :mod:`~seqmlm_domains.code.owners`; None where it is in none or that is not known.
+        open_owner: the same, as far as this part of the text alone tells.
         owners: of ``words``, and in whose heads they stand.
         is_text: whether no name can stand there, such as between the tags of an element.
         due_type: simple name of the type that the source gives the name there: that it is declared
@@ -79,6 +82,7 @@ class CursorSyntax:
     declared: npt.NDArray[np.int32]
     due_type: str | None
     owner: str | None
+    open_owner: str | None
     owners: Owners
     is_text: bool = False
 
@@ -94,6 +98,7 @@ class CursorSyntax:
             tokens.language,
             place=len(text.before),
             timeout_s=PARSE_TIMEOUT_S,
+            around=class_around(tokens.text, cursor.start) if text.start else None,
         )
         if found is None:
             return _NOTHING
@@ -119,6 +124,8 @@ class CursorSyntax:
         if role in (Role.READ, Role.TYPE) and len(cursor.left):
             role = LANGUAGES[tokens.language].announced.get(tokens.words[cursor.left[-1]], role)
         owner = None if role in _DEFINES else found.owners.members.name_at(place)
+        if owner is None and role == Role.IMPORT:
+            owner = MODULES.decode()
         is_value = is_bound & np.isin(found.identifiers[:, 2], _VALUES)
         if role == Role.TYPE and receiver_at(cursor) in words[is_value]:
             role = Role.ATTRIBUTE  # in Java, `value.` before a name or a brace looks like a type
@@ -135,7 +142,12 @@ class CursorSyntax:
             words[is_name & is_declared],
             found.declared_type or (found.value_type if is_whole else None),
             owner,
-            Owners(found.owners.members.where(is_name), found.owners.heirs.where(is_name)),
+            owner,
+            Owners(
+                found.owners.members.where(is_name),
+                found.owners.heirs.where(is_name),
+                found.owners.types,
+            ),
         )
 
 
@@ -165,10 +177,15 @@ class _TextAround:
         return cls(before, behind, start, end_of_name, False)
 
 
+def owner_names(syntax: CursorSyntax) -> set[str]:
+    """Return what the owner of the name at a cursor is called in the text around it."""
+    return {owner for owner in (syntax.owner, syntax.open_owner) if owner is not None}
+
+
 def receiver_at(cursor: Cursor) -> int | None:
     """Return the word before the dot that the cursor is behind; None behind no dot."""
     words, left = cursor.tokens.words, cursor.left
-    is_member = len(left) > 1 and words[left[-1]] in _MEMBER_SIGNS
+    is_member = len(left) > 1 and words[left[-1]] in MEMBER_SIGNS
     return int(left[-2]) if is_member else None
 
 
@@ -187,7 +204,8 @@ _NOTHING: Final = CursorSyntax(
     declared=_NONE,
     due_type=None,
     owner=None,
-    owners=Owners(_NO_TYPES, _NO_TYPES),
+    open_owner=None,
+    owners=Owners(_NO_TYPES, _NO_TYPES, {}),
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -15,8 +15,14 @@ from seqmlm_domains.code.completion.context_table import (
 )
 from seqmlm_domains.code.completion.cursor import Cursor
 from seqmlm_domains.code.completion.cursor_syntax import BINDING_ROLES, CursorSyntax, receiver_at
+from seqmlm_domains.code.completion.expected_names import EXPECTED, ExpectedNames, built_in_at
 from seqmlm_domains.code.completion.file_counts import interpolated, levels_in_file
-from seqmlm_domains.code.completion.members import KnownMembers, member_share, plain_share
+from seqmlm_domains.code.completion.members import (
+    KnownMembers,
+    class_at,
+    member_share,
+    plain_share,
+)
 from seqmlm_domains.code.completion.names import KnownNames
 from seqmlm_domains.code.roles import MEMBER_ROLES, Role
 from seqmlm_domains.code.source_tokens import Int32Array
@@ -35,6 +41,7 @@ SYNTAX_FEATURES: Final = (
     "bound again",
     *(f"new on the left, {role.name.lower()}" for role in _ROLES),
     *(f"new on the right, {role.name.lower()}" for role in _ROLES),
+    *EXPECTED,
 )
 """Member or not: logarithm of the share of a name's occurrences that are members of something,
 where the cursor is behind a dot, and elsewhere of those that are not. Seen with its type: logarithm
@@ -45,7 +52,7 @@ type: what that class declares, or what has been looked up in it, where it is kn
 where that is the class of the method's own object. In scope is what a scope around the cursor binds
 before it, where names are looked up there; bound again, the same where the cursor is at a binding.
 New on a side is what does not occur there: a matter of the role at the cursor, for what is defined
-mostly is.
+mostly is. What the syntax calls for is one of the last ones, see :class:`.ExpectedNames`.
 """
 
 FEATURES: Final = (
@@ -123,13 +130,17 @@ class Evidence:
         is_in_file = np.minimum(*distances.values()) < FAR
         row["in file"][:] = is_in_file
         syntax = CursorSyntax.at(cursor)
-        if syntax.role is not None and syntax.role != Role.OTHER:
+        role, may_stand = syntax.role, np.ones(len(names), np.bool_)
+        if role is not None and role != Role.OTHER:
             for place, distance in distances.items():
-                row[f"new on the {place}, {syntax.role.name.lower()}"][:] = distance >= FAR
-            _relate(cursor, names, syntax, syntax.role, frequency, row)
+                row[f"new on the {place}, {role.name.lower()}"][:] = distance >= FAR
+            syntax = replace(syntax, owner=class_at(cursor, names, syntax))
+            may_stand = _relate(cursor, names, syntax, role, types, frequency, row)
         of_project = names.table.is_identifier
         is_visible = np.concatenate([of_project, is_in_file[len(of_project) :]])
         is_visible[names.of_words[syntax.words]] = True
+        is_visible[built_in_at(cursor, names, syntax)] = True
+        is_visible &= may_stand
         if len(declared := names.of_words[syntax.declared]):
             is_visible[declared] = _does_any(names, syntax, _NAMES_OF_TYPES)[declared]
         if roles is not None:
@@ -174,10 +185,11 @@ def _relate(
     names: KnownNames,
     syntax: CursorSyntax,
     role: Role,
+    types: frozenset[str] | None,
     frequency: FloatArray,
     row: Mapping[str, FloatArray],
-) -> None:
-    """Fill in what the names have to do with the role at the cursor."""
+) -> npt.NDArray[np.bool_]:
+    """Fill in what the names have to do with the role at the cursor; return which may stand."""
     is_member = role in MEMBER_ROLES
     kind = member_share if is_member else plain_share
     row["member or not"][:] = np.log(kind(names, syntax))
@@ -191,6 +203,10 @@ def _relate(
         row["in scope"][bound] = 1
     if role in BINDING_ROLES:
         row["bound again"][bound] = 1
+    expected = ExpectedNames.at(cursor, names, syntax, members, types)
+    if expected.kind is not None:
+        row[expected.kind][:] = expected.is_expected
+    return expected.is_possible
 
 
 def _does_any(

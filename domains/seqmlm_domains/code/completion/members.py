@@ -6,7 +6,7 @@ the project's classes are known too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,10 +19,11 @@ from seqmlm_domains.code.completion.cursor import Cursor
 from seqmlm_domains.code.completion.cursor_syntax import CursorSyntax, receiver_at
 from seqmlm_domains.code.completion.name_counts import Level
 from seqmlm_domains.code.completion.names import KnownNames
-from seqmlm_domains.code.declared_types import SUPER
+from seqmlm_domains.code.completion.open_types import OpenTypes
 from seqmlm_domains.code.languages import LANGUAGES
-from seqmlm_domains.code.owners import ITSELF, RESULT_OF
+from seqmlm_domains.code.member_paths import class_meant, is_open
 from seqmlm_domains.code.roles import MEMBER_ROLES
+from seqmlm_domains.code.scopes import SUPER
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -90,7 +91,8 @@ class KnownMembers:
     def at(cls, cursor: Cursor, names: KnownNames, syntax: CursorSyntax) -> KnownMembers:
         """Count them in the text and in the project."""
         counts, of_class = np.zeros(len(names)), np.zeros(len(names), np.bool_)
-        owners = [] if syntax.owner is None else list(dict.fromkeys(_meanings(syntax.owner)))
+        meant = [syntax.owner, syntax.open_owner]
+        owners = list(dict.fromkeys(each for owner in meant if owner for each in _meanings(owner)))
         for owner in owners:  # grows
             found = _Members.of(owner, cursor, names, syntax)
             np.add.at(counts, found.of_text, 1)
@@ -135,6 +137,27 @@ class _Members:
         )
 
 
+def class_at(cursor: Cursor, names: KnownNames, syntax: CursorSyntax) -> str | None:
+    """Return the class that the cursor's name is looked up in, by all that is known of classes.
+
+    The owner as the text around the cursor tells it, if no more is known. What is not around it is
+    asked for classes that the project does not know.
+    """
+    if syntax.open_owner is None:
+        return None
+    table = names.table.members
+
+    def defined(member: str) -> str | None:
+        owner = member.rpartition(".")[0]
+        if not owner or owner in table.number_of:
+            return None
+        found = find_class(cursor, owner, timeout_s=cursor_syntax.PARSE_TIMEOUT_S)
+        return found.types.get(member)
+
+    told: list[Callable[[str], str | None]] = [syntax.owners.types.get, table.types.get, defined]
+    return OpenTypes(cursor.tokens.language, told, table.bases).class_of(syntax.open_owner)
+
+
 def _is_own_object(cursor: Cursor) -> bool:
     receiver = receiver_at(cursor)
     if receiver is None:
@@ -152,8 +175,8 @@ def _numbers(chosen: Iterable[str], names: KnownNames) -> list[int]:
 
 def _meanings(owner: str) -> tuple[str, str]:
     """An owner, and the class that it is or makes an object of, if its name is that of one."""
-    return owner, owner.removeprefix(ITSELF.decode()).removesuffix(RESULT_OF.decode())
+    return owner, owner if "." in owner else class_meant(owner.encode()).decode()
 
 
 def _is_class(owner: str) -> bool:
-    return _meanings(owner)[1] == owner
+    return not is_open(owner.encode())

@@ -159,11 +159,16 @@ class MemberCounts:
             :mod:`~seqmlm_domains.code.owners`.
         entries: names, by the number of an owner in place of a context.
         bases: of each class that has some.
+        types: of members, and of the results of functions; see
+            :class:`~seqmlm_domains.code.owners.Owners`.
+        modules: owners that are modules of the project.
     """
 
     owners: tuple[str, ...]
     entries: Counts
     bases: Mapping[str, Sequence[str]]
+    types: Mapping[str, str]
+    modules: frozenset[str]
 
     @classmethod
     def of(
@@ -171,14 +176,23 @@ class MemberCounts:
         owners: Sequence[str],
         pairs: npt.NDArray[np.int32],
         bases: Mapping[str, Sequence[str]],
+        types: Mapping[str, str],
+        modules: Collection[str] = (),
     ) -> MemberCounts:
         """Count pairs of the numbers of an owner and of a name, int32 ``[members, 2]``."""
-        return cls(tuple(owners), Counts.of(pairs[:, 0].astype(np.uint64), pairs[:, 1]), bases)
+        entries = Counts.of(pairs[:, 0].astype(np.uint64), pairs[:, 1])
+        return cls(tuple(owners), entries, bases, types, frozenset(modules))
 
     def save(self, folder: Path) -> None:
         """Write the counts into a folder that exists."""
-        content = json.dumps({"owners": self.owners, "bases": self.bases}, ensure_ascii=False)
-        (folder / _MEMBERS_FILE).write_text(content, encoding="utf-8")
+        content = {
+            "owners": self.owners,
+            "bases": self.bases,
+            "types": self.types,
+            "modules": sorted(self.modules),
+        }
+        text = json.dumps(content, ensure_ascii=False)
+        (folder / _MEMBERS_FILE).write_text(text, encoding="utf-8")
         self.entries.save(folder, _MEMBERS)
 
     @classmethod
@@ -189,7 +203,15 @@ class MemberCounts:
             OSError, ValueError, KeyError: a file is missing or damaged.
         """
         content = json.loads((folder / _MEMBERS_FILE).read_text("utf-8"))
-        return cls(tuple(content["owners"]), Counts.load(folder, _MEMBERS), content["bases"])
+        if "types" not in content or "modules" not in content:
+            _logger.warning(
+                "%s was counted before the types of members were, and what modules declare: only "
+                "the open file tells of those. Run `seqmlm code fit` again.",
+                folder,
+            )
+        types, modules = content.get("types", {}), content.get("modules", ())
+        entries = Counts.load(folder, _MEMBERS)
+        return cls(tuple(content["owners"]), entries, content["bases"], types, frozenset(modules))
 
     @cached_property
     def number_of(self) -> dict[str, int]:
@@ -201,5 +223,11 @@ class MemberCounts:
         number = self.number_of.get(name)
         return None if number is None else self.entries.level(np.uint64(number))
 
+    @cached_property
+    def of_modules(self) -> npt.NDArray[np.int32]:
+        """Numbers of the names that modules of the project declare, each once, int32 ``[n]``."""
+        found = [level[0] for name in self.modules if (level := self.of_owner(name)) is not None]
+        return np.unique(np.concatenate([np.zeros(0, np.int32), *found]))
 
-NO_MEMBER_COUNTS: Final = MemberCounts.of((), np.zeros((0, 2), np.int32), {})
+
+NO_MEMBER_COUNTS: Final = MemberCounts.of((), np.zeros((0, 2), np.int32), {}, {})

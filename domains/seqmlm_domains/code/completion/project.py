@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from seqmlm.atomic_files import (
@@ -150,6 +151,7 @@ def table_key(language: str) -> str:
 def count_names(
     files: Iterable[SourceTokens],
     *,
+    places: Mapping[SourceTokens, str] = MappingProxyType({}),
     on_parsed: Callable[[int], None] = lambda files: None,
     on_failed: Callable[[SourceTokens, str], None] = lambda file, reason: _warn(reason),
 ) -> dict[str, ContextTable]:
@@ -160,6 +162,7 @@ def count_names(
 
     Args:
         files: with their language.
+        places: paths of the files inside the project: by these others import what they declare.
         on_parsed: called with the files done.
         on_failed: called with a file that cannot be parsed, and why; warns if absent.
     """
@@ -174,7 +177,11 @@ def count_names(
                 on_failed(tokens, str(error))
             on_parsed(done)
     return {
-        key: ContextTable.of(own, parse=lambda text, language: parsed[text, language])
+        key: ContextTable.of(
+            own,
+            parse=lambda text, language: parsed[text, language],
+            places={file: places[file] for file in own if file in places},
+        )
         for key, own in by_key.items()
     }
 

@@ -105,7 +105,7 @@ def fit_project(
             f"{len(files)} source files are too few to fit on some and judge by others "
             f"({read.summary()})."
         )
-    tables = _count(counted, "counting names", on_progress, drop)
+    tables = _count(counted, places, "counting names", on_progress, drop)
     completer = Completer(
         model,
         Project(tables, {}, {}),
@@ -118,7 +118,7 @@ def fit_project(
     if not mixtures:
         raise DataError("The held-out files hold too few names: give at least two with names.")
     counted = [tokens for tokens in (*counted, *judged) if tokens in places]
-    tables = _count(counted, "counting names, held-out files too", on_progress, drop)
+    tables = _count(counted, places, "counting names, held-out files too", on_progress, drop)
     project = Project(tables, mixtures, report)
     return FittedProject(
         project.save(run), report, read, tuple(key for key in project.tables if key not in mixtures)
@@ -154,6 +154,7 @@ def _samples(
 
 def _count(
     files: Sequence[SourceTokens],
+    places: Mapping[SourceTokens, str],
     phase: str,
     on_progress: OnProgress,
     on_failed: Callable[[SourceTokens, str], None],
@@ -162,7 +163,7 @@ def _count(
         on_progress(FittingProgress(phase, done, len(files), "files"))
 
     tell(0)
-    return count_names(files, on_parsed=tell, on_failed=on_failed)
+    return count_names(files, places=places, on_parsed=tell, on_failed=on_failed)
 
 
 def _tell(on_progress: OnProgress, language: str, progress: FittingProgress) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from seqmlm_domains.code.languages.built_in_names import JAVA_NAMES
 from seqmlm_domains.code.languages.language import (
     ANY_FIELD,
     INHERIT,
@@ -64,7 +65,7 @@ _TYPES = TypeRules(
         "catch_formal_parameter": Declaration(type=ONLY_PART),
         "instanceof_expression": Declaration(type="right"),
         # Its declarator is the last child, and in no field.
-        "spread_parameter": Declaration(name=ONLY_PART, type=ONLY_PART, suffix=b"[]"),
+        "spread_parameter": Declaration(name=ONLY_PART, type=ONLY_PART, is_array=True),
     },
     scopes=frozenset(
         {
@@ -86,7 +87,10 @@ _TYPES = TypeRules(
         "array_type": "element",
         "annotated_type": LAST_PART,
         "catch_type": ONLY_PART,
+        "wildcard": LAST_PART,
     },
+    generics=frozenset({"generic_type"}),
+    argument_lists=frozenset({"type_arguments"}),
     passed_over=frozenset({"type_arguments"}),
     array_kinds=frozenset({"array_type"}),
     untyped=frozenset({"var"}),
@@ -96,6 +100,11 @@ _TYPES = TypeRules(
     calls=frozenset({"method_invocation"}),
     constructions={"object_creation_expression": "type"},
     wrappers=frozenset({"parenthesized_expression"}),
+    casts={"cast_expression": "type"},
+    indexed={"array_access": "array"},
+    literals={"string_literal": b"String"},
+    loops={"enhanced_for_statement": ("value", "name")},
+    callbacks={"lambda_expression": ("parameters",)},
 )
 
 JAVA = Language(
@@ -133,4 +142,8 @@ JAVA = Language(
     },
     types=_TYPES,
     lexicon=_LEXICON,
+    name_signs=r"\.|::|@",
+    package_is_folder=True,
+    built_in=JAVA_NAMES,
+    exception_places=("catch (", "catch ( final", "throw new", "throws"),
 )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from seqmlm_domains.code.languages.built_in_names import JAVASCRIPT_NAMES
 from seqmlm_domains.code.languages.javascript_words import (
     JOINING_WORDS,
     KEYWORDS,
@@ -76,6 +77,12 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
 
 KIND_ROLES: Final[Mapping[str, Role]] = {"shorthand_property_identifier": Role.READ}
 TEXT_KINDS: Final = frozenset({"jsx_text", "regex_pattern"})
+PACKAGE_FILE: Final = "index"
+NAME_SIGNS: Final = r"\.#?|@"
+ELEMENT_SIGNS: Final = (
+    r"(?:^|[^\w\s$)\]\"'`]|\b(?:await|case|default|do|else|in|of|return|typeof|yield))\s*<|</"
+)
+EXCEPTION_PLACES: Final = ("throw new",)
 ANNOUNCED: Final[Mapping[str, Role]] = {
     "import": Role.IMPORT,
     "function": Role.FUNCTION,
@@ -89,7 +96,16 @@ VALUES: Final = {
 WHOLES: Final = {"member_expression": "property", "call_expression": "function"}
 CALLS: Final = frozenset({"call_expression"})
 CONSTRUCTIONS: Final = {"new_expression": "constructor"}
-WRAPPERS: Final = frozenset({"parenthesized_expression", "await_expression", "non_null_expression"})
+IMPORTS: Final = {"import_statement": "source"}
+WRAPPERS: Final = frozenset(
+    {"parenthesized_expression", "non_null_expression", "satisfies_expression"}
+)
+INDEXED: Final = {"subscript_expression": "object"}
+AWAITING: Final = frozenset({"await_expression"})
+ARRAY_CLASS: Final = b"Array"
+LITERALS: Final = {"string": b"string", "template_string": b"string", "array": ARRAY_CLASS}
+LOOPS: Final = {"for_in_statement": ("right", "left")}
+CALLBACKS: Final = {"arrow_function": ("parameter", "parameters")}
 
 # Behind a sign or a word that an operand follows, or at the beginning of a line; elsewhere a slash
 # divides, unless what it begins is asked to match. Bounded, so that a text full of signs that might
@@ -148,6 +164,12 @@ JAVASCRIPT = Language(
     text_kinds=TEXT_KINDS,
     announced=ANNOUNCED,
     lexicon=LEXICON,
+    name_signs=f"{NAME_SIGNS}|{ELEMENT_SIGNS}",
+    package_file=PACKAGE_FILE,
+    modules_are_strings=True,
+    built_in=JAVASCRIPT_NAMES,
+    has_elements=True,
+    exception_places=EXCEPTION_PLACES,
     types=replace(
         NO_TYPES,
         scopes=frozenset(
@@ -164,5 +186,11 @@ JAVASCRIPT = Language(
         calls=CALLS,
         constructions=CONSTRUCTIONS,
         wrappers=WRAPPERS,
+        imports=IMPORTS,
+        indexed=INDEXED,
+        awaiting=AWAITING,
+        literals=LITERALS,
+        loops=LOOPS,
+        callbacks=CALLBACKS,
     ),
 )

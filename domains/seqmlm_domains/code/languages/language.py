@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 
+from seqmlm_domains.code.languages.built_in_names import NO_BUILT_IN_NAMES, BuiltInNames
 from seqmlm_domains.code.languages.lexicon import Lexicon
 from seqmlm_domains.code.roles import Role
 
@@ -40,14 +42,14 @@ class Declaration:
         type: field of the type; :data:`ONLY_PART` for the first child that is one.
         declarators: field of the children that hold the names; of the node itself if empty.
         is_function: whether the type is that of a result.
-        suffix: what the declaration adds to the name of the type.
+        is_array: whether what it declares is an array of the type.
     """
 
     name: str = "name"
     type: str = "type"
     declarators: str = ""
     is_function: bool = False
-    suffix: bytes = b""
+    is_array: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,13 @@ class TypeRules:
             :data:`ONLY_PART` and :data:`LAST_PART` where there is no field.
         passed_over: kinds of parts that name nothing, such as arguments of generics.
         array_kinds: kinds of nodes that add ``[]`` to the name of their part.
+        array_class: name of the class of all arrays.
         empty: names beside which another one of a union counts alone, such as ``null``.
         optional: names of generics that have the type of their argument, or nothing.
+        generics: kinds of nodes that are a type with arguments.
+        argument_lists: kinds of nodes that hold the arguments; those in the field ``subscript`` if
+            there is none.
+        tuples: names of generics with an argument for each of the things that they hold.
         untyped: names that stand in place of a type, such as ``var``.
         values: kind of a node that gives a name a value -> the fields of the value and of the name.
         results: kind of a function -> the field of the type of what it returns, if there is one.
@@ -77,8 +84,17 @@ class TypeRules:
             the function, of a member of the method's own object that of the member.
         calls: those of ``wholes`` that are calls.
         constructions: kind of an expression that makes an object -> the field of its class.
-        wrappers: kinds of expressions with one part, whose type they have.
-        imports: kind of a statement that imports names -> the field of the module they are in.
+        wrappers: kinds of expressions that have the type of their first part.
+        casts: kind of an expression -> the field of the type that it is said to have;
+            :data:`LAST_PART` for the last of two parts, and :data:`ONLY_PART` for the first.
+        indexed: kind of an expression that takes one thing of many -> the field of these.
+        awaiting: kinds of expressions with what their part promises.
+        literals: kind of an expression -> its type.
+        loops: kind of a node that gives a name each of many things -> the fields of these and of
+            the name.
+        callbacks: kind of a function in an expression -> the fields of its parameters.
+        imports: kind of a statement that imports names -> the field of the module they are in; the
+            word behind the first one if that is in none.
     """
 
     declarations: Mapping[str, Declaration]
@@ -90,8 +106,12 @@ class TypeRules:
     members_are_in_scope: bool = False
     passed_over: frozenset[str] = frozenset()
     array_kinds: frozenset[str] = frozenset()
+    array_class: bytes = b"[]"
     empty: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()
+    generics: frozenset[str] = frozenset()
+    argument_lists: frozenset[str] = frozenset()
+    tuples: frozenset[str] = frozenset()
     untyped: frozenset[str] = frozenset()
     values: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     results: Mapping[str, str] = field(default_factory=dict)
@@ -99,7 +119,19 @@ class TypeRules:
     calls: frozenset[str] = frozenset()
     constructions: Mapping[str, str] = field(default_factory=dict)
     wrappers: frozenset[str] = frozenset()
+    casts: Mapping[str, str] = field(default_factory=dict)
+    indexed: Mapping[str, str] = field(default_factory=dict)
+    awaiting: frozenset[str] = frozenset()
+    literals: Mapping[str, bytes] = field(default_factory=dict)
+    loops: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    callbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     imports: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def telling(self) -> frozenset[str]:
+        """Kinds of expressions whose type may be told, names aside."""
+        told = {*self.wholes, *self.constructions, *self.casts, *self.indexed, *self.literals}
+        return frozenset(told | self.awaiting | {self.own_object})
 
 
 NO_TYPES = TypeRules(
@@ -131,6 +163,14 @@ class Language:
         types: how it declares types.
         announced: keyword -> the role of a name behind it, where the parser cannot tell it yet.
         text_kinds: kinds of nodes within which no name can stand, comments and strings aside.
+        name_signs: pattern of the signs that a name follows, and of what is before them in a line.
+        package_file: stem of the files that stand for their folder where it is imported.
+        package_is_folder: whether what a file declares is imported from its folder.
+        modules_are_strings: whether an import names its module by a literal.
+        built_in: names that need neither a declaration nor an import.
+        has_elements: whether an expression may be an element between tags.
+        exception_places: words and signs, with spaces, behind which exceptions stand.
+        exceptions_are_called_so: whether by convention their names end in what they are.
     """
 
     name: str
@@ -143,3 +183,11 @@ class Language:
     types: TypeRules = NO_TYPES
     announced: Mapping[str, Role] = field(default_factory=dict)
     text_kinds: frozenset[str] = frozenset()
+    name_signs: str = r"\."
+    package_file: str = ""
+    package_is_folder: bool = False
+    modules_are_strings: bool = False
+    built_in: BuiltInNames = NO_BUILT_IN_NAMES
+    has_elements: bool = False
+    exception_places: tuple[str, ...] = ()
+    exceptions_are_called_so: bool = True

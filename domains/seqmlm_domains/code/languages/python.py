@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 
+from seqmlm_domains.code.languages.built_in_names import PYTHON_NAMES
 from seqmlm_domains.code.languages.language import (
     ANY_FIELD,
     INHERIT,
@@ -113,15 +114,22 @@ _TYPES = TypeRules(
         "binary_operator": ONLY_PART,
         "type_parameter": ONLY_PART,
     },
+    generics=frozenset({"generic_type", "subscript"}),
+    argument_lists=frozenset({"type_parameter"}),
+    tuples=frozenset({"tuple", "Tuple"}),
     passed_over=frozenset({"type_parameter", "string_start", "string_end"}),
-    empty=frozenset({"None"}),
+    empty=frozenset({"None", "..."}),
     optional=frozenset({"Optional"}),
     values={"assignment": ("right", "left")},
     results={"function_definition": "return_type", "lambda": ""},
     wholes={"attribute": "attribute", "call": "function"},
     calls=frozenset({"call"}),
-    wrappers=frozenset({"parenthesized_expression", "await"}),
-    imports={"import_from_statement": "module_name"},
+    wrappers=frozenset({"parenthesized_expression"}),
+    indexed={"subscript": "value"},
+    awaiting=frozenset({"await"}),
+    literals={"string": b"str", "list": b"list", "dictionary": b"dict"},
+    loops={"for_statement": ("right", "left"), "for_in_clause": ("right", "left")},
+    imports={"import_from_statement": "module_name", "future_import_statement": ""},
 )
 
 PYTHON = Language(
@@ -162,4 +170,9 @@ PYTHON = Language(
     },
     types=_TYPES,
     lexicon=_LEXICON,
+    name_signs=r"\.|^\s*@",
+    package_file="__init__",
+    built_in=PYTHON_NAMES,
+    exception_places=("except", "except (", "except *", "raise"),
+    exceptions_are_called_so=False,
 )

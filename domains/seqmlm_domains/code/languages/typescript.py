@@ -5,13 +5,25 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from seqmlm_domains.code.languages.built_in_names import TYPESCRIPT_NAMES
 from seqmlm_domains.code.languages.javascript import (
     ANNOUNCED,
+    ARRAY_CLASS,
+    AWAITING,
+    CALLBACKS,
     CALLS,
     CONSTRUCTIONS,
+    ELEMENT_SIGNS,
+    EXCEPTION_PLACES,
     IDENTIFIER_KINDS,
+    IMPORTS,
+    INDEXED,
     KIND_ROLES,
     LEXICON,
+    LITERALS,
+    LOOPS,
+    NAME_SIGNS,
+    PACKAGE_FILE,
     RULES,
     TEXT_KINDS,
     VALUES,
@@ -26,6 +38,7 @@ from seqmlm_domains.code.languages.javascript_words import (
 from seqmlm_domains.code.languages.language import (
     ANY_FIELD,
     INHERIT,
+    LAST_PART,
     ONLY_PART,
     Declaration,
     Language,
@@ -108,13 +121,17 @@ _TYPES: Final = TypeRules(
     parts={
         "type_annotation": ONLY_PART,
         "generic_type": "name",
+        "type_arguments": ONLY_PART,
         "nested_type_identifier": "name",
         "array_type": ONLY_PART,
         "readonly_type": ONLY_PART,
         "parenthesized_type": ONLY_PART,
         "union_type": ONLY_PART,
     },
+    generics=frozenset({"generic_type"}),
+    argument_lists=frozenset({"type_arguments"}),
     array_kinds=frozenset({"array_type"}),
+    array_class=ARRAY_CLASS,
     empty=frozenset({"null", "undefined"}),
     values={**VALUES, "public_field_definition": ("value", "name")},
     results={
@@ -125,6 +142,13 @@ _TYPES: Final = TypeRules(
     calls=CALLS,
     constructions=CONSTRUCTIONS,
     wrappers=WRAPPERS,
+    imports=IMPORTS,
+    casts={"as_expression": LAST_PART, "type_assertion": ONLY_PART},
+    indexed=INDEXED,
+    awaiting=AWAITING,
+    literals=LITERALS,
+    loops=LOOPS,
+    callbacks=CALLBACKS,
 )
 
 TYPESCRIPT = Language(
@@ -138,6 +162,11 @@ TYPESCRIPT = Language(
     announced=_ANNOUNCED,
     types=_TYPES,
     lexicon=_LEXICON,
+    name_signs=NAME_SIGNS,
+    package_file=PACKAGE_FILE,
+    modules_are_strings=True,
+    built_in=TYPESCRIPT_NAMES,
+    exception_places=EXCEPTION_PLACES,
 )
 
 TSX = Language(
@@ -151,4 +180,10 @@ TSX = Language(
     announced=_ANNOUNCED,
     types=_TYPES,
     lexicon=_LEXICON,
+    name_signs=f"{NAME_SIGNS}|{ELEMENT_SIGNS}",
+    package_file=PACKAGE_FILE,
+    modules_are_strings=True,
+    built_in=TYPESCRIPT_NAMES,
+    has_elements=True,
+    exception_places=EXCEPTION_PLACES,
 )

@@ -35,6 +35,7 @@ from seqmlm_domains.code.serving.positions import PositionEncoding
 from seqmlm_domains.code.serving.protocol import CompletionProtocol, RequestFailed, log_bug
 from seqmlm_domains.code.serving.served_model import AlreadyReading, ServedModel
 from seqmlm_domains.code.serving.settings import ServerSettings
+from seqmlm_domains.code.serving.trigger_characters import TRIGGER_CHARACTERS, is_name_due
 
 if TYPE_CHECKING:
     from seqmlm_domains.code.completion.project import Project
@@ -43,7 +44,6 @@ logger = logging.getLogger(__name__)
 
 RELOAD_COMMAND: Final = "seqmlm.reloadModel"
 STATISTICS_COMMAND: Final = "seqmlm.statistics"
-TRIGGER_CHARACTERS: Final = (".",)
 
 _LEXICAL_RESERVE_S: Final = 0.02
 """Kept of the deadline for the lexical answer."""
@@ -243,7 +243,7 @@ async def _complete(
 ) -> types.CompletionList:
     uri = params.text_document.uri
     place = server.place(uri, params.position)
-    if place is None:
+    if place is None or not _is_wanted(params, place):
         return types.CompletionList(is_incomplete=False, items=[])
     result = await server.ask(
         place, method=types.TEXT_DOCUMENT_COMPLETION, uri=uri, limit=server.settings.limit
@@ -253,6 +253,14 @@ async def _complete(
     return completion_list(
         result, place, memory=server.answers, client_chooses_edit=server.client_chooses_edit
     )
+
+
+def _is_wanted(params: types.CompletionParams, place: Place) -> bool:
+    """Whether a list may open: if only a sign was typed, where a name follows it."""
+    asked_by = params.context and params.context.trigger_kind
+    if asked_by != types.CompletionTriggerKind.TriggerCharacter:
+        return True
+    return is_name_due(place.source, place.offset, place.language)
 
 
 def _resolve(server: CompletionServer, item: types.CompletionItem) -> types.CompletionItem:
