@@ -99,7 +99,8 @@ from tests.code.serving.scripted_completer import ScriptedCompleter
 completion_queue._LAST_BATCH_S = 0.01
 process.load_completer = lambda run, settings: ScriptedCompleter(is_held=True)
 atexit.register(print, "torn down", file=sys.stderr)
-process.run_service(Path(), ServerSettings(port=0, deadline_ms=1))
+# Until the deadline, the pass has begun.
+process.run_service(Path(), ServerSettings(port=0, deadline_ms=1_000))
 """
 
 
