@@ -34,18 +34,20 @@ HIDDEN_SIZE = 1024
 FORWARD, BACKWARD, BOTH = "forward", "backward", "forward and backward"
 WINDOW_CASE, ALL_CASE = "window of 64, S 8,192", "no window, S 8,192"
 PSEUDO_MASKED = f"pseudo-masked rows, D 64, {BOTH}"
+# Contexts of one row: of its tokens, which are a quarter more, the second has twice as many.
+LONG_CONTEXTS = (12_800, 25_600)
+LENGTHS = (2048, 8192, 4096, 16_384)
 EQUAL = (
-    (2048, BACKWARD),
-    (2048, FORWARD),
-    (8192, FORWARD),
-    (8192, BACKWARD),
+    *((length, mode) for length in LENGTHS[:2] for mode in (BACKWARD, FORWARD)),
     (512, FORWARD),
 )
+# After all others, should time be short.
+LAST_EQUAL = tuple((length, mode) for length in LENGTHS[2:] for mode in (FORWARD, BACKWARD))
 ATOMIC = "seqmlm, atomic"
 REBUILT = "seqmlm, layout rebuilt"
 FLEX, FLEX_REBUILT = "FlexAttention", "FlexAttention, mask rebuilt"
 PADDED = "SDPA, padded"
-GRAPHED = ("seqmlm", "seqmlm, tuned", "torch varlen")
+GRAPHED = ("seqmlm", "seqmlm, tuned", REBUILT, "torch varlen")
 PACKED = {
     "text": lengths.text,
     "proteins": lengths.protein,
@@ -57,12 +59,17 @@ ONE_LONG = "one row of 2,048 among 255 of 32"
 
 @dataclass(frozen=True)
 class Way:
-    """A way to compute attention of `Packed` operands: (q, k, v) to an output of one shape."""
+    """A way to compute attention of `Packed` operands: (q, k, v) to an output of one shape.
+
+    Args:
+        compiles: whether its first run fills the cache of a compiler.
+    """
 
     name: str
     make: Callable[[], Callable[..., Tensor]]
     prepare: Callable[[Tensor], Tensor]
     is_tuned: bool = False
+    compiles: bool = True
 
 
 def equal_case(head_dim: int, length: int, mode: str) -> str:
@@ -75,21 +82,35 @@ def packed_case(data: str, mode: str) -> str:
     return f"packed {data}, D 64, {mode}"
 
 
+def long_row_case(context: int) -> str:
+    """Name of a case of one long pseudo-masked row with one head."""
+    return f"one pseudo-masked row of a context of {context:,}, H 1, D 64, {BOTH}"
+
+
 def run(session: Session) -> None:
     """Run every race."""
     equal = EQUAL[:1] if session.is_rehearsal else EQUAL
     for length, mode in equal:
-        for head_dim in (64,) if session.is_rehearsal else (64, 128):
-            name = equal_case(head_dim, length, mode)
-            session.attempt(name, partial(equal_rows, session, head_dim, length, mode))
+        equal_rows(session, length, mode)
     for data in ("text",) if session.is_rehearsal else (*PACKED, ONE_LONG):
         for mode in (FORWARD, BOTH):
             session.attempt(packed_case(data, mode), partial(packed_rows, session, data, mode))
     session.attempt(WINDOW_CASE, partial(windows, session))
     session.attempt(PSEUDO_MASKED, partial(pseudo_masked_rows, session))
+    for context in LONG_CONTEXTS:
+        session.attempt(long_row_case(context), partial(long_row, session, context))
+    for length, mode in () if session.is_rehearsal else LAST_EQUAL:
+        equal_rows(session, length, mode)
 
 
-def equal_rows(session: Session, head_dim: int, length: int, mode: str) -> None:
+def equal_rows(session: Session, length: int, mode: str) -> None:
+    """Both head dimensions."""
+    for head_dim in (64,) if session.is_rehearsal else (64, 128):
+        name = equal_case(head_dim, length, mode)
+        session.attempt(name, partial(_equal_rows, session, head_dim, length, mode))
+
+
+def _equal_rows(session: Session, head_dim: int, length: int, mode: str) -> None:
     """Full attention over rows of equal length, against the dense kernels."""
     rows = [16] if session.is_rehearsal else [length] * (TOKENS // length)
     packed = _packed(session, rows, head_dim)
@@ -155,8 +176,21 @@ def pseudo_masked_rows(session: Session) -> None:
     race(session, PSEUDO_MASKED, _contestants(packed, ways, mode), tokens=packed.tokens)
 
 
-def _packed(session: Session, rows: list[int], head_dim: int) -> Packed:
-    heads = 1 if session.is_rehearsal else HIDDEN_SIZE // head_dim
+def long_row(session: Session, context: int) -> None:
+    """Memory for one head of one row: little beside a mask of it, which would be seen at once."""
+    visibility, cu_seqlens = pseudo_masked(
+        [40 if session.is_rehearsal else context], session.device
+    )
+    packed = _packed(session, cu_seqlens.diff().tolist(), 64, heads=1)
+    ways = [_rebuilt(packed, visibility), _padded(packed, visibility)]
+    name = long_row_case(context)
+    race(session, name, _contestants(packed, ways, BOTH), tokens=packed.tokens)
+
+
+def _packed(
+    session: Session, rows: list[int], head_dim: int, *, heads: int | None = None
+) -> Packed:
+    heads = 1 if session.is_rehearsal else heads or HIDDEN_SIZE // head_dim
     return Packed.random(rows, heads=heads, head_dim=head_dim, device=session.device)
 
 
@@ -210,7 +244,7 @@ def _dense(name: str, packed: Packed, backend: Any) -> Way:
         with sdpa_kernel([backend]):
             return scaled_dot_product_attention(q, k, v)
 
-    return Way(name, lambda: run_dense, packed.padded)
+    return Way(name, lambda: run_dense, packed.padded, compiles=False)
 
 
 def _padded(packed: Packed, visibility: Visibility | None) -> Way:
@@ -220,7 +254,7 @@ def _padded(packed: Packed, visibility: Visibility | None) -> Way:
         mask = packed.key_mask() if visibility is None else packed.pair_mask(visibility)
         return scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
-    return Way(PADDED, lambda: run_padded, packed.padded)
+    return Way(PADDED, lambda: run_padded, packed.padded, compiles=False)
 
 
 def _varlen(packed: Packed, *, window: int | None = None) -> Way:
@@ -233,11 +267,11 @@ def _varlen(packed: Packed, *, window: int | None = None) -> Way:
         layout = (boundaries, boundaries, longest, longest)
         return lambda q, k, v: varlen_attn(q, k, v, *layout, **options)
 
-    return Way("torch varlen", make, _rows)
+    return Way("torch varlen", make, _rows, compiles=False)
 
 
 def _contestants(packed: Packed, ways: list[Way], mode: str) -> list[Contestant]:
-    return [Contestant(way.name, partial(_turn, packed, way, mode)) for way in ways]
+    return [Contestant(way.name, partial(_turn, packed, way, mode), way.compiles) for way in ways]
 
 
 def _turn(packed: Packed, way: Way, mode: str) -> Callable[[], object]:

@@ -3,7 +3,8 @@
 First the package's own contract, whose shapes are small; then every launch of the tables and every
 branch of the launchers at the sizes that training has. `benchmarks.gpu.branches` reads off the
 launches which branches ran; only all of them, each right, are a proof. Whatever is computed twice
-must come out bit-equal, except the gradients of the atomic backward.
+must come out bit-equal, except the gradients of the atomic backward. A check ends when it is
+right, wrong or raises; one for which there was no memory, as others used it, can be done again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu import branches
-from benchmarks.gpu.session import Session
+from benchmarks.gpu.claims import Claims
+from benchmarks.gpu.session import Session, reason_of
 from seqmlm_kernels import contract
 from seqmlm_kernels.dispatch import select_backend
 from seqmlm_kernels.triton.launch import InputPrecision, architecture_of
@@ -55,15 +57,39 @@ Piece = tuple[str, Callable[[Session], None]]
 
 
 def run(session: Session) -> None:
-    """Record whether each piece is right, and which branches ran."""
+    """Record whether each piece is right, which have ended, and which branches ran."""
     dtypes = DTYPES[:1] if session.is_rehearsal else DTYPES
+    every = list(pieces(dtypes, is_rehearsal=session.is_rehearsal))
     if session.shard[0] == 0:
         architecture = architecture_of(session.device)
         for dtype in dtypes:
             names = sorted(branches.required(dtype, architecture))
             session.record("branches that there are", dtype=_name(dtype), branches=names)
-    for name, piece in session.mine(list(pieces(dtypes, is_rehearsal=session.is_rehearsal))):
-        session.attempt(f"correctness: {name}", partial(piece, session))
+        session.record("checks that there are", checks=[name for name, _ in every])
+    claims = Claims(session.part.parent / "claims")
+    for index in claims.turns(len(every), session.shard):
+        name, piece = every[index]
+        if has_ended(session, name, piece):
+            claims.end(index)
+            session.record("checks that ended", check=name)
+        session.stop_if_device_is_lost()
+        session.free_memory()
+
+
+def has_ended(session: Session, name: str, piece: Callable[[Session], None]) -> bool:
+    """Run a piece; false if others left too little memory for it."""
+    is_short_of_memory = False
+
+    def run_if_memory_is_left() -> None:
+        nonlocal is_short_of_memory
+        try:
+            piece(session)
+        except torch.OutOfMemoryError as error:
+            is_short_of_memory = True
+            session.record("stopped", what=f"correctness: {name}", reason=reason_of(error))
+
+    session.attempt(f"correctness: {name}", run_if_memory_is_left)
+    return not is_short_of_memory
 
 
 def pieces(dtypes: Sequence[torch.dtype], *, is_rehearsal: bool) -> Iterator[Piece]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -45,31 +47,41 @@ class Runner:
     def __init__(self, scratch: Path, *, is_rehearsal: bool) -> None:
         self._scratch = scratch
         self._is_rehearsal = is_rehearsal
+        self._num_started = 0
 
     def run_at_once(self, shares: Sequence[Share]) -> Iterator[tuple[Share, Tables]]:
-        """Start all, and give the tables of each once it has ended, in the order given."""
+        """Start all, and give the tables of each once it has ended, in the order given.
+
+        Who fails is in its table "failures", whom the clock stopped in "stopped".
+        """
         started = time.monotonic()
         running = [(share, *self._start(share)) for share in shares]
-        for share, process, part in running:
-            limit_s = _REHEARSAL_LIMIT_S if self._is_rehearsal else share.limit_s
-            left_s = max(0.1, limit_s - (time.monotonic() - started))
-            reason = None
-            try:
-                if process.wait(timeout=left_s):
-                    reason = f"exit status {process.returncode}: {self._last_line(part)}"
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                reason = f"stopped after {limit_s:.0f} seconds"
-            tables: Tables = json.loads(part.read_text()) if part.is_file() else {}
-            if reason is not None:
-                where = f"{share.section}, share {share.shard[0] + 1} of {share.shard[1]}"
-                tables.setdefault("failures", []).append({"what": where, "reason": reason})
-            yield share, tables
+        try:
+            while running:
+                share, process, part = running[0]
+                limit_s = _REHEARSAL_LIMIT_S if self._is_rehearsal else share.limit_s
+                left_s = max(0.1, limit_s - (time.monotonic() - started))
+                table, reason = "failures", None
+                try:
+                    if process.wait(timeout=left_s):
+                        reason = f"exit status {process.returncode}: {self._last_line(part)}"
+                except subprocess.TimeoutExpired:
+                    table, reason = "stopped", f"stopped after {limit_s:.0f} seconds"
+                end_with_children(process)
+                running.pop(0)
+                tables: Tables = json.loads(part.read_text()) if part.is_file() else {}
+                if reason is not None:
+                    where = f"{share.section}, share {share.shard[0] + 1} of {share.shard[1]}"
+                    tables.setdefault(table, []).append({"what": where, "reason": reason})
+                yield share, tables
+        finally:
+            for _, process, _ in running:
+                end_with_children(process)
 
     def _start(self, share: Share) -> tuple[subprocess.Popen[str], Path]:
         index, count = share.shard
-        name = f"{share.section}-{index}-of-{count}" + ("-warm-up" if share.is_warm_up else "")
+        self._num_started += 1
+        name = f"{self._num_started}-{share.section}-{index}-of-{count}"
         part = self._scratch / f"{name}.json"
         command = [
             sys.executable, "-m", "benchmarks.gpu", "--section", share.section,
@@ -106,6 +118,7 @@ class Runner:
                 text=True,
                 stdout=log if share.is_warm_up or count > 1 else None,
                 stderr=log,
+                process_group=0,
             )
         return process, part
 
@@ -113,3 +126,10 @@ class Runner:
     def _last_line(part: Path) -> str:
         lines = part.with_suffix(".log").read_text().strip().splitlines()
         return lines[-1][:300] if lines else "nothing was printed"
+
+
+def end_with_children(process: subprocess.Popen[str]) -> None:
+    """Kill a process that leads a group and all of it: compilers that it started would live on."""
+    with contextlib.suppress(ProcessLookupError):  # all of them have ended
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

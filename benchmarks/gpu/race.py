@@ -1,8 +1,8 @@
 """Interleaved medians: everyone takes a turn in each round, so that a change of clock hits all.
 
 Before every turn the level 2 cache is overwritten. Times are of CUDA events and hold the launches
-of the host; where a CUDA graph can be made, its time, which does not, stands beside it. Memory is
-the peak above what was allocated before.
+of the host, which are most of a small case; of those a CUDA graph, which holds none, takes a turn
+as well. Memory is the peak above what was allocated before.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -32,10 +32,12 @@ class Contestant:
     Args:
         name: under which results are compared.
         make: prepares what is not timed, and returns what is.
+        compiles: whether its first run fills the cache of a compiler.
     """
 
     name: str
     make: Callable[[], Callable[[], object]]
+    compiles: bool = True
 
 
 def race(
@@ -53,20 +55,22 @@ def race(
         case: names the rows.
         flop: useful floating-point operations of a run, for a rate.
         tokens: of a run, for a rate.
-        graphed: contestants of whom a CUDA graph is timed as well.
+        graphed: contestants of whom a CUDA graph is timed as well, where one can be captured.
     """
     # Or the many shapes of the peers' functions would reach torch.compile's limit per function.
     torch.compiler.reset()
     if session.is_warm_up:
-        for contestant in session.mine(list(contestants)):
+        for contestant in session.mine([one for one in contestants if one.compiles]):
             session.attempt(f"{case}, {contestant.name}", partial(_run_once, contestant))
-            _free(session)
+            session.free_memory()
         return
     clock = _Clock(session)
-    racing = _line_up(session, case, contestants, clock)
+    racing = _line_up(session, case, contestants, clock, graphed)
     for _ in range(_rounds(session, clock, racing)):
         for one in racing:
             one.times_ms.append(clock.time_ms(one.run))
+            if one.replay is not None:
+                one.graph_times_ms.append(clock.time_ms(one.replay))
     for one in racing:
         median = statistics.median(one.times_ms)
         session.record(
@@ -77,27 +81,35 @@ def race(
             lowest_ms=min(one.times_ms),
             highest_ms=max(one.times_ms),
             rounds=len(one.times_ms),
-            graph_ms=_graph_ms(session, clock, one.run) if one.name in graphed else None,
+            graph_ms=statistics.median(one.graph_times_ms) if one.graph_times_ms else None,
+            graph_failure=one.graph_failure,
             extra_mib=one.extra_mib,
             tflops=None if flop is None else flop / median / 1e9,
             tokens_per_s=None if tokens is None else tokens / median * 1e3,
         )
     racing.clear()
-    _free(session)
+    session.free_memory()
 
 
 @dataclass(frozen=True)
 class _Racing:
-    """A contestant that can run, its memory and its times."""
+    """A contestant that can run, its memory and its times, and its graph or why it has none."""
 
     name: str
     run: Callable[[], object]
     extra_mib: float | None
+    replay: Callable[[], object] | None
+    graph_failure: str | None
     times_ms: list[float]
+    graph_times_ms: list[float] = field(default_factory=list)
 
 
 def _line_up(
-    session: Session, case: str, contestants: Sequence[Contestant], clock: _Clock
+    session: Session,
+    case: str,
+    contestants: Sequence[Contestant],
+    clock: _Clock,
+    graphed: Collection[str],
 ) -> list[_Racing]:
     """Let everyone run a few times; record why those who cannot run do not take part."""
     racing = []
@@ -108,12 +120,15 @@ def _line_up(
                 clock.time_ms(run) for _ in range(1 if session.is_rehearsal else _WARM_UP_RUNS)
             ]
             extra_mib = _extra_mib(session, run)
+            replay = failure = None
+            if contestant.name in graphed and not session.is_rehearsal:
+                replay, failure = _captured(run)
             # A rehearsal takes as long as it must, and no longer.
             times_ms = warm_up if session.is_rehearsal else []
-            racing.append(_Racing(contestant.name, run, extra_mib, times_ms))
+            racing.append(_Racing(contestant.name, run, extra_mib, replay, failure, times_ms))
         except failures() as error:
             session.record("times", case=case, contestant=contestant.name, failure=reason_of(error))
-            _free(session)
+            session.free_memory()
     return racing
 
 
@@ -154,18 +169,16 @@ def _rounds(session: Session, clock: _Clock, racing: Sequence[_Racing]) -> int:
     return max(_FEWEST_ROUNDS, min(_MOST_ROUNDS, int(_TARGET_S / max(one_round_s, 1e-6))))
 
 
-def _graph_ms(session: Session, clock: _Clock, run: Callable[[], object]) -> float | None:
-    """Median time of a CUDA graph of the run, or None where none can be captured."""
-    if session.is_rehearsal:
-        return None
+def _captured(run: Callable[[], object]) -> tuple[Callable[[], object] | None, str | None]:
+    """A CUDA graph of the run to replay, or why there is none."""
     graph = torch.cuda.CUDAGraph()
     try:
         with torch.cuda.graph(graph):
             run()
-    except failures():
+    except failures() as error:
         torch.cuda.synchronize()
-        return None
-    return statistics.median(clock.time_ms(graph.replay) for _ in range(_FEWEST_ROUNDS))
+        return None, reason_of(error)
+    return graph.replay, None
 
 
 def _extra_mib(session: Session, run: Callable[[], object]) -> float | None:
@@ -179,8 +192,3 @@ def _extra_mib(session: Session, run: Callable[[], object]) -> float | None:
     peak = torch.cuda.max_memory_allocated() - before
     del result
     return peak / 2**20
-
-
-def _free(session: Session) -> None:
-    if not session.is_rehearsal:
-        torch.cuda.empty_cache()

@@ -16,8 +16,10 @@ _CLOCKS = (
 )
 # TFLOP/s of dense bf16.
 _PEAKS = {"H100": 989.0, "H200": 989.0, "GH200": 989.0, "A100": 312.0, "B200": 2250.0}
-# Tables of branches, as `benchmarks.gpu.correctness` writes them.
+# Tables of branches and checks, as `benchmarks.gpu.correctness` writes them.
 _ALL, _RIGHT = "branches that there are", "branches that are right"
+_CHECKS, _ENDED = "checks that there are", "checks that ended"
+_MOST_NAMES = 20
 _PACKAGES = ("torch", "triton", "transformers", "liger-kernel", "cut-cross-entropy")
 
 
@@ -39,21 +41,30 @@ class Results:
         self._write()
 
     def is_right(self) -> bool:
-        """Whether there are checks of correctness, none is missing and all passed.
+        """Whether there are checks of correctness, all have ended and all passed.
 
         And whether every branch of the launchers was among them, except in a rehearsal.
         """
-        rows = self._tables.get("correctness", [])
-        stopped = any("correctness" in str(row["what"]) for row in self._tables.get("failures", []))
-        passed = all(row["is_accepted"] and row.get("is_deterministic", True) for row in rows)
-        is_complete = _ALL in self._tables and not self.never_run()
+        is_known = {_ALL, _CHECKS} <= self._tables.keys()
+        is_complete = is_known and not self.unfinished()
+        took_all = self._is_rehearsal or not self.never_run()
+        has_checks = bool(self._tables.get("correctness"))
+        return has_checks and not self.is_wrong() and is_complete and took_all
+
+    def is_wrong(self) -> bool:
+        """Whether something that ran was wrong, raised an error or ended its process."""
+        failures = self._tables.get("failures", [])
         return (
-            bool(rows)
-            and passed
-            and not stopped
-            and not self._num_rejected()
-            and (is_complete or self._is_rehearsal)
+            bool(self._wrong_rows())
+            or any("correctness" in str(row["what"]) for row in failures)
+            or self._num_rejected() > 0
         )
+
+    def unfinished(self) -> list[str]:
+        """Checks that time or memory did not allow to end."""
+        there_are = (name for row in self._tables.get(_CHECKS, []) for name in row["checks"])
+        ended = {row["check"] for row in self._tables.get(_ENDED, [])}
+        return [name for name in dict.fromkeys(there_are) if name not in ended]
 
     def never_run(self) -> list[str]:
         """Branches that no check that passed has taken, "dtype: branch" each."""
@@ -68,8 +79,9 @@ class Results:
         for row in self._tables.get("tuned launches", []):
             gain = "" if row["speed_up"] is None else f"  # {row['speed_up']:.2f} of the table's"
             print(f"{row['row']}{gain}")
-        for row in self._tables.get("failures", []):
-            print(f"not run: {row['what']}: {row['reason']}")
+        for table, what in (("failures", "not run"), ("stopped", "not finished")):
+            for row in self._tables.get(table, []):
+                print(f"{what}: {row['what']}: {row['reason']}")
         for clocks in self._clocks:
             print("clocks", "  ".join(f"{name} {value}" for name, value in clocks.items()))
         print(f"\n{elapsed_s:.0f} seconds. {self.verdict()}")
@@ -77,8 +89,15 @@ class Results:
     def verdict(self) -> str:
         """What the correctness of the kernels allows, with the line to change."""
         card = self._machine["card"]
-        if not self.is_right():
+        if self.is_wrong() or not self._tables.get("correctness"):
             return f"Verdict: the kernels are NOT proven on {card}; leave PROVEN_CAPABILITIES."
+        if not self.is_right():
+            return (
+                f"Verdict: nothing that ran is wrong, but the kernels are NOT proven on {card}: "
+                f"{len(self.unfinished())} checks were not finished and {len(self.never_run())} "
+                "branches were not run. Leave PROVEN_CAPABILITIES, and give the checks all the "
+                "time:\npython -m benchmarks.gpu --only correctness"
+            )
         if self._is_rehearsal:
             return "Verdict: the rehearsal is right. It proves nothing about a GPU."
         capability = tuple(self._machine["compute_capability"])
@@ -102,22 +121,32 @@ class Results:
             rounds=self._tables,
             summary={
                 "is_right": self.is_right(),
+                "is_wrong": self.is_wrong(),
+                "checks not finished": self.unfinished(),
                 "branches never run": self.never_run(),
                 "goals": outcomes(self._tables.get("times", []), peak_tflops=self._peak_tflops()),
             },
         )
 
+    def _wrong_rows(self) -> list[dict[str, Any]]:
+        rows = self._tables.get("correctness", [])
+        return [
+            row for row in rows if not (row["is_accepted"] and row.get("is_deterministic", True))
+        ]
+
     def _num_rejected(self) -> int:
         return sum(row["count"] for row in self._tables.get("rejected targets", []))
 
     def _print_correctness(self) -> None:
-        rows = self._tables.get("correctness", [])
-        wrong = [
-            row for row in rows if not (row["is_accepted"] and row.get("is_deterministic", True))
-        ]
+        rows, wrong = self._tables.get("correctness", []), self._wrong_rows()
         print(f"\ncorrectness: {len(rows) - len(wrong)} of {len(rows)} checks passed")
         for row in wrong:
             print("WRONG", row)
+        unfinished = self.unfinished()
+        if unfinished:
+            print(f"not finished: {len(unfinished)} checks, of which the first are")
+        for name in unfinished[:_MOST_NAMES]:
+            print("NOT FINISHED", name)
         missing = self.never_run()
         there_are = len(_branches(self._tables.get(_ALL, [])))
         print(f"branches: {there_are - len(missing)} of {there_are} ran and were right")

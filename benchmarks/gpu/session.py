@@ -40,6 +40,24 @@ class Session:
         index, count = self.shard
         return pieces[index::count]
 
+    def free_memory(self) -> None:
+        """Give the memory that nothing uses back to the other processes."""
+        if not self.is_rehearsal:
+            torch.cuda.empty_cache()
+
+    def stop_if_device_is_lost(self) -> None:
+        """End this process if a fault of the device would make all that follows fail as well.
+
+        Raises:
+            SystemExit: the device refuses everything.
+        """
+        try:
+            torch.zeros(1, device=self.device).item()
+        except torch.OutOfMemoryError:
+            return
+        except RuntimeError as error:
+            raise SystemExit(f"the device was lost: {reason_of(error)}") from error
+
     def record(self, table: str, **row: Any) -> None:
         """Keep a row, write all rows of this process, and print it."""
         self.tables.setdefault(table, []).append(row)

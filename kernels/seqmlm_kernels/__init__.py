@@ -22,8 +22,12 @@ outside of all sequences; predictions of rows, ids and sets that do not exist ar
 ``SEQMLM_CHECK=1`` in the environment reads values on every device, and makes every call wait: for
 finding a mistake, not for training. Within torch.compile and the capture of a CUDA graph there is
 nothing to read, on the CPU neither, so run once without.
-Under ``torch.autocast`` floating inputs are cast as for a matrix product; log-probabilities,
+Under ``torch.autocast`` the operands of attention and of projections are cast as for a matrix
+product; `masked_softmax` and `rotary` keep the dtypes that they are given. Log-probabilities,
 losses and normalisers are never below fp32.
+
+The kernels of "triton" have first derivatives in reverse mode; an operand with a tangent, as
+`torch.func.jvp` makes them, is an error there.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from seqmlm_kernels import checks, dispatch
-from seqmlm_kernels.allowed import AllowedSets, checked_range
+from seqmlm_kernels.allowed import AllowedSets, range_or_sets
 from seqmlm_kernels.attention_layout import AttentionLayout, attention_layout
 from seqmlm_kernels.dispatch import (
     AttentionBackward,
@@ -166,7 +170,8 @@ def masked_cross_entropy(
         targets: [M] int32 or int64 into V.
         allowed: [R, ceil(V / 32)] int32 bitsets; id i is bit ``i % 32`` of word ``i // 32`` (the
             sign bit is id 31 of its word). Or (first, stop): every prediction may take the ids of
-            that range, and nothing else of the projection is read. None: every id is allowed.
+            that range, and nothing else of the projection is read; none where both are alike, as
+            with a bitset of zeros. None: every id is allowed.
         allowed_index: [M] int32 or int64 into R, the set of each prediction. It may be None when
             R is 1.
         backend: see the package.
@@ -179,14 +184,15 @@ def masked_cross_entropy(
 
     Raises:
         TypeError, ValueError: an argument cannot be used; the message names it. On the CPU this
-            includes a target outside its allowed set; on a GPU such a target has loss 0 and no
-            gradient, and `rejected_targets` counts it.
+            includes a target outside its allowed set; on a GPU, and anywhere within
+            torch.compile, such a target has loss 0 and no gradient, and `rejected_targets`
+            counts it.
         BackendUnavailableError: the named backend cannot run this call.
     """
     checks.check_projection(hidden, weight, bias, rows=rows)
     checks.check_ids("targets", targets, rows=rows, vocabulary_size=len(weight))
-    if isinstance(allowed, tuple):
-        ids = checked_range(allowed, allowed_index, size=len(weight))
+    ids, allowed = range_or_sets(allowed, allowed_index, weight)
+    if ids is not None:
         places, inside = ids.places(targets)
         checks.check_targets_inside(targets, inside, ids)
         loss, log_normaliser = masked_cross_entropy(
@@ -227,6 +233,11 @@ def masked_softmax(
         BackendUnavailableError: the named backend cannot run this call.
     """
     checks.check_scores(scores)
+    if isinstance(allowed, tuple):
+        raise TypeError(
+            f"allowed is {allowed!r}; masked_softmax takes bitsets alone, a torch.Tensor. For the "
+            "ids of a range use scores[:, first:stop].softmax(-1)."
+        )
     sets = checks.checked_sets(
         allowed, allowed_index, predictions=len(scores), like=scores, size=scores.shape[1]
     )
@@ -264,8 +275,8 @@ def token_log_likelihood(
     """
     checks.check_projection(hidden, weight, bias, rows=rows)
     checks.check_ids("token_ids", token_ids, rows=rows, vocabulary_size=len(weight))
-    if isinstance(allowed, tuple):
-        in_range = checked_range(allowed, allowed_index, size=len(weight))
+    in_range, allowed = range_or_sets(allowed, allowed_index, weight)
+    if in_range is not None:
         places, inside = in_range.places(token_ids)
         likelihoods = token_log_likelihood(
             hidden, *in_range.columns(weight, bias), rows, places, backend=backend
@@ -311,8 +322,8 @@ def top_k(
     """
     checks.check_projection(hidden, weight, bias, rows=rows)
     checks.check_k(k, len(weight))
-    if isinstance(allowed, tuple):
-        in_range = checked_range(allowed, allowed_index, size=len(weight))
+    in_range, allowed = range_or_sets(allowed, allowed_index, weight)
+    if in_range is not None:
         columns, room = in_range.columns(weight, bias), in_range.stop - in_range.first
         values, places = top_k(hidden, *columns, rows, min(k, room), backend=backend)
         absent = (0, max(0, k - room))

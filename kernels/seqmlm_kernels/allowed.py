@@ -63,16 +63,31 @@ class AllowedRange:
         return torch.where(inside, ids - self.first, 0), inside
 
 
-def checked_range(
+def range_or_sets(
+    allowed: Tensor | tuple[int, int] | None, allowed_index: Tensor | None, weight: Tensor
+) -> tuple[AllowedRange | None, Tensor | None]:
+    """The range of ids that all predictions may take, or bitsets not yet checked, or raise.
+
+    A range without ids is the empty set, of which backends know that it has no loss.
+    """
+    if not isinstance(allowed, tuple):
+        return None, allowed
+    found = _checked_range(allowed, allowed_index, size=len(weight))
+    if found.first < found.stop:
+        return found, None
+    num_words = -(-len(weight) // 32)
+    return None, torch.zeros(1, num_words, dtype=torch.int32, device=weight.device)
+
+
+def _checked_range(
     allowed: tuple[int, int], allowed_index: Tensor | None, *, size: int
 ) -> AllowedRange:
-    """Return the range of ids that all predictions may take, or raise."""
-    if len(allowed) != 2 or not all(isinstance(end, int) for end in allowed):
+    if len(allowed) != 2 or not all(_is_integer(end) for end in allowed):
         raise TypeError(f"allowed is {allowed!r}; a range of ids is two integers, (first, stop).")
     first, stop = allowed
-    if not 0 <= first < stop <= size:
+    if not 0 <= first <= stop <= size:
         raise ValueError(
-            f"allowed is ({first}, {stop}); a range of ids must have 0 <= first < stop <= {size}, "
+            f"allowed is ({first}, {stop}); a range of ids must have 0 <= first <= stop <= {size}, "
             "the size of the vocabulary."
         )
     if allowed_index is not None:
@@ -81,3 +96,7 @@ def checked_range(
             "bitsets as allowed for one set per prediction."
         )
     return AllowedRange(first, stop)
+
+
+def _is_integer(end: object) -> bool:
+    return isinstance(end, (int, torch.SymInt)) and not isinstance(end, bool)

@@ -38,8 +38,9 @@ def attention_layout(
 
     The Triton kernels need tables of a layout; where they cannot run, nothing is copied. A call
     that gets these three as they are here shares its tables with every other such call, forward
-    and backward: nobody else has the copies, so nobody can change them, which is why they must not
-    be written. Any other call makes its own tables, in some fifty small operations on the device.
+    and backward. Any other call makes its own tables, in some eighty small operations on the
+    device: one that gets other tensors, or copies that were written since. Copies that were made
+    under ``torch.inference_mode`` must not be written, since such tensors do not tell.
     Within the capture of a CUDA graph call this there too, so that each replay copies what the
     batch holds by then.
 
@@ -66,10 +67,12 @@ class Prepared:
 
     Args:
         others: the tensors that were copied along with ``cu_seqlens``.
+        versions: how often ``cu_seqlens`` and then each of them had been written.
         in_capture: whether they hold nothing until a CUDA graph is replayed.
     """
 
     others: tuple[Tensor, ...]
+    versions: tuple[int, ...]
     in_capture: bool
     found: dict[Any, Any] = field(default_factory=dict)
 
@@ -79,7 +82,7 @@ _prepared: MutableMapping[Tensor, Prepared] = WeakTensorKeyDictionary()
 
 
 def prepared_for(cu_seqlens: Tensor, others: Sequence[Tensor | None]) -> Prepared | None:
-    """What was prepared for these tensors of one `attention_layout`; None if they are not.
+    """What was prepared for these tensors of one `attention_layout`; None if they are not as made.
 
     Args:
         others: positions, then step, reach and group.
@@ -89,7 +92,12 @@ def prepared_for(cu_seqlens: Tensor, others: Sequence[Tensor | None]) -> Prepare
     if entry is None or len(entry.others) != len(given):
         return None
     is_same = all(mine is other for mine, other in zip(entry.others, given, strict=True))
-    return entry if is_same else None
+    return entry if is_same and entry.versions == _versions(cu_seqlens, *given) else None
+
+
+def _versions(*tensors: Tensor) -> tuple[int, ...]:
+    """How often each was written; tensors of inference mode do not count."""
+    return tuple(0 if x.is_inference() else x._version for x in tensors)
 
 
 def is_capturing(device: torch.device) -> bool:
@@ -102,7 +110,9 @@ def is_capturing(device: torch.device) -> bool:
 @torch.library.custom_op("seqmlm_kernels::copy_layout", mutates_args=())
 def _copy_layout(sources: list[Tensor]) -> list[Tensor]:
     copies = [x.clone(memory_format=torch.contiguous_format) for x in sources]
-    _prepared[copies[0]] = Prepared(tuple(copies[1:]), is_capturing(copies[0].device))
+    _prepared[copies[0]] = Prepared(
+        tuple(copies[1:]), _versions(*copies), is_capturing(copies[0].device)
+    )
     return copies
 
 

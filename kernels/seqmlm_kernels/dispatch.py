@@ -21,6 +21,8 @@ AttentionBackward = Literal["deterministic", "atomic"]
 
 # Ampere: the first with bfloat16 and asynchronous copies.
 _LOWEST_COMPUTE_CAPABILITY = (8, 0)
+# Looked up here, since torch.compile cannot trace it.
+_TRITON_IS_INSTALLED = importlib.util.find_spec("triton") is not None
 # What Triton takes for true in an environment variable.
 _TRUE = ("1", "true", "yes", "on", "y")
 
@@ -230,7 +232,7 @@ def _compute_capability(device: torch.device | None) -> tuple[int, int]:
 
 
 def _why_triton_unavailable(device: torch.device | None) -> str | None:
-    if importlib.util.find_spec("triton") is None:
+    if not _TRITON_IS_INSTALLED:
         return "the package triton is not installed (it exists for Linux on x86_64)"
     asked_to_interpret = os.environ.get("TRITON_INTERPRET", "0").lower() in _TRUE
     reason = None if asked_to_interpret else _why_device_unsuitable(device)

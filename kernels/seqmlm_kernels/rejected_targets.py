@@ -16,9 +16,9 @@ _counters: dict[torch.device, Tensor] = {}
 def rejected_targets(device: torch.device) -> Tensor:
     """The counter of a device: [1] int64, on that device.
 
-    Reading it waits for the device; ``zero_()`` starts it anew. The first call on a device
-    allocates, so it must not fall within the capture of a CUDA graph. What torch.compile traces
-    of the backend "torch" is not counted.
+    Reading it waits for the device; ``zero_()`` starts it anew. Calls within torch.compile and
+    replays of CUDA graphs add to it too. The first call on a device allocates, so it must not fall
+    within a capture of one's own; torch.compile allocates when it traces, before any capture.
     """
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())
@@ -28,7 +28,17 @@ def rejected_targets(device: torch.device) -> Tensor:
     return _counters[device]
 
 
+# What torch.compiler.assume_constant_result does, without its import of the compiler, which takes
+# a second: a graph has the counter as a buffer that it writes, like the statistics of a batch norm.
+rejected_targets._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 def count_rejected(rejected: Tensor) -> None:
     """Add how many of ``rejected``, [M] bool, are true to the counter of its device."""
-    if not torch.compiler.is_compiling():
-        rejected_targets(rejected.device).add_(rejected.sum())
+    _add_count(rejected_targets(rejected.device), rejected)
+
+
+# An operator, since torch.func lets no other function write what it did not make itself.
+@torch.library.custom_op("seqmlm_kernels::count_rejected", mutates_args=("counter",))
+def _add_count(counter: Tensor, rejected: Tensor) -> None:
+    counter.add_(rejected.sum())

@@ -10,9 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seqmlm_kernels import masked_cross_entropy, rejected_targets, token_log_likelihood, top_k
+from seqmlm_kernels import (
+    masked_cross_entropy,
+    masked_softmax,
+    rejected_targets,
+    token_log_likelihood,
+    top_k,
+)
 
-ranges = st.tuples(st.integers(0, 69), st.integers(1, 70)).filter(lambda ends: ends[0] < ends[1])
+ranges = st.tuples(st.integers(0, 70), st.integers(0, 70)).filter(lambda ends: ends[0] <= ends[1])
 
 
 def operands() -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -41,14 +47,16 @@ def test_loss_and_gradients_are_those_of_the_bitset(
 ) -> None:
     hidden, weight, bias, rows = operands()
     first, stop = ends
-    targets = first + torch.arange(5) % (stop - first)
+    targets = (first + torch.arange(5) % max(1, stop - first)).clamp(max=69)
 
     def results(allowed: Tensor | tuple[int, int]) -> tuple[Tensor, ...]:
         leaves = [x.clone().requires_grad_() for x in (hidden, weight, bias)]
         loss, log_normaliser = masked_cross_entropy(
             leaves[0], leaves[1], leaves[2], rows, targets, allowed=allowed, backend=any_backend
         )
-        total = (loss * torch.arange(1, 6)).sum() + log_normaliser.square().sum()
+        total = (loss * torch.arange(1, 6)).sum()
+        if first < stop:  # else the normaliser, and what comes from above, is infinite
+            total = total + log_normaliser.square().sum()
         return loss.detach(), log_normaliser.detach(), *torch.autograd.grad(total, leaves)
 
     for found, expected in zip(results(ends), results(bitset(*ends)), strict=True):
@@ -95,7 +103,8 @@ def test_unchecked_target_outside_the_range_has_no_loss_and_is_counted(
 @pytest.mark.parametrize(
     ("allowed", "index", "error", "message"),
     [
-        ((5, 5), None, ValueError, r"allowed is \(5, 5\); .* 0 <= first < stop <= 70"),
+        ((6, 5), None, ValueError, r"allowed is \(6, 5\); .* 0 <= first <= stop <= 70"),
+        ((True, 3), None, TypeError, r"allowed is \(True, 3\); .* two integers"),
         ((-1, 5), None, ValueError, r"allowed is \(-1, 5\)"),
         ((0, 71), None, ValueError, r"allowed is \(0, 71\)"),
         ((0, 1.5), None, TypeError, r"allowed is \(0, 1\.5\); .* two integers"),
@@ -110,3 +119,27 @@ def test_range_that_cannot_be_used_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         masked_cross_entropy(*operands(), torch.arange(5), allowed=allowed, allowed_index=index)
+
+
+@pytest.mark.parametrize("ends", [(0, 0), (5, 5), (70, 70)], ids=str)
+def test_range_without_ids_has_no_loss_and_no_gradient(
+    any_backend: str, ends: tuple[int, int]
+) -> None:
+    hidden, weight, bias, rows = operands()
+    hidden.requires_grad_()
+    rejected = rejected_targets(torch.device("cpu")).zero_()
+    loss, log_normaliser = masked_cross_entropy(
+        hidden, weight, bias, rows, torch.arange(5), allowed=ends, backend=any_backend
+    )
+    (gradient,) = torch.autograd.grad(loss.sum(), hidden)
+    assert loss.eq(0).all()
+    assert log_normaliser.isneginf().all()
+    assert gradient.eq(0).all()
+    assert rejected.item() == 0  # nothing could have been predicted, as with an empty bitset
+    values, _ = top_k(*operands(), 3, allowed=ends, backend=any_backend)
+    assert values.isneginf().all()
+
+
+def test_softmax_over_a_range_is_refused_with_what_to_use_instead() -> None:
+    with pytest.raises(TypeError, match=r"allowed is \(0, 4\); .* bitsets .*\.softmax\(-1\)"):
+        masked_softmax(torch.zeros(2, 70), (0, 4))  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ from seqmlm_kernels.triton.attention_launches import (
     launch_forward,
     visibility_of,
 )
+from seqmlm_kernels.triton.forward_mode import refuse_tangents
 from seqmlm_kernels.triton.launch import INTERPRETED, on_device
 from seqmlm_kernels.visibility import Visibility
 
@@ -44,6 +45,7 @@ def attention(
     int32, stop a GPU with a device-side assertion that names them. fp32 products are exact unless
     ``torch.set_float32_matmul_precision`` allows TF32.
     """
+    refuse_tangents(q=q, k=k, v=v)
     step, reach, group = (
         (None, None, None)
         if visibility is None
@@ -128,8 +130,9 @@ def attention_backward(
 
 def _launch_forward(q: Tensor, k: Tensor, v: Tensor, *layout: Any) -> tuple[Tensor, Tensor]:
     with on_device(q.device):
-        batch = AttentionBatch.of(q, k, *layout)
-        return launch_forward(batch, batch.plan.forward, Operands.of(batch.plan, q, k, v))
+        batch = AttentionBatch.of(q, k, *layout[:-1])
+        operands = Operands.of(batch.plan, q, k, v)
+        return launch_forward(batch, batch.launches("forward"), operands)
 
 
 def _launch_backward(
@@ -142,17 +145,19 @@ def _launch_backward(
     *layout: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
     with on_device(q.device):
-        batch = AttentionBatch.of(q, k, *layout)
-        plan = batch.plan
-        operands = Operands.of(plan, q, k, v)
+        batch = AttentionBatch.of(q, k, *layout[:-1])
+        operands = Operands.of(batch.plan, q, k, v)
         inputs = Backward.of(output, output_gradient, log_sum)
-        if plan.backward_queries:
-            dq = launch_backward_queries(batch, plan.backward_queries, operands, inputs)
-            dk, dv = launch_backward_keys(batch, plan.backward_keys, operands, inputs)
+        if layout[-1] == "atomic":
+            launches = batch.launches("backward_atomic")
+            dq, dk, dv = launch_backward_atomic(batch, launches, operands, inputs)
         else:
-            dq, dk, dv = launch_backward_atomic(batch, plan.backward_keys, operands, inputs)
-    if plan.query_sign != 1.0:
-        dq = dq * plan.query_sign
+            launches = batch.launches("backward_queries")
+            dq = launch_backward_queries(batch, launches, operands, inputs)
+            launches = batch.launches("backward_keys")
+            dk, dv = launch_backward_keys(batch, launches, operands, inputs)
+    if batch.plan.query_sign != 1.0:
+        dq = dq * batch.plan.query_sign
     return dq, dk, dv
 
 

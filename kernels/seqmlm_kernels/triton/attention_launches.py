@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
-from seqmlm_kernels.dispatch import AttentionBackward
 from seqmlm_kernels.triton.attention_backward_keys import attention_backward_keys_kernel
 from seqmlm_kernels.triton.attention_backward_queries import attention_backward_queries_kernel
 from seqmlm_kernels.triton.attention_delta import attention_delta_kernel
 from seqmlm_kernels.triton.attention_forward import attention_forward_kernel
 from seqmlm_kernels.triton.attention_plan import AttentionPlan, ChooseLaunch, plan_attention
-from seqmlm_kernels.triton.launch import AttentionLaunch
+from seqmlm_kernels.triton.launch import AttentionLaunch, Kind, input_precision_of, must_upcast
 from seqmlm_kernels.triton.tiles import SIZES, TileTable, tile_table
+from seqmlm_kernels.triton.waves import ceil_div
 from seqmlm_kernels.visibility import Visibility
 
 _LOG2_E = math.log2(math.e)
@@ -121,7 +120,7 @@ def launch_backward_atomic(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of queries, less the sign of the scale, keys and values; fills ``delta``."""
     q = operands.q
-    attention_delta_kernel[(triton.cdiv(len(q), DELTA_ROWS) * q.shape[1],)](
+    attention_delta_kernel[(ceil_div(len(q), DELTA_ROWS) * q.shape[1],)](
         backward.output,
         backward.output_gradient,
         backward.delta,
@@ -186,6 +185,9 @@ class AttentionBatch:
     positions: Tensor | None
     window: int
     head_dim: int
+    max_seqlen: int
+    num_sequences: int
+    choose: ChooseLaunch | None
 
     @classmethod
     def of(
@@ -200,28 +202,46 @@ class AttentionBatch:
         window: int | None,
         max_seqlen: int,
         scale: float,
-        backward: AttentionBackward,
         *,
         choose: ChooseLaunch | None = None,
     ) -> AttentionBatch:
         """The batch of a call, or, with ``choose``, of one whose launches it names."""
         visibility = visibility_of(step, reach, group)
+        tokens, heads, head_dim = q.shape
         plan = plan_attention(
-            q,
-            k,
-            num_sequences=len(cu_seqlens) - 1,
-            max_seqlen=max_seqlen,
-            visibility=visibility,
-            window=window,
+            device=q.device,
+            dtype=q.dtype,
+            heads=heads,
+            kv_heads=k.shape[1],
+            head_dim=head_dim,
+            has_visibility=visibility is not None,
+            has_window=window is not None,
             scale=scale,
-            backward=backward,
+            upcast=must_upcast(q.dtype),
+            input_precision=input_precision_of(q.dtype),
+        )
+        table = tile_table(cu_seqlens, visibility, positions, tokens=tokens)
+        return cls(
+            plan=plan,
+            table=table,
+            visibility=visibility,
+            positions=None if window is None else table.positions(positions),
+            window=0 if window is None else min(window, _LARGEST_INT32),
+            head_dim=head_dim,
+            max_seqlen=max_seqlen,
+            num_sequences=cu_seqlens.shape[0] - 1,
             choose=choose,
         )
-        table = tile_table(cu_seqlens, visibility, positions, tokens=len(q))
-        if window is None:
-            return cls(plan, table, visibility, None, 0, q.shape[2])
-        where = table.positions(positions)
-        return cls(plan, table, visibility, where, min(window, _LARGEST_INT32), q.shape[2])
+
+    def launches(self, kind: Kind) -> tuple[AttentionLaunch, ...]:
+        """The launches of a kind of kernel, each sequence in one of them."""
+        return self.plan.launches(
+            kind,
+            max_seqlen=self.max_seqlen,
+            num_sequences=self.num_sequences,
+            tokens=self.table.tokens,
+            choose=self.choose,
+        )
 
     def num_programs(self, launch: AttentionLaunch, heads: int) -> tuple[int]:
         """The grid: every head of every tile."""

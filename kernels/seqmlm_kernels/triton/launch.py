@@ -114,14 +114,15 @@ class LaunchKey:
         padded_head_dim: int,
         dtype: torch.dtype,
         is_restricted: bool,
+        input_precision: InputPrecision | None = None,
     ) -> LaunchKey:
-        """The key under the Triton that is installed and torch's present precision."""
+        """The key under the Triton that is installed; torch's present precision when None."""
         return cls(
             triton=".".join(triton.__version__.split(".")[:2]),
             architecture=architecture,
             head_dim=max(padded_head_dim, 64),
             dtype=dtype,
-            input_precision=input_precision_of(dtype),
+            input_precision=input_precision or input_precision_of(dtype),
             kind=kind,
             is_restricted=is_restricted,
         )

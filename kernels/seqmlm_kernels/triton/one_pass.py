@@ -28,6 +28,7 @@ from seqmlm_kernels.triton.vocabulary import (
     load_set_offsets,
     score_gradient_of_tile,
 )
+from seqmlm_kernels.triton.waves import ceil_div
 
 # Numbers that one program adds up.
 SUMMED_NUMBERS = 512
@@ -157,11 +158,11 @@ def gradients_in_one_pass(
     empty = partial(torch.empty, dtype=torch.float32, device=hidden.device)
     row_sum, output = empty((num_predictions, hidden_size)), torch.zeros_like(hidden)
     weight_parts = empty((plan.splits, *weight.shape))
-    bias_parts = empty((plan.splits, len(weight)))
+    bias_parts = empty((plan.splits, len(weight))) if needs_bias else row_sum
     chains = link_rows(projection.rows)
     pointers = {name: x for name, x in projection.pointers().items() if name != "bias_ptr"}
-    num_steps = triton.cdiv(num_predictions, tiles.predictions)
-    one_pass_kernel[triton.cdiv(hidden_size, tiles.hidden), plan.splits](
+    num_steps = ceil_div(num_predictions, tiles.predictions)
+    one_pass_kernel[ceil_div(hidden_size, tiles.hidden), plan.splits](
         **pointers,
         **projection.sizes(),
         **upstream,
@@ -172,7 +173,7 @@ def gradients_in_one_pass(
         partial_ptr=weight_parts,
         bias_partial_ptr=bias_parts,
         score_stride=upstream["scores_ptr"].stride(0),
-        steps_per_split=triton.cdiv(num_steps, plan.splits),
+        steps_per_split=ceil_div(num_steps, plan.splits),
         BLOCK_M=tiles.predictions,
         BLOCK_V=tiles.vocabulary,
         BLOCK_E=tiles.hidden,
@@ -193,7 +194,7 @@ def gradients_in_one_pass(
 def _sum_of_parts(parts: Tensor, dtype: torch.dtype) -> Tensor:
     """Sum over the first dimension of fp32 parts, rounded once."""
     output = torch.empty(parts.shape[1:], dtype=dtype, device=parts.device)
-    grid = (triton.cdiv(output.numel(), SUMMED_NUMBERS),)
+    grid = (ceil_div(output.numel(), SUMMED_NUMBERS),)
     sum_parts_kernel[grid](
         parts, output, len(parts), output.numel(), BLOCK=SUMMED_NUMBERS, num_warps=4
     )

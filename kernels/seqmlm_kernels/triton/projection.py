@@ -9,6 +9,8 @@ from torch import Tensor
 
 from seqmlm_kernels.allowed import AllowedSets
 from seqmlm_kernels.dispatch import TRITON_DTYPES, BackendUnavailableError
+from seqmlm_kernels.rejected_targets import rejected_targets
+from seqmlm_kernels.triton.forward_mode import refuse_tangents
 from seqmlm_kernels.triton.projection_operators import (
     projected_cross_entropy,
     projected_log_likelihood,
@@ -28,10 +30,13 @@ def masked_cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     """Loss and log-normaliser [M] in fp32; see `projection_plan` for what is kept meanwhile."""
     _check_dtype("hidden", hidden)
+    refuse_tangents(hidden=hidden, weight=weight, bias=bias)
     words, set_index = _tensors(allowed)
     leaves = (hidden, weight) if bias is None else (hidden, weight, bias)
     has_backward = torch.is_grad_enabled() and any(x.requires_grad for x in leaves)
     keep_scores = has_backward and scores_are_kept(rows.shape[0], weight.shape[0])
+    # The operator adds to the counter, which must be there before torch.compile captures a graph.
+    rejected_targets(hidden.device)
     loss, log_normaliser, _ = projected_cross_entropy(
         hidden, weight, bias, rows, targets, words, set_index, keep_scores
     )
@@ -41,6 +46,7 @@ def masked_cross_entropy(
 def masked_softmax(scores: Tensor, allowed: AllowedSets) -> Tensor:
     """Probabilities [M, V] over the allowed ids of each row."""
     _check_dtype("scores", scores)
+    refuse_tangents(scores=scores)
     return softmax_of_scores(scores, allowed.words, allowed.index)
 
 

@@ -11,9 +11,9 @@ order. Of a small vocabulary everything is done at once, by `one_pass`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
 from seqmlm_kernels.triton.active_tiles import ActiveTiles
@@ -26,6 +26,7 @@ from seqmlm_kernels.triton.one_pass import gradients_in_one_pass
 from seqmlm_kernels.triton.projection_forward import Projection
 from seqmlm_kernels.triton.projection_plan import ProjectionPlan
 from seqmlm_kernels.triton.repeated_rows import RowChains, link_rows, sum_chains
+from seqmlm_kernels.triton.waves import ceil_div
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +105,7 @@ def backward(
 
 def parts_of(plan: ProjectionPlan, num_predictions: int, vocabulary_size: int) -> list[Part]:
     """Parts in the order in which they run: all slabs of a chunk, then the next chunk."""
-    num_tiles = triton.cdiv(vocabulary_size, plan.scores.vocabulary)
+    num_tiles = ceil_div(vocabulary_size, plan.scores.vocabulary)
     step = plan.slab_vocabulary // plan.scores.vocabulary
     return [
         Part(
@@ -118,6 +119,25 @@ def parts_of(plan: ProjectionPlan, num_predictions: int, vocabulary_size: int) -
         for start in range(0, num_predictions, plan.chunk_predictions)
         for tile in range(0, num_tiles, step)
     ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Chunk:
+    """What the kernels read of a chunk of predictions, sliced once for all slabs.
+
+    Args:
+        arguments: pointers and sizes that every kernel over the projection has.
+        upstream: pointers to what a backward starts from, but for the scores.
+        scores: as in `Upstream`, of the chunk.
+        rank, hidden_sum: of the hidden gradient, where it is asked for.
+    """
+
+    projection: Projection
+    arguments: dict[str, Any]
+    upstream: dict[str, Tensor]
+    scores: Tensor | None
+    rank: Tensor | None
+    hidden_sum: Tensor | None
 
 
 def _scaled(upstream: Upstream, dtype: torch.dtype) -> tuple[Upstream, Tensor | None]:
@@ -154,6 +174,7 @@ class _Backward:
         self._hidden: Tensor | None = None
         self._weight: Tensor | None = None
         self._bias: Tensor | None = None
+        self._chunk: _Chunk | None = None
         if needs.hidden:
             self._chains: RowChains = link_rows(projection.rows)
             self._hidden_sum = hidden.new_empty(
@@ -171,11 +192,13 @@ class _Backward:
 
     def add(self, part: Part) -> None:
         """Compute what one part contributes."""
-        self._compute_score_gradient(part)
+        if self._chunk is None or part.is_first_slab:
+            self._chunk = self._chunk_of(part.predictions)
+        self._compute_score_gradient(part, self._chunk)
         if self._hidden is not None:
-            self._add_hidden(part, self._hidden)
+            self._add_hidden(part, self._chunk, self._hidden)
         if self._weight is not None:
-            self._add_weight(part, self._weight)
+            self._add_weight(part, self._chunk, self._weight)
 
     def gradients(self) -> Gradients:
         """Results, once every part was added."""
@@ -202,23 +225,33 @@ class _Backward:
     def _weight_dtype(self) -> torch.dtype:
         return self._projection.weight.dtype
 
-    def _compute_score_gradient(self, part: Part) -> None:
-        projection = self._projection.chunk(part.predictions)
+    def _chunk_of(self, predictions: slice) -> _Chunk:
+        projection, scores = self._projection.chunk(predictions), self._upstream.scores
+        has_hidden = self._hidden is not None
+        return _Chunk(
+            projection=projection,
+            arguments=projection.pointers() | projection.sizes(),
+            upstream={name: x[predictions] for name, x in self._upstream.pointers().items()},
+            scores=None if scores is None else scores[predictions],
+            rank=self._chains.rank[predictions] if has_hidden else None,
+            hidden_sum=self._hidden_sum[:, predictions] if has_hidden else None,
+        )
+
+    def _compute_score_gradient(self, part: Part, chunk: _Chunk) -> None:
+        projection, scores = chunk.projection, chunk.scores
         tiles, active = self._plan.scores, self._active
-        num_row_tiles = triton.cdiv(len(projection.rows), tiles.predictions)
+        num_row_tiles = ceil_div(len(projection.rows), tiles.predictions)
         slab = self._score_gradient.shape[1]
         bias_partial = self._score_gradient
         if self._bias is not None:
             # Tiles that are skipped write nothing, and have no gradient.
             shape = (num_row_tiles, slab)
             bias_partial = self._bias.new_zeros(shape)
-        scores = self._upstream.scores
         score_gradient_kernel[num_row_tiles, part.num_tiles](
-            **projection.pointers(),
-            **projection.sizes(),
-            **{name: x[part.predictions] for name, x in self._upstream.pointers().items()},
+            **chunk.arguments,
+            **chunk.upstream,
             tiles_before_ptr=projection.rows if active is None else active.before,
-            scores_ptr=projection.rows if scores is None else scores[part.predictions],
+            scores_ptr=projection.rows if scores is None else scores,
             score_gradient_ptr=self._score_gradient,
             bias_partial_ptr=bias_partial,
             slab_tile=part.first_tile,
@@ -243,25 +276,25 @@ class _Backward:
             columns = self._bias[start : start + slab]
             columns += bias_partial.sum(0)[: len(columns)]
 
-    def _add_hidden(self, part: Part, output: Tensor) -> None:
-        projection = self._projection.chunk(part.predictions)
+    def _add_hidden(self, part: Part, chunk: _Chunk, output: Tensor) -> None:
+        projection = chunk.projection
         tiles, active = self._plan.hidden_gradient, self._active
         num_predictions, hidden_size = len(projection.rows), output.shape[1]
         num_splits = len(self._hidden_sum)
         grid = (
-            triton.cdiv(hidden_size, tiles.hidden),
-            triton.cdiv(num_predictions, tiles.predictions),
+            ceil_div(hidden_size, tiles.hidden),
+            ceil_div(num_predictions, tiles.predictions),
             num_splits,
         )
         hidden_gradient_kernel[grid](
             score_gradient_ptr=self._score_gradient,
             weight_ptr=projection.weight,
             rows_ptr=projection.rows,
-            rank_ptr=self._chains.rank[part.predictions],
+            rank_ptr=chunk.rank,
             tile_order_ptr=projection.rows if active is None else active.order,
             tiles_before_ptr=projection.rows if active is None else active.before,
             scale_ptr=self._hidden_sum if self._scale is None else self._scale,
-            sum_ptr=self._hidden_sum[:, part.predictions],
+            sum_ptr=chunk.hidden_sum,
             output_ptr=output,
             num_predictions=num_predictions,
             vocabulary_size=len(projection.weight),
@@ -288,18 +321,18 @@ class _Backward:
             num_stages=tiles.num_stages,
         )
 
-    def _add_weight(self, part: Part, output: Tensor) -> None:
-        projection = self._projection.chunk(part.predictions)
+    def _add_weight(self, part: Part, chunk: _Chunk, output: Tensor) -> None:
+        projection = chunk.projection
         plan, active = self._plan, self._active
         tiles = plan.weight_gradient
         num_splits, _, hidden_size = output.shape
         num_columns = part.num_tiles * plan.scores.vocabulary
         grid = (
-            triton.cdiv(hidden_size, tiles.hidden),
-            triton.cdiv(num_columns, tiles.vocabulary),
+            ceil_div(hidden_size, tiles.hidden),
+            ceil_div(num_columns, tiles.vocabulary),
             num_splits,
         )
-        num_steps = triton.cdiv(len(projection.rows), tiles.predictions)
+        num_steps = ceil_div(len(projection.rows), tiles.predictions)
         weight_gradient_kernel[grid](
             score_gradient_ptr=self._score_gradient,
             hidden_ptr=projection.hidden,
@@ -313,7 +346,7 @@ class _Backward:
             num_tokens=len(projection.hidden),
             slab_tile=part.first_tile,
             slab_size=self._score_gradient.shape[1],
-            steps_per_split=triton.cdiv(num_steps, num_splits),
+            steps_per_split=ceil_div(num_steps, num_splits),
             TILE=plan.scores.vocabulary,
             BLOCK_M=tiles.predictions,
             BLOCK_V=tiles.vocabulary,

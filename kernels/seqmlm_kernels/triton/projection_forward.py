@@ -27,6 +27,7 @@ from seqmlm_kernels.triton.vocabulary import (
     store_loss,
     tile_membership,
 )
+from seqmlm_kernels.triton.waves import ceil_div
 
 COMBINED_PREDICTIONS = 128
 
@@ -291,7 +292,7 @@ def forward(
         "num_splits": num_splits,
         "SETS": projection.sets,
     }
-    statistics_kernel[triton.cdiv(num_predictions, tiles.predictions), num_splits](
+    statistics_kernel[ceil_div(num_predictions, tiles.predictions), num_splits](
         **projection.pointers(),
         **projection.sizes(),
         **outputs,
@@ -314,7 +315,7 @@ def forward(
     )
     if is_split:
         pointers, sizes = projection.pointers(), projection.sizes()
-        combine_kernel[(triton.cdiv(num_predictions, COMBINED_PREDICTIONS),)](
+        combine_kernel[(ceil_div(num_predictions, COMBINED_PREDICTIONS),)](
             **{name: pointers[name] for name in ("rows_ptr", "words_ptr", "set_index_ptr")},
             **{name: size for name, size in sizes.items() if name != "hidden_size"},
             **outputs,

@@ -98,19 +98,18 @@ def gradients(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of hidden states, weight and bias; empty where ``needs`` is false."""
     hidden, weight = projection.hidden, projection.weight
-    absent = hidden.new_empty(0)
     if len(projection.rows) == 0:
         return (
-            torch.zeros_like(hidden) if needs[0] else absent,
-            torch.zeros_like(weight) if needs[1] else absent.clone(),
-            weight.new_zeros(len(weight)) if needs[2] else absent.clone(),
+            torch.zeros_like(hidden) if needs[0] else hidden.new_empty(0),
+            torch.zeros_like(weight) if needs[1] else hidden.new_empty(0),
+            weight.new_zeros(len(weight)) if needs[2] else hidden.new_empty(0),
         )
     with on_device(hidden.device):
         found = backward(plan_of(projection), projection, upstream, Needs(*needs))
     return (
-        absent if found.hidden is None else found.hidden,
-        absent.clone() if found.weight is None else found.weight,
-        absent.clone() if found.bias is None else found.bias,
+        hidden.new_empty(0) if found.hidden is None else found.hidden,
+        hidden.new_empty(0) if found.weight is None else found.weight,
+        hidden.new_empty(0) if found.bias is None else found.bias,
     )
 
 

@@ -14,9 +14,8 @@ time, at most `SLAB_BYTES`, in every regime. Accumulating both products in regis
 compute the scores once more for every 256 hidden units, which no wider accumulator fits: 14 M V E
 for 768.
 
-Slabs and splits are chosen so that the programs of a launch come in whole waves: as many as the
-device runs at a time, or a little less than a multiple of that. A last wave of few programs takes
-as long as a full one.
+Slabs and splits are chosen by `waves`. A slab of which no id is allowed takes its three launches
+too, because only the device knows: hence few slabs, if that costs little.
 
 The thresholds are bounds on memory; where the regimes cross in time is not measured.
 """
@@ -26,12 +25,14 @@ The thresholds are bounds on memory; where the regimes cross in time is not meas
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 
 from seqmlm_kernels.triton.launch import INTERPRETED
+from seqmlm_kernels.triton.waves import ceil_div, whole_wave_slab, whole_wave_splits
 
 ONE_TILE_VOCABULARY = 256
 ONE_PASS_VOCABULARY = 64
@@ -39,14 +40,12 @@ MATERIALISED_BYTES = 256 << 20
 SLAB_BYTES = 128 << 20
 # More rows than this at a time leave too few columns of a slab for efficient products.
 CHUNK_PREDICTIONS = 16384
-# Partial sums of splits: of the two gradients at most this much memory each, and at most as many
-# parts of a softmax as one program merges.
+# Partial sums of splits: of the two gradients at most this much memory each.
 PARTIAL_BYTES = 64 << 20
-MAX_SPLITS = 256
-# Launches of more waves than this are even enough without a split.
-MOST_WAVES = 8
 # Products that take as long as moving a byte: 989 TFLOP/s in bf16 and 4.8 TB/s, an H200.
 FLOP_PER_BYTE = 206
+# Products that take as long as a launch: 989 TFLOP/s for 5 us, the least between two kernels.
+FLOP_PER_LAUNCH = 5_000_000_000
 WORD_BITS = 32
 
 
@@ -69,6 +68,16 @@ class Tiles:
     num_warps: int
     num_stages: int
     resident: int = 1
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What plans are weighed by: the constants of this module of the same names."""
+
+    one_tile_vocabulary: int
+    slab_bytes: int
+    chunk_predictions: int
+    flop_per_byte: int
 
 
 @dataclass(frozen=True)
@@ -173,7 +182,7 @@ def multiprocessors_of(device: torch.device) -> int:
 
 def score_stride(vocabulary: int) -> int:
     """Numbers from one row of kept scores to the next: whole words of ids, so that rows align."""
-    return _ceil_div(vocabulary, WORD_BITS) * WORD_BITS
+    return ceil_div(vocabulary, WORD_BITS) * WORD_BITS
 
 
 def scores_are_kept(predictions: int, vocabulary: int) -> bool:
@@ -195,17 +204,41 @@ def plan_projection(
     Args:
         predictions: at least 1.
     """
-    scores, hidden_gradient, weight_gradient = _tiles(architecture, dtype, vocabulary)
-    gradient_splits = partial(_gradient_splits, multiprocessors=multiprocessors)
-    vocabulary_tiles = _ceil_div(vocabulary, scores.vocabulary)
-    row_tiles = _ceil_div(predictions, scores.predictions)
-    chunks = _ceil_div(predictions, CHUNK_PREDICTIONS)
-    chunk = _ceil_div(row_tiles, chunks) * scores.predictions
-    most = max(1, SLAB_BYTES // (chunk * scores.vocabulary * dtype.itemsize))
-    weight_programs = _ceil_div(hidden_size, weight_gradient.hidden)
+    bounds = Bounds(ONE_TILE_VOCABULARY, SLAB_BYTES, CHUNK_PREDICTIONS, FLOP_PER_BYTE)
+    size = predictions, vocabulary, hidden_size
+    return _plan(*size, dtype, architecture, multiprocessors, bounds)
+
+
+# The forward, the backward and all steps of as many predictions share one.
+@functools.lru_cache(maxsize=256)
+def _plan(
+    predictions: int,
+    vocabulary: int,
+    hidden_size: int,
+    dtype: torch.dtype,
+    architecture: str,
+    multiprocessors: int,
+    bounds: Bounds,
+) -> ProjectionPlan:
+    scores, hidden_gradient, weight_gradient = _tiles(
+        architecture, dtype, vocabulary, bounds.one_tile_vocabulary
+    )
+    gradient_splits = partial(
+        _gradient_splits, multiprocessors=multiprocessors, flop_per_byte=bounds.flop_per_byte
+    )
+    vocabulary_tiles = ceil_div(vocabulary, scores.vocabulary)
+    row_tiles = ceil_div(predictions, scores.predictions)
+    chunks = ceil_div(predictions, bounds.chunk_predictions)
+    chunk = ceil_div(row_tiles, chunks) * scores.predictions
+    weight_programs = ceil_div(hidden_size, weight_gradient.hidden)
     weight_programs *= scores.vocabulary // weight_gradient.vocabulary
+    programs = weight_gradient.resident * multiprocessors
     slab_tiles = whole_wave_slab(
-        vocabulary_tiles, most, weight_programs, weight_gradient.resident * multiprocessors
+        vocabulary_tiles,
+        max(1, bounds.slab_bytes // (chunk * scores.vocabulary * dtype.itemsize)),
+        weight_programs,
+        programs,
+        slab_waves=_slab_waves(weight_gradient, chunk, hidden_size, programs, bounds),
     )
     return ProjectionPlan(
         scores=scores,
@@ -218,15 +251,15 @@ def plan_projection(
         slab_vocabulary=slab_tiles * scores.vocabulary,
         hidden_splits=gradient_splits(
             replace(hidden_gradient, vocabulary=scores.vocabulary),
-            _ceil_div(chunk, hidden_gradient.predictions)
-            * _ceil_div(hidden_size, hidden_gradient.hidden),
+            ceil_div(chunk, hidden_gradient.predictions)
+            * ceil_div(hidden_size, hidden_gradient.hidden),
             slab_tiles,
             numbers=predictions * hidden_size,
         ),
         prediction_splits=gradient_splits(
             weight_gradient,
             slab_tiles * weight_programs,
-            _ceil_div(chunk, weight_gradient.predictions),
+            ceil_div(chunk, weight_gradient.predictions),
             numbers=vocabulary * hidden_size,
         ),
         one_pass=_one_pass(
@@ -234,66 +267,21 @@ def plan_projection(
             predictions,
             vocabulary,
             hidden_size,
-            multiprocessors,
+            min(ONE_PASS_VOCABULARY, bounds.one_tile_vocabulary),
+            gradient_splits,
         ),
     )
 
 
-def whole_wave_slab(tiles: int, most: int, programs_per_tile: int, programs: int) -> int:
-    """Tiles of a slab, of all slabs the fewest waves in all and then the fewest slabs.
-
-    Args:
-        tiles: of the vocabulary.
-        most: that a slab may have.
-        programs_per_tile: that compute the weight gradient of a tile.
-        programs: that the device runs at a time.
-    """
-    if tiles <= most:
-        return tiles
-    candidates = {most}
-    for waves in range(1, most * programs_per_tile // programs + 1):
-        candidates.add(max(1, waves * programs // programs_per_tile))
-
-    def waves_and_slabs(width: int) -> tuple[int, int]:
-        slabs, rest = divmod(tiles, width)
-        waves = slabs * _ceil_div(width * programs_per_tile, programs)
-        return waves + _ceil_div(rest * programs_per_tile, programs), slabs
-
-    return min(candidates, key=waves_and_slabs)
-
-
-def whole_wave_splits(
-    tiles: int,
-    steps: int,
-    *,
-    programs: int,
-    most: int = MAX_SPLITS,
-    split_work: int = 0,
-    step_work: int = 1,
-) -> int:
-    """Ways to share the steps of each tile so that the launch ends earliest.
-
-    Args:
-        tiles: programs without a split, of equal work.
-        steps: of each.
-        programs: that the device runs at a time.
-        most: that memory has room for.
-        split_work: operations that each part of a split adds to the launch.
-        step_work: operations of a step.
-    """
-    most = max(1, min(most, steps, MAX_SPLITS))
-    full = {min(waves * programs // tiles, most) for waves in range(1, MOST_WAVES + 1)}
-
-    def work_of_busiest(splits: int) -> float:
-        waves = _ceil_div(tiles * splits, programs)
-        merging = splits * split_work / (programs * step_work) if splits > 1 else 0.0
-        return waves * _ceil_div(steps, splits) + merging
-
-    return min(sorted({1} | (full - {0})), key=work_of_busiest)
+def _slab_waves(tiles: Tiles, chunk: int, hidden_size: int, programs: int, bounds: Bounds) -> float:
+    """Waves of weight gradient that take as long as three launches and the sum over slabs."""
+    to_memory_and_back = 8 * chunk * hidden_size * bounds.flop_per_byte  # in fp32
+    wave = programs * 2 * chunk * tiles.vocabulary * tiles.hidden
+    return (3 * FLOP_PER_LAUNCH + to_memory_and_back) / wave
 
 
 def _gradient_splits(
-    tiles: Tiles, count: int, steps: int, *, multiprocessors: int, numbers: int
+    tiles: Tiles, count: int, steps: int, *, multiprocessors: int, numbers: int, flop_per_byte: int
 ) -> int:
     """Ways to share the steps of ``count`` tiles of a gradient of that many numbers."""
     return whole_wave_splits(
@@ -301,15 +289,17 @@ def _gradient_splits(
         steps,
         programs=tiles.resident * multiprocessors,
         most=PARTIAL_BYTES // (4 * numbers),
-        split_work=8 * numbers * FLOP_PER_BYTE,  # to memory and back, in fp32
+        split_work=8 * numbers * flop_per_byte,  # to memory and back, in fp32
         step_work=2 * tiles.predictions * tiles.vocabulary * tiles.hidden,
     )
 
 
-def _tiles(architecture: str, dtype: torch.dtype, vocabulary: int) -> tuple[Tiles, Tiles, Tiles]:
+def _tiles(
+    architecture: str, dtype: torch.dtype, vocabulary: int, one_tile_vocabulary: int
+) -> tuple[Tiles, Tiles, Tiles]:
     is_float32 = dtype == torch.float32 and architecture != "interpreter"
     tiles = _FLOAT32_TILES if is_float32 else _TILES[architecture, 2]
-    return _one_tile(vocabulary, *tiles) if vocabulary <= ONE_TILE_VOCABULARY else tiles
+    return _one_tile(vocabulary, *tiles) if vocabulary <= one_tile_vocabulary else tiles
 
 
 def _one_tile(
@@ -338,19 +328,19 @@ def _one_pass_tiles(architecture: str, dtype: torch.dtype, width: int) -> Tiles:
 
 
 def _one_pass(
-    tiles: Tiles, predictions: int, vocabulary: int, hidden_size: int, multiprocessors: int
+    tiles: Tiles,
+    predictions: int,
+    vocabulary: int,
+    hidden_size: int,
+    most_vocabulary: int,
+    gradient_splits: Callable[..., int],
 ) -> OnePass | None:
-    if vocabulary > min(ONE_PASS_VOCABULARY, ONE_TILE_VOCABULARY):
+    if vocabulary > most_vocabulary:
         return None
-    splits = _gradient_splits(
+    splits = gradient_splits(
         tiles,
-        _ceil_div(hidden_size, tiles.hidden),
-        _ceil_div(predictions, tiles.predictions),
-        multiprocessors=multiprocessors,
+        ceil_div(hidden_size, tiles.hidden),
+        ceil_div(predictions, tiles.predictions),
         numbers=vocabulary * hidden_size,
     )
     return OnePass(tiles, splits)
-
-
-def _ceil_div(a: int, b: int) -> int:
-    return -(-a // b)

@@ -17,6 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from seqmlm_kernels.triton.waves import ceil_div, next_power_of_2
+
 # Up to here each prediction is compared with each other, unless rows rise, all in one launch; from
 # here on the rows are sorted.
 COMPARED_PREDICTIONS = 16384
@@ -143,7 +145,7 @@ def link_rows(rows: Tensor) -> RowChains:
         return link_by_sorting(rows)
     following = torch.empty(len(rows), dtype=torch.int32, device=rows.device)
     rank = torch.empty(len(rows), dtype=torch.int32, device=rows.device)
-    link_kernel[(triton.cdiv(len(rows), LINKED_PREDICTIONS),)](
+    link_kernel[(ceil_div(len(rows), LINKED_PREDICTIONS),)](
         rows,
         following,
         rank,
@@ -167,8 +169,8 @@ def sum_chains(
         only_repeated: leave out rows that one prediction alone has.
     """
     num_predictions, hidden_size = gradient.shape
-    block = min(HIDDEN_BLOCK, triton.next_power_of_2(hidden_size))
-    grid = triton.cdiv(num_predictions, SUMMED_PREDICTIONS), triton.cdiv(hidden_size, block)
+    block = min(HIDDEN_BLOCK, next_power_of_2(hidden_size))
+    grid = ceil_div(num_predictions, SUMMED_PREDICTIONS), ceil_div(hidden_size, block)
     spans = spans_of(num_predictions)
     following = chains.following
     for span in spans:

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from seqmlm_kernels import torch_backend
 from seqmlm_kernels.dispatch import TRITON_DTYPES, BackendUnavailableError
+from seqmlm_kernels.triton.forward_mode import refuse_tangents
 from seqmlm_kernels.triton.launch import INTERPRETED, on_device
+from seqmlm_kernels.triton.waves import ceil_div, next_power_of_2
 
 # Pairs that a program turns: 4 warps x 32 threads x 8 elements, 16 bytes of each half at 16 bits.
 _PAIRS_PER_PROGRAM = 1024
@@ -27,7 +29,7 @@ def rotary(q: Tensor, k: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
     """Rotate q [T, H, D] and k [T, Hkv, D] by a table [2, T, D] of cosines and sines.
 
     Raises:
-        BackendUnavailableError: the kernel does not have a dtype.
+        BackendUnavailableError: the kernel does not have a dtype, or a derivative in forward mode.
     """
     for name, x in (("q", q), ("k", k)):
         if x.dtype not in TRITON_DTYPES:
@@ -35,6 +37,7 @@ def rotary(q: Tensor, k: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
                 f"backend='triton' cannot run rotary on {name} of {x.dtype}: its kernel has "
                 "float16, bfloat16 and float32. Pass backend='torch'."
             )
+    refuse_tangents(q=q, k=k, table=table)
     return rotate(q, k, table, 1)
 
 
@@ -67,10 +70,10 @@ def _rotated(x: Tensor, table: Tensor, direction: int) -> Tensor:
     tokens, heads, head_dim = x.shape
     x = x if x.stride(2) == 1 else x.contiguous()
     rotated = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    padded_half = triton.next_power_of_2(head_dim // 2)
-    rows = min(max(1, _PAIRS_PER_PROGRAM // padded_half), triton.next_power_of_2(max(1, heads)))
+    padded_half = next_power_of_2(head_dim // 2)
+    rows = min(max(1, _PAIRS_PER_PROGRAM // padded_half), next_power_of_2(max(1, heads)))
     if rotated.numel() > 0:
-        rotate_kernel[(tokens, triton.cdiv(heads, rows))](
+        rotate_kernel[(tokens, ceil_div(heads, rows))](
             x,
             table,
             rotated,

@@ -7,13 +7,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
 from seqmlm_kernels import torch_backend
 from seqmlm_kernels.allowed import AllowedSets
 from seqmlm_kernels.triton import closed_form, row_kernels
 from seqmlm_kernels.triton.launch import INTERPRETED, on_device
+from seqmlm_kernels.triton.waves import ceil_div, next_power_of_2
 
 # Elements that a program holds at a time: one long row in parts, or several short rows.
 TILE_ELEMENTS = 4096
@@ -79,7 +79,7 @@ def _softmax(scores: Tensor, words: Tensor, set_index: Tensor | None) -> Tensor:
     if len(scores) > 0:
         block_m, block_v = blocks_of(scores)
         with on_device(scores.device):
-            row_kernels.softmax_kernel[(triton.cdiv(len(scores), block_m),)](
+            row_kernels.softmax_kernel[(ceil_div(len(scores), block_m),)](
                 scores_ptr=scores,
                 **_sets(scores, words, set_index),
                 output_ptr=output,
@@ -98,7 +98,7 @@ def _softmax_gradient(
     if len(probabilities) > 0:
         block_m, block_v = blocks_of(probabilities)
         with on_device(probabilities.device):
-            row_kernels.softmax_gradient_kernel[(triton.cdiv(len(probabilities), block_m),)](
+            row_kernels.softmax_gradient_kernel[(ceil_div(len(probabilities), block_m),)](
                 probabilities_ptr=probabilities,
                 gradient_ptr=gradient.contiguous(),
                 **_sets(probabilities, words, set_index),
@@ -112,7 +112,7 @@ def _softmax_gradient(
 
 def blocks_of(scores: Tensor) -> tuple[int, int]:
     """Rows and ids of a tile: short rows share a program."""
-    block_v = min(triton.next_power_of_2(scores.shape[1]), TILE_ELEMENTS)
+    block_v = min(next_power_of_2(scores.shape[1]), TILE_ELEMENTS)
     return max(1, TILE_ELEMENTS // block_v), block_v
 
 

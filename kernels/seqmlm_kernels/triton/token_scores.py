@@ -11,6 +11,7 @@ from torch import Tensor
 
 from seqmlm_kernels.triton.projection_forward import Projection
 from seqmlm_kernels.triton.vocabulary import contains, load_rows, load_set_offsets
+from seqmlm_kernels.triton.waves import ceil_div
 
 BLOCK_IDS = 16
 BLOCK_HIDDEN = 128
@@ -72,7 +73,7 @@ def token_scores(projection: Projection, token_ids: Tensor, log_normaliser: Tens
     """Log-probabilities [M, K] in fp32 of ids [M, K]; M and K at least 1."""
     num_predictions, num_ids = token_ids.shape
     output = torch.empty((num_predictions, num_ids), dtype=torch.float32, device=token_ids.device)
-    token_score_kernel[num_predictions, triton.cdiv(num_ids, BLOCK_IDS)](
+    token_score_kernel[num_predictions, ceil_div(num_ids, BLOCK_IDS)](
         **projection.pointers(),
         **projection.sizes(),
         token_ids_ptr=token_ids.contiguous(),

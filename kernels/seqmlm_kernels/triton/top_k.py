@@ -22,11 +22,7 @@ from torch import Tensor
 
 from seqmlm_kernels.triton.launch import INTERPRETED
 from seqmlm_kernels.triton.projection_forward import Projection
-from seqmlm_kernels.triton.projection_plan import (
-    Tiles,
-    multiprocessors_of,
-    whole_wave_splits,
-)
+from seqmlm_kernels.triton.projection_plan import Tiles, multiprocessors_of
 from seqmlm_kernels.triton.vocabulary import (
     add_to_softmax,
     load_rows,
@@ -36,6 +32,7 @@ from seqmlm_kernels.triton.vocabulary import (
     project,
     tile_membership,
 )
+from seqmlm_kernels.triton.waves import ceil_div, next_power_of_2, whole_wave_splits
 
 # Ids of a prediction that one pass finds.
 MAX_K = 64
@@ -222,7 +219,7 @@ def best_ids(projection: Projection, k: int) -> tuple[Tensor, Tensor]:
         found = _pass(projection, k, None)
         return found.log_probabilities, found.ids
     passes: list[_Best] = []
-    for _ in range(triton.cdiv(k, MAX_K)):
+    for _ in range(ceil_div(k, MAX_K)):
         passes.append(_pass(projection, MAX_K, passes[-1].floor if passes else None))
     values = torch.cat([found.log_probabilities for found in passes], dim=1)
     ids = torch.cat([found.ids for found in passes], dim=1)
@@ -245,14 +242,14 @@ def _pass(projection: Projection, k: int, ceiling: Tensor | None) -> _Best:
     """The k best ids, at most MAX_K, of those whose keys are below the ceiling."""
     num_predictions = len(projection.rows)
     device = projection.hidden.device
-    width = triton.next_power_of_2(k)
+    width = next_power_of_2(k)
     keys, partial = _best_of_parts(projection, width, ceiling)
     best = _Best(
         torch.empty((num_predictions, k), dtype=torch.float32, device=device),
         torch.empty((num_predictions, k), dtype=torch.int64, device=device),
         torch.empty(num_predictions, dtype=torch.int64, device=device),
     )
-    merge_parts_kernel[(triton.cdiv(num_predictions, MERGED_PREDICTIONS),)](
+    merge_parts_kernel[(ceil_div(num_predictions, MERGED_PREDICTIONS),)](
         keys,
         partial,
         best.log_probabilities,
@@ -275,10 +272,10 @@ def _best_of_parts(
     num_predictions, vocabulary_size = len(projection.rows), len(projection.weight)
     device = projection.hidden.device
     tiles = INTERPRETED_TILES if INTERPRETED else TILES
-    row_tiles = triton.cdiv(num_predictions, tiles.predictions)
+    row_tiles = ceil_div(num_predictions, tiles.predictions)
     num_splits = whole_wave_splits(
         row_tiles,
-        triton.cdiv(vocabulary_size, tiles.vocabulary),
+        ceil_div(vocabulary_size, tiles.vocabulary),
         programs=tiles.resident * multiprocessors_of(device),
     )
     active = projection.active_tiles(tiles.vocabulary)

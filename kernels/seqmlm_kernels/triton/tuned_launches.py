@@ -19,7 +19,9 @@ import torch
 
 from seqmlm_kernels.triton.launch import AttentionLaunch, LaunchKey
 
-_launches: dict[Path, AttentionLaunch] = {}
+_FOLDER = "SEQMLM_KERNEL_CACHE"
+# By key, device and the folder that the environment names: found before any path is made.
+_launches: dict[tuple[LaunchKey, torch.device, str | None], AttentionLaunch] = {}
 
 
 def is_tuning_enabled() -> bool:
@@ -33,17 +35,18 @@ def tuned_launch(key: LaunchKey, device: torch.device) -> AttentionLaunch | None
     Raises:
         ValueError: a file of the cache cannot be read.
     """
-    path = _path(key, device)
-    if path not in _launches:
+    name = (key, device, os.environ.get(_FOLDER))
+    if name not in _launches:
+        path = _path(key, device)
         if path.is_file():
-            _launches[path] = _read(path)
+            _launches[name] = _read(path)
         elif torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             return None
         else:
             from seqmlm_kernels.triton.tuning import tune
 
             tune(key, device)
-    return _launches[path]
+    return _launches[name]
 
 
 def keep_launch(key: LaunchKey, device: torch.device, launch: AttentionLaunch) -> Path:
@@ -54,13 +57,13 @@ def keep_launch(key: LaunchKey, device: torch.device, launch: AttentionLaunch) -
     with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
         file.write(content)
     os.replace(file.name, path)
-    _launches[path] = launch
+    _launches[key, device, os.environ.get(_FOLDER)] = launch
     return path
 
 
 def _path(key: LaunchKey, device: torch.device) -> Path:
     default = Path.home() / ".cache" / "seqmlm_kernels"
-    folder = Path(os.environ.get("SEQMLM_KERNEL_CACHE", default))
+    folder = Path(os.environ.get(_FOLDER, default))
     name = "cpu" if device.type == "cpu" else torch.cuda.get_device_properties(device).name
     return folder / re.sub(r"[^A-Za-z0-9_.-]+", "_", name) / f"{key}.json"
 

@@ -150,19 +150,18 @@ def _runs(
         None,
         workload.length,
         key.head_dim**-0.5,
-        "deterministic",
         choose=lambda key, _: table_launch(key),
     )
     operands = Operands.of(batch.plan, q, k, v)
     if key.kind == "forward":
         return lambda launch: launch_forward(batch, [launch], operands)[:1]
-    output, log_sum = launch_forward(batch, batch.plan.forward, operands)
+    output, log_sum = launch_forward(batch, batch.launches("forward"), operands)
     backward = Backward.of(output, output_gradient, log_sum)
     if key.kind == "backward_queries":
         return lambda launch: (launch_backward_queries(batch, [launch], operands, backward),)
     if key.kind == "backward_atomic":
         return lambda launch: launch_backward_atomic(batch, [launch], operands, backward)
-    launch_backward_queries(batch, batch.plan.backward_queries, operands, backward)
+    launch_backward_queries(batch, batch.launches("backward_queries"), operands, backward)
     return lambda launch: launch_backward_keys(batch, [launch], operands, backward)
 
 

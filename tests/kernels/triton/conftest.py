@@ -86,7 +86,7 @@ def made_tables(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.fixture
 def guard_bands() -> Iterator[None]:
-    """Fail if a kernel writes outside what torch.empty and torch.empty_like gave to it."""
+    """Fail if a kernel writes outside of what was allocated for it."""
     with guarded_allocations() as check:
         yield
         check()

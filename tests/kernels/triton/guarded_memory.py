@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-BAND = 64
+# More than a tile of 128 ids of 64 numbers, so that a missing mask does not break the heap.
+BAND = 1 << 14
 SENTINELS = {True: -12345.0, False: -123}
 
 
@@ -31,21 +32,39 @@ def in_guarded_memory(tensor: Tensor) -> tuple[Tensor, Callable[[], bool]]:
 
 @contextmanager
 def guarded_allocations() -> Iterator[Callable[[], None]]:
-    """torch.empty and torch.empty_like give guarded memory full of NaN; yields the check."""
+    """What allocates gives guarded memory, full of NaN unless of zeros; yields the check.
+
+    That is torch.empty, empty_like, zeros, zeros_like, and new_empty and new_zeros of tensors.
+    """
     checks: list[tuple[str, Callable[[], bool]]] = []
 
-    def allocate(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        filler = math.nan if dtype.is_floating_point else torch.iinfo(dtype).max
-        inside, untouched = in_guarded_memory(torch.full(tuple(shape), filler, dtype=dtype))
+    def allocate(size: Sequence[Any], dtype: torch.dtype, *, zeros: bool) -> Tensor:
+        shape = size[0] if len(size) == 1 and not isinstance(size[0], int) else size
+        unwritten = math.nan if dtype.is_floating_point else torch.iinfo(dtype).max
+        filled = torch.full(tuple(shape), 0 if zeros else unwritten, dtype=dtype)
+        inside, untouched = in_guarded_memory(filled)
         checks.append((f"{list(shape)} {dtype}", untouched))
         return inside
 
-    def empty(*size: Any, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
-        shape = size[0] if len(size) == 1 and not isinstance(size[0], int) else size
-        return allocate(shape, dtype or torch.get_default_dtype())
+    def of_sizes(*, zeros: bool) -> Callable[..., Tensor]:
+        def make(*size: Any, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
+            return allocate(size, dtype or torch.get_default_dtype(), zeros=zeros)
 
-    def empty_like(tensor: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
-        return allocate(tensor.shape, dtype or tensor.dtype)
+        return make
+
+    def like(*, zeros: bool) -> Callable[..., Tensor]:
+        def make(tensor: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+            return allocate(tensor.shape, dtype or tensor.dtype, zeros=zeros)
+
+        return make
+
+    def new(*, zeros: bool) -> Callable[..., Tensor]:
+        def make(
+            tensor: Tensor, *size: Any, dtype: torch.dtype | None = None, device: Any = None
+        ) -> Tensor:
+            return allocate(size, dtype or tensor.dtype, zeros=zeros)
+
+        return make
 
     def check() -> None:
         assert checks, "nothing was allocated"
@@ -53,6 +72,8 @@ def guarded_allocations() -> Iterator[Callable[[], None]]:
         assert not touched, f"memory next to these allocations was written: {touched}"
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, "empty", empty)
-        patch.setattr(torch, "empty_like", empty_like)
+        for name, zeros in (("empty", False), ("zeros", True)):
+            patch.setattr(torch, name, of_sizes(zeros=zeros))
+            patch.setattr(torch, f"{name}_like", like(zeros=zeros))
+            patch.setattr(Tensor, f"new_{name}", new(zeros=zeros))
         yield check

@@ -151,3 +151,31 @@ def test_tables_are_forgotten_with_their_layout() -> None:
 def test_copying_a_layout_passes_opcheck() -> None:
     sources = [boundaries_of([5, 3]), torch.arange(8)]
     torch.library.opcheck(attention_layout_module._copy_layout, (sources,))
+
+
+@pytest.mark.parametrize("field", ["cu_seqlens", "positions", "step"])
+def test_layout_that_was_written_is_not_shared_any_more(
+    field: str, made_tables: list[TileTable]
+) -> None:
+    cu_seqlens = boundaries_of([5, 3])
+    layout = attention_layout(
+        cu_seqlens, visibility=Visibility.causal(cu_seqlens), positions=torch.arange(8)
+    )
+    assert layout.visibility is not None
+    x = torch.randn(8, 1, 4, generator=torch.Generator().manual_seed(0))
+
+    def attend(backend: str) -> Tensor:
+        return attention(
+            x, x, x, cu_seqlens=layout.cu_seqlens, max_seqlen=7, visibility=layout.visibility,
+            positions=layout.positions, window=1, backend=backend,
+        )  # fmt: skip
+
+    attend("triton")
+    if field == "cu_seqlens":
+        layout.cu_seqlens.copy_(boundaries_of([1, 7]))
+    elif field == "positions":
+        layout.positions.mul_(2)
+    else:
+        layout.visibility.step.zero_()
+    torch.testing.assert_close(attend("triton"), attend("reference"))
+    assert len(made_tables) == 2

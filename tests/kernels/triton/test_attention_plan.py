@@ -9,10 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from seqmlm_kernels import Visibility
-from seqmlm_kernels.dispatch import AttentionBackward
 from seqmlm_kernels.triton.attention_plan import AttentionPlan, ChooseLaunch, plan_attention
-from seqmlm_kernels.triton.launch import AttentionLaunch, LaunchKey, on_device, table_launch
+from seqmlm_kernels.triton.launch import (
+    AttentionLaunch,
+    Kind,
+    LaunchKey,
+    input_precision_of,
+    must_upcast,
+    on_device,
+    table_launch,
+)
 
 KINDS: Any = ("forward", "backward_queries", "backward_keys", "backward_atomic")
 ARCHITECTURES: Any = ("sm_80", "sm_90", "sm_100", "gfx942", "small_shared_memory")
@@ -23,24 +29,38 @@ def plan(
     head_dim: int = 64,
     heads: int = 2,
     dtype: torch.dtype = torch.bfloat16,
+    has_visibility: bool = False,
+    has_window: bool = False,
+    scale: float = 0.1,
+) -> AttentionPlan:
+    return plan_attention(
+        device=torch.device("cpu"),
+        dtype=dtype,
+        heads=heads,
+        kv_heads=2,
+        head_dim=head_dim,
+        has_visibility=has_visibility,
+        has_window=has_window,
+        scale=scale,
+        upcast=must_upcast(dtype),
+        input_precision=input_precision_of(dtype),
+    )
+
+
+def launches(
+    kind: Kind = "forward",
+    *,
     num_sequences: int = 1,
     tokens: int = 1,
     max_seqlen: int = 1000,
-    visibility: Visibility | None = None,
-    window: int | None = None,
-    scale: float = 0.1,
-    backward: AttentionBackward = "deterministic",
+    dtype: torch.dtype = torch.bfloat16,
     choose: ChooseLaunch | None = None,
-) -> AttentionPlan:
-    return plan_attention(
-        torch.empty(tokens, heads, head_dim, dtype=dtype, device="meta"),
-        torch.empty(tokens, 2, head_dim, dtype=dtype, device="meta"),
-        num_sequences=num_sequences,
+) -> tuple[AttentionLaunch, ...]:
+    return plan(dtype=dtype).launches(
+        kind,
         max_seqlen=max_seqlen,
-        visibility=visibility,
-        window=window,
-        scale=scale,
-        backward=backward,
+        num_sequences=num_sequences,
+        tokens=tokens,
         choose=choose,
     )
 
@@ -64,30 +84,29 @@ def test_head_dimension_is_padded_to_a_power_of_two(head_dim: int, padded: int) 
     ("max_seqlen", "tile"), [(0, 16), (16, 16), (17, 32), (32, 32), (33, 64), (64, 64), (65, 128)]
 )
 def test_short_sequences_get_a_tile_of_their_own_size(max_seqlen: int, tile: int) -> None:
-    found = plan(max_seqlen=max_seqlen)
-    launches = (found.forward, found.backward_queries, found.backward_keys)
-    assert [[launch.outer for launch in one] for one in launches] == [[tile]] * 3
-    (atomic,) = plan(max_seqlen=max_seqlen, backward="atomic").backward_keys
-    assert atomic.outer == tile
+    for kind in KINDS:
+        (launch,) = launches(kind, max_seqlen=max_seqlen)
+        assert launch.outer == tile
 
 
-def test_atomic_backward_has_one_launch_of_its_own_kind() -> None:
+def test_launches_are_chosen_only_of_the_kind_that_is_asked_for() -> None:
     kinds: list[str] = []
 
     def choose(key: LaunchKey, device: torch.device) -> AttentionLaunch:
         kinds.append(key.kind)
         return table_launch(key)
 
-    assert plan(choose=choose).backward_queries
-    assert not plan(choose=choose, backward="atomic").backward_queries
-    assert kinds == [
-        *("forward", "backward_queries", "backward_keys"),
-        *("forward", "backward_atomic"),
-    ]
+    assert launches("backward_atomic", choose=choose) == launches("backward_atomic")
+    assert kinds == ["backward_atomic"]
+
+
+def test_calls_of_one_kind_share_a_plan() -> None:
+    assert plan() is plan()
+    assert plan(has_window=True) is not plan()
 
 
 def test_length_of_long_sequences_decides_nothing() -> None:
-    assert plan(max_seqlen=65) == plan(max_seqlen=1 << 20)
+    assert launches(max_seqlen=65) == launches(max_seqlen=1 << 20)
 
 
 @pytest.mark.parametrize(
@@ -109,30 +128,29 @@ def test_short_sequences_beside_long_ones_get_a_launch_of_their_own(
     changes: dict[str, Any], tiles: list[tuple[str, int]]
 ) -> None:
     given: dict[str, Any] = {"num_sequences": 40, "tokens": 40 * 31, "max_seqlen": 600} | changes
-    for backward in ("deterministic", "atomic"):
-        found = plan(**given, backward=backward)
-        for launches in filter(None, (found.forward, found.backward_queries, found.backward_keys)):
-            assert [(launch.lengths, launch.outer) for launch in launches] == tiles
+    for kind in KINDS:
+        assert [(launch.lengths, launch.outer) for launch in launches(kind, **given)] == tiles
 
 
 def test_all_sequences_get_the_small_tiles_of_fp32() -> None:
-    found = plan(num_sequences=40, tokens=40 * 20, max_seqlen=600, dtype=torch.float32)
-    assert [(launch.lengths, launch.outer) for launch in found.forward] == [("any", 16)]
+    found = launches(num_sequences=40, tokens=40 * 20, max_seqlen=600, dtype=torch.float32)
+    assert [(launch.lengths, launch.outer) for launch in found] == [("any", 16)]
 
 
 def test_launch_that_is_no_smaller_than_the_general_one_is_not_made() -> None:
     general = AttentionLaunch(outer=32, inner=32, num_warps=4, num_stages=2)
-    found = plan(
+    found = launches(
         num_sequences=40, tokens=40 * 20, max_seqlen=600, choose=lambda key, device: general
     )
-    assert found.forward == (general,)
+    assert found == (general,)
 
 
 def test_what_restricts_the_pairs_is_compiled_in_only_where_it_is_given() -> None:
     found = plan()
     assert (found.has_visibility, found.has_window) == (False, False)
-    assert plan(visibility=Visibility.bidirectional(1)).has_visibility
-    assert plan(window=0).has_window
+    assert plan(has_visibility=True).has_visibility
+    assert plan(has_window=True).has_window
+    assert plan(has_window=True).keys["forward"].is_restricted
 
 
 def test_query_heads_share_key_value_heads() -> None:
@@ -155,14 +173,14 @@ def test_only_the_bfloat16_of_the_interpreter_is_upcast() -> None:
 
 def test_fp32_is_exact_by_default() -> None:
     found = plan(dtype=torch.float32)
-    assert found.input_precision == "ieee"
-    assert [launch.outer for launch in found.forward] == [16]
+    assert found.input_precision == found.keys["forward"].input_precision == "ieee"
+    assert [launch.outer for launch in launches(dtype=torch.float32)] == [16]
 
 
 @pytest.mark.usefixtures("tf32_allowed")
 def test_fp32_uses_tf32_where_torch_allows_it() -> None:
     assert plan(dtype=torch.float32).input_precision == "tf32"
-    assert [launch.outer for launch in plan(dtype=torch.float32).forward] == [64]
+    assert [launch.outer for launch in launches(dtype=torch.float32)] == [64]
     assert plan(dtype=torch.float16).input_precision == "ieee"
 
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.gpu import attention_checks, branches, correctness
+from benchmarks.gpu import attention_checks, branches, correctness, race
+from benchmarks.gpu.claims import Claims
 from benchmarks.gpu.session import Session
 from seqmlm_kernels.triton import projection_launch, top_k
 from seqmlm_kernels.triton.launch import (
@@ -26,7 +27,7 @@ BY_A_GPU = (
     *(branches.COMPILED, branches.COMPILED_LOSS),
     *(branches.REPLAYED, branches.REPLAYED_LOSS),
 )
-# Of one run: each takes a second or two, and eight processes share them for 160 seconds.
+# Of one run: each takes a second or two, and twelve processes share them for 150 seconds.
 MOST_COMPILED_KERNELS = 800
 
 
@@ -197,3 +198,57 @@ def test_tf32_may_be_as_wrong_as_fp16(tmp_path: Path) -> None:
 
     assert check(tmp_path, nearly, precision="tf32") == (True, ["a way"])
     assert check(tmp_path, nearly) == (False, [])
+
+
+def pieces_of_a_device_short_of_memory() -> list[correctness.Piece]:
+    tries = iter([True, False])
+
+    def needs_much(session: Session) -> None:
+        if next(tries):
+            raise torch.OutOfMemoryError("others have it")
+
+    def is_broken(session: Session) -> None:
+        raise RuntimeError("fault")
+
+    return [("much", needs_much), ("broken", is_broken)]
+
+
+def test_check_without_memory_can_be_done_again_and_one_that_raises_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = pieces_of_a_device_short_of_memory()
+    monkeypatch.setattr(correctness, "pieces", lambda dtypes, *, is_rehearsal: iter(pieces))
+    session = Session(tmp_path / "part.json", is_rehearsal=True)
+    correctness.run(session)
+    assert [row["check"] for row in session.tables["checks that ended"]] == ["broken"]
+    assert [row["what"] for row in session.tables["failures"]] == ["correctness: broken"]
+    assert [row["what"] for row in session.tables["stopped"]] == ["correctness: much"]
+    Claims(tmp_path / "claims").release()
+    correctness.run(session)
+    assert [row["check"] for row in session.tables["checks that ended"]] == ["broken", "much"]
+
+
+def test_process_whose_device_is_lost_leaves_the_other_checks_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Tensor:
+        raise RuntimeError("an illegal memory access was encountered")
+
+    session = Session(tmp_path / "part.json", is_rehearsal=True)
+    session.stop_if_device_is_lost()
+    monkeypatch.setattr(torch, "zeros", refuse)
+    with pytest.raises(SystemExit, match="the device was lost: RuntimeError: an illegal memory"):
+        session.stop_if_device_is_lost()
+
+
+def test_nothing_is_warmed_up_that_compiles_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    contestants = [
+        race.Contestant(name, partial(partial, ran.append, name), compiles)
+        for name, compiles in (("ours", True), ("eager", False))
+    ]
+    session = Session(tmp_path / "part.json", is_rehearsal=True, is_warm_up=True)
+    race.race(session, "case", contestants)
+    assert len(ran) == 1

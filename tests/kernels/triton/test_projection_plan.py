@@ -126,7 +126,7 @@ def test_one_prediction_is_shared_by_every_multiprocessor() -> None:
 @pytest.mark.parametrize("tiles", [1, 44, 53, 54, 394, 7813])
 @pytest.mark.parametrize("programs_per_tile", [1, 3, 4])
 def test_no_slab_takes_fewer_waves(tiles: int, programs_per_tile: int) -> None:
-    from seqmlm_kernels.triton.projection_plan import whole_wave_slab
+    from seqmlm_kernels.triton.waves import whole_wave_slab
 
     def waves(width: int) -> int:
         widths = [min(width, tiles - start) for start in range(0, tiles, width)]
@@ -137,10 +137,26 @@ def test_no_slab_takes_fewer_waves(tiles: int, programs_per_tile: int) -> None:
     assert waves(chosen) == min(waves(width) for width in range(1, min(tiles, 53) + 1))
 
 
+def test_slabs_are_wide_where_a_launch_takes_longer_than_what_waves_save() -> None:
+    """Of a million ids 128 tiles fit a slab: 62 slabs of two waves, not 119 of one each."""
+    cut = plan(4096, 1_000_000, 512)
+    assert cut.slab_vocabulary == 128 * 128
+
+
+def test_plans_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For as long as the bounds stay what they are."""
+    from seqmlm_kernels.triton import projection_plan
+
+    first = plan(9830, 50_368, 768)
+    assert plan(9830, 50_368, 768) is first
+    monkeypatch.setattr(projection_plan, "SLAB_BYTES", projection_plan.SLAB_BYTES // 2)
+    assert plan(9830, 50_368, 768).slab_vocabulary < first.slab_vocabulary
+
+
 @pytest.mark.parametrize(("tiles", "steps"), [(1, 394), (16, 394), (77, 394), (131, 7), (500, 3)])
 def test_no_split_ends_earlier(tiles: int, steps: int) -> None:
     """Of the splits that fill up to eight waves."""
-    from seqmlm_kernels.triton.projection_plan import whole_wave_splits
+    from seqmlm_kernels.triton.waves import whole_wave_splits
 
     def steps_of_busiest(splits: int) -> int:
         return -(-tiles * splits // 132) * -(-steps // splits)

@@ -67,6 +67,22 @@ def test_what_was_kept_is_used_by_later_processes(monkeypatch: pytest.MonkeyPatc
     assert launch_of(key_of(), CPU) == SMALL != table_launch(key_of())
 
 
+def test_launch_that_is_known_is_found_without_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    tuned_launches.keep_launch(key_of(), CPU, SMALL)
+    monkeypatch.delattr(tuned_launches, "_path")
+    assert tuned_launches.tuned_launch(key_of(), CPU) == SMALL
+
+
+def test_every_folder_has_launches_of_its_own(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = AttentionLaunch(16, 16, 1, 1)
+    tuned_launches.keep_launch(key_of(), CPU, SMALL)
+    monkeypatch.setenv("SEQMLM_KERNEL_CACHE", str(cache / "other"))
+    tuned_launches.keep_launch(key_of(), CPU, other)
+    assert tuned_launches.tuned_launch(key_of(), CPU) == other
+    monkeypatch.setenv("SEQMLM_KERNEL_CACHE", str(cache))
+    assert tuned_launches.tuned_launch(key_of(), CPU) == SMALL
+
+
 def test_what_was_kept_is_not_used_unless_asked_for() -> None:
     tuned_launches.keep_launch(key_of(), CPU, SMALL)
     assert launch_of(key_of(), CPU) == table_launch(key_of())
@@ -76,11 +92,16 @@ def test_what_was_kept_is_not_used_unless_asked_for() -> None:
 def test_first_call_tunes_and_gives_the_same_result(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    q = torch.randn(5, 1, 8, generator=torch.Generator().manual_seed(0))
+    q = torch.randn(5, 1, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
     arguments = {"cu_seqlens": torch.tensor([0, 5]), "max_seqlen": 5, "backend": "triton"}
+
+    def kinds() -> list[str]:
+        return sorted(path.stem.split("-")[-2] for path in cache.rglob("*.json"))
+
     tuned = attention(q, q, q, **arguments)  # type: ignore[arg-type]
-    kinds = sorted(path.stem.split("-")[-2] for path in cache.rglob("*.json"))
-    assert kinds == ["backward_keys", "backward_queries", "forward"]
+    assert kinds() == ["forward"]
+    tuned.sum().backward()
+    assert kinds() == ["backward_keys", "backward_queries", "forward"]
     monkeypatch.setenv("SEQMLM_AUTOTUNE", "0")
     assert torch.equal(tuned, attention(q, q, q, **arguments))  # type: ignore[arg-type]
 
