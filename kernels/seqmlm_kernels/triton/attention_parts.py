@@ -257,9 +257,10 @@ def over_visible_tiles(
                 results, operands, first, num_tokens - first, window, False,
                 INNER, HEAD_DIM, PADDED, False, False, UPCAST, INPUT_PRECISION,
             )  # fmt: skip
-        if full_end < num_tokens:
+        # One round at most. Outside of a loop, its loads would be hoisted and spill registers.
+        for first in tl.range(full_end, num_tokens, INNER, num_stages=1):
             results = ADD_TILE(
-                results, operands, full_end, num_tokens - full_end, window, True,
+                results, operands, first, num_tokens - first, window, True,
                 INNER, HEAD_DIM, PADDED, False, False, UPCAST, INPUT_PRECISION,
             )  # fmt: skip
     return results
