@@ -133,10 +133,9 @@ def covering(variants: Sequence[Variant]) -> list[Variant]:
 def facts_of(variant: Variant) -> set[tuple[Any, ...]]:
     """What is to be compiled at least once.
 
-    On every architecture each kernel, dtype and head dimension, each kernel of attention with and
-    without a rule of who sees whom, by head dimension, and each launch over a vocabulary; on sm_90
-    also each dtype of each kernel, each value of each of its flags and kinds, and each of its
-    launches, by head dimension.
+    On every architecture each kernel, dtype and head dimension, and each launch over a
+    vocabulary; on sm_90 also each dtype of each kernel, each value of each of its flags and kinds,
+    and each of its launches, by head dimension.
     """
     constexprs = variant.constexprs
     kernel = (variant.kernel, constexprs.get("ADDS_TO_QUERIES"))
@@ -146,9 +145,6 @@ def facts_of(variant: Variant) -> set[tuple[Any, ...]]:
     facts |= {
         (variant.target, constexprs[name]) for name in ("HEAD_DIM", "HALF") if name in constexprs
     }
-    if {"HAS_VISIBILITY", "PADDED"} <= constexprs.keys():
-        is_restricted = constexprs["HAS_VISIBILITY"] or constexprs["HAS_WINDOW"]
-        facts.add((variant.target, kernel, constexprs["PADDED"], is_restricted))
     sizes = tuple(constexprs.get(name) for name in _TILES)
     launch = (*sizes, variant.num_warps, variant.num_stages)
     if "BLOCK_V" in constexprs:
