@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from seqmlm.atomic_files import write_file
 from seqmlm.data.packing import PackedBatch
-from seqmlm.errors import RunFolderError, TrainingError
+from seqmlm.errors import RunFolderError
 from seqmlm.finetuning.model_file import write_task
 from seqmlm.finetuning.plots import draw_learning_curve
 from seqmlm.finetuning.prediction_file import write_predictions
@@ -29,22 +29,15 @@ from seqmlm.finetuning.task import Example, predict
 from seqmlm.finetuning.workload import FineTuningWorkload, prepare_finetuning
 from seqmlm.randomness import Purpose, stream
 from seqmlm.readable import readable
-from seqmlm.training import checkpoint
 from seqmlm.training.checkpoint import TrainingState
 from seqmlm.training.display import Display
 from seqmlm.training.distributed import processes
-from seqmlm.training.loop import RunStopped, open_run_folder
+from seqmlm.training.loop import open_run_folder
 from seqmlm.training.optimizer import learning_rate
-from seqmlm.training.restore import (
-    check_identity,
-    optimizer_tensors,
-    restore_model,
-    restore_optimizer,
-)
+from seqmlm.training.progress import RunProgress
 from seqmlm.training.run_folder import RunFolder
 from seqmlm.training.run_log import log_file, log_level
 from seqmlm.training.signals import StopSignals
-from seqmlm.training.step import StepResult
 
 PREDICTION_TOKENS_PER_BATCH = 8192
 """Bounds the memory; results do not depend on it."""
@@ -157,18 +150,22 @@ class FineTuningRun:
         console: Console | None,
     ) -> None:
         self.work, self.folder, self.signals, self.console = work, folder, signals, console
-        self.state = TrainingState(
-            step=0,
-            epoch=0,
-            batch=0,
-            tokens=0,
-            seconds=0.0,
-            config=work.config.model_dump(mode="json"),
-            identity=work.identity,
+        self._progress = RunProgress(
+            TrainingState.at_start(work.config.model_dump(mode="json"), work.identity),
+            folder=folder,
+            processes=work.processes,
+            model=work.model,
+            optimizer=work.stepper.optimizer,
+            keep_checkpoints=1,
+            non_finite_limit=work.config.training.non_finite_limit,
+            resume_command=f"seqmlm finetune {work.config.model} --resume --output {folder.path}",
         )
         self._best = Best()
-        self._saved_step = 0
-        self._failures_in_a_row = 0
+
+    @property
+    def state(self) -> TrainingState:
+        """Where the run stands."""
+        return self._progress.state
 
     @property
     def best_path(self) -> Path:
@@ -187,7 +184,7 @@ class FineTuningRun:
                 for number, micro_batches in enumerate(self.work.batches(epoch), start=1):
                     if number > done:
                         self._step(epoch, number, micro_batches, display)
-                        self._stop_if_asked()
+                        self._progress.stop_if_asked(self.signals)
                 if self._best.last_epoch < epoch + 1:
                     self._end_epoch(epoch + 1)
         return self._finish()
@@ -198,19 +195,7 @@ class FineTuningRun:
         Raises:
             CheckpointError: it belongs to another run, or none is intact.
         """
-        found = checkpoint.load_newest(self.folder.checkpoints_path)
-        if found is None:
-            logger.info("no checkpoint yet in %s: starting at step 0", self.folder.path)
-        else:
-            check_identity(found.state.identity, self.work.identity, allow={"threads"})
-            model, optimizer = self.work.model, self.work.stepper.optimizer
-            restore_model(model.state_dict(), found.model)
-            restore_optimizer(optimizer, model.named_parameters(), found.optimizer)
-            self.state = dataclasses.replace(found.state, config=self.state.config)
-            self._saved_step = self.state.step
-            logger.info("resuming after step %d (%s)", self.state.step, found.path)
-        if self.work.processes.is_main:
-            self.folder.truncate_metrics(after_step=self.state.step)
+        self._progress.restore()
         self.work.processes.wait_for_main()
         if self.folder.metrics_path.exists():
             for line in map(json.loads, self.folder.metrics_path.read_text().splitlines()):
@@ -228,37 +213,14 @@ class FineTuningRun:
         rate = learning_rate(step, self.work.optimizer, steps=self.work.steps)
         result = self.work.stepper.step(micro_batches, learning_rate=rate)
         seconds = time.perf_counter() - started
-        self.state = dataclasses.replace(
-            self.state,
-            step=step,
-            epoch=epoch,
-            batch=number,
-            tokens=self.state.tokens + result.tokens,
-            seconds=self.state.seconds + seconds,
-        )
-        self._check_finite(result)
+        self._progress.advance(result, epoch=epoch, batch=number, seconds=seconds)
+        self._progress.check_finite(result)
         if step % self.work.config.training.log_every == 0 or step == self.work.steps:
-            self._record(
+            self._progress.record(
                 "train", loss=result.loss, gradient_norm=result.gradient_norm,
                 learning_rate=rate, epoch=epoch + 1,
             )  # fmt: skip
         display.step(step, loss=result.loss, tokens=result.tokens, seconds=seconds)
-
-    def _check_finite(self, result: StepResult) -> None:
-        """Count a skipped step; too many in a row end the run."""
-        self._failures_in_a_row = 0 if result.is_finite else self._failures_in_a_row + 1
-        if result.is_finite:
-            return
-        logger.warning(
-            "step %d skipped: loss %s, gradient norm %s",
-            self.state.step, result.loss, result.gradient_norm,
-        )  # fmt: skip
-        if self._failures_in_a_row >= self.work.config.training.non_finite_limit:
-            raise TrainingError(
-                f"Loss or gradient were not finite {self._failures_in_a_row} times in a row, the "
-                f"last at step {self.state.step}. Try a lower optimizer.learning_rate or "
-                "training.precision = 'float32'."
-            )
 
     def _end_epoch(self, epoch: int) -> None:
         """Measure the held-out part, keep the model if it is the best so far, save."""
@@ -269,14 +231,14 @@ class FineTuningRun:
             answers, loss = self._predict(examples)
             metrics = self.work.task.measures(examples, answers)(np.arange(len(examples)))
             score = metrics[self.work.task.selection]
-            self._record("validation", loss=loss, **metrics, epoch=epoch)
+            self._progress.record("validation", loss=loss, **metrics, epoch=epoch)
             shown = [f"{name} {readable(value)}" for name, value in metrics.items()]
             logger.info("epoch %d: validation loss %s", epoch, "  ".join([readable(loss), *shown]))
         best = self._best.after(epoch, score, loss)
         if best.epoch == epoch and self.work.processes.is_main:
             self._keep()
         self._best = best
-        self._save()
+        self._progress.save()
 
     def _finish(self) -> FineTuningResult:
         """Judge the best model and leave it, with its predictions and pictures, in the folder."""
@@ -341,42 +303,3 @@ class FineTuningRun:
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         write_file(self.folder.path / "evaluation.json", text, error=RunFolderError)
         self.best_path.rename(self.folder.model_path)
-
-    def _save(self) -> None:
-        """Write a checkpoint of the current step, unless there is one."""
-        if self.state.step == self._saved_step:
-            return
-        self._saved_step = self.state.step
-        if not self.work.processes.is_main:
-            return
-        model, optimizer = self.work.model, self.work.stepper.optimizer
-        checkpoint.save(
-            self.folder.checkpoints_path,
-            self.state,
-            model=model.state_dict(),
-            optimizer=optimizer_tensors(optimizer, model.named_parameters()),
-        )
-        checkpoint.prune(self.folder.checkpoints_path, keep=1)
-
-    def _stop_if_asked(self) -> None:
-        code = self.work.processes.any(self.signals.stop_requested or 0)
-        if code:
-            self._save()
-            raise RunStopped(
-                code,
-                f"stopped by a signal after step {self.state.step}; its checkpoint is saved. "
-                f"Go on with: seqmlm finetune {self.work.config.model} --resume "
-                f"--output {self.folder.path}",
-            )
-
-    def _record(self, split: str, **values: Any) -> None:
-        if self.work.processes.is_main:
-            self.folder.append_metrics(
-                {
-                    "step": self.state.step,
-                    "split": split,
-                    **values,
-                    "tokens": self.state.tokens,
-                    "seconds": round(self.state.seconds, 3),
-                }
-            )

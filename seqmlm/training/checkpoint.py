@@ -75,6 +75,15 @@ class TrainingState:
     masking: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     selection: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def at_start(
+        cls, config: Mapping[str, Any], identity: Mapping[str, str | int | float]
+    ) -> TrainingState:
+        """Return where a run stands before its first step."""
+        return cls(
+            step=0, epoch=0, batch=0, tokens=0, seconds=0.0, config=config, identity=identity
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:

@@ -9,27 +9,20 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from seqmlm.atomic_files import write_file
 from seqmlm.config import RunConfig
-from seqmlm.errors import RunFolderError, SeqmlmError, TrainingError
-from seqmlm.masking.counts import MaskCounts, add_counts
-from seqmlm.training import checkpoint
+from seqmlm.errors import RunFolderError
+from seqmlm.masking.counts import MaskCounts
 from seqmlm.training.announcement import describe
 from seqmlm.training.checkpoint import TrainingState
 from seqmlm.training.display import Display
 from seqmlm.training.distributed import Processes, processes
 from seqmlm.training.optimizer import learning_rate
 from seqmlm.training.plots import plot_run
-from seqmlm.training.restore import (
-    check_identity,
-    optimizer_tensors,
-    restore_model,
-    restore_optimizer,
-)
+from seqmlm.training.progress import RunProgress, RunStopped
 from seqmlm.training.result import TrainingResult
 from seqmlm.training.run_folder import RunFolder
 from seqmlm.training.run_log import log_file, log_level
@@ -45,14 +38,6 @@ from seqmlm.training.workload import (
 )
 
 logger = logging.getLogger("seqmlm")
-
-
-class RunStopped(SeqmlmError):
-    """A signal ended the run early, after its checkpoint was written."""
-
-    def __init__(self, exit_code: int, message: str) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 def train(
@@ -132,21 +117,25 @@ class TrainingRun:
         self, work: Workload, folder: RunFolder, signals: StopSignals, console: Console | None
     ) -> None:
         self.work, self.folder, self.signals, self.console = work, folder, signals, console
-        self.state = TrainingState(
-            step=0,
-            epoch=0,
-            batch=0,
-            tokens=0,
-            seconds=0.0,
-            config=work.config.model_dump(mode="json"),
-            identity=work.identity(),
+        self._progress = RunProgress(
+            TrainingState.at_start(work.config.model_dump(mode="json"), work.identity()),
+            folder=folder,
+            processes=work.processes,
+            model=work.model,
+            optimizer=work.stepper.optimizer,
+            keep_checkpoints=work.config.training.keep_checkpoints,
+            non_finite_limit=work.config.training.non_finite_limit,
+            resume_command=f"seqmlm train --resume --output {folder.path}",
         )
         self._held_out = HeldOut(work)
         self._selection = ModelSelection(work, folder)
-        self._saved_step = 0
         self._validated_step: int | None = None
-        self._failures_in_a_row = 0
         self._judged: set[str] = set()
+
+    @property
+    def state(self) -> TrainingState:
+        """Where the run stands."""
+        return self._progress.state
 
     def train(self) -> TrainingResult:
         """Train from the current state to the last step, then evaluate and export."""
@@ -162,14 +151,14 @@ class TrainingRun:
         )  # fmt: skip
         with display, closing(batches):
             self._evaluate_if_due()  # a stop may have cut this step's evaluation short
-            self._stop_if_asked()
+            self._progress.stop_if_asked(self.signals)
             while self.state.step < settings.steps and not self._selection.is_spent:
                 self._step(next(batches), display)
                 self._evaluate_if_due()
                 step = self.state.step
                 if step % settings.checkpoint_every == 0 or self.signals.take_save_request():
                     self._save()
-                self._stop_if_asked()
+                self._progress.stop_if_asked(self.signals)
         if self.state.step < settings.steps:
             logger.info(
                 "stopped after step %d: %d evaluations were no better than %s",
@@ -184,23 +173,10 @@ class TrainingRun:
         Raises:
             CheckpointError: it belongs to another run, or none is intact.
         """
-        found = checkpoint.load_newest(self.folder.checkpoints_path)
-        if found is None:
-            logger.info("no checkpoint yet in %s: starting at step 0", self.folder.path)
-            self._truncate_metrics()
-            return
-        # Another thread count changes the last digits of sums, no more: a warning is enough.
-        check_identity(found.state.identity, self.state.identity, allow={*allow_drift, "threads"})
-        model, optimizer = self.work.model, self.work.stepper.optimizer
-        restore_model(model.state_dict(), found.model)
-        restore_optimizer(optimizer, model.named_parameters(), found.optimizer)
-        self.state = dataclasses.replace(
-            found.state, config=self.state.config, identity=self.state.identity
-        )
-        self._selection = ModelSelection(self.work, self.folder, found.state.selection)
-        self._saved_step = self.state.step
-        self._truncate_metrics()
-        logger.info("resuming after step %d (%s)", self.state.step, found.path)
+        self._progress.restore(allow_drift=allow_drift)
+        self._selection = ModelSelection(self.work, self.folder, self.state.selection)
+        if self.work.processes.is_main:
+            self._validated_step = self.folder.last_step("validation")
 
     def write_status(self, status: str, *, exit_code: int | None = None) -> None:
         """Record in ``status.json`` how far the run is, and how it ended."""
@@ -218,21 +194,13 @@ class TrainingRun:
         rate = learning_rate(step, settings.optimizer, steps=settings.training.steps)
         result = self.work.stepper.step(batch.micro_batches, learning_rate=rate)
         seconds = time.perf_counter() - started
-        self.state = dataclasses.replace(
-            self.state,
-            step=step,
-            epoch=batch.epoch,
-            batch=batch.number,
-            tokens=self.state.tokens + result.tokens,
-            seconds=self.state.seconds + seconds,
-            masking=add_counts(self.state.masking, result.masking),
-        )
+        self._progress.advance(result, epoch=batch.epoch, batch=batch.number, seconds=seconds)
         self._check_finite(batch, result)
         is_last = step == settings.training.steps
         if step % settings.training.log_every == 0 or is_last:
             if rejected := self.work.stepper.take_rejected_targets():
                 logger.warning("%d targets could not be predicted where they stood", rejected)
-            self._record(
+            self._progress.record(
                 "train",
                 loss=result.loss,
                 **({"losses": result.losses} if result.losses else {}),
@@ -252,16 +220,11 @@ class TrainingRun:
             self._judged.add(name)
 
     def _check_finite(self, batch: Batch, result: StepResult) -> None:
-        """Count a skipped step; too many in a row end the run."""
-        if result.is_finite:
-            self._failures_in_a_row = 0
-            return
-        self._failures_in_a_row += 1
-        step, limit = self.state.step, self.work.config.training.non_finite_limit
-        dump = self.folder.path / f"non-finite-step-{step:08d}.json"
-        if self.work.processes.is_main:
+        """List the records of a step that was skipped; too many in a row end the run."""
+        dump = self.folder.path / f"non-finite-step-{self.state.step:08d}.json"
+        if not result.is_finite and self.work.processes.is_main:
             content = {
-                "step": step,
+                "step": self.state.step,
                 "epoch": batch.epoch,
                 "batch": batch.number,
                 "records": batch.records.tolist(),
@@ -269,17 +232,7 @@ class TrainingRun:
                 "gradient_norm": str(result.gradient_norm),
             }
             write_file(dump, json.dumps(content, indent=1), error=RunFolderError)
-        logger.warning(
-            "step %d skipped: loss %s, gradient norm %s; its records are listed in %s",
-            step, result.loss, result.gradient_norm, dump.name,
-        )  # fmt: skip
-        if self._failures_in_a_row >= limit:
-            raise TrainingError(
-                f"Loss or gradient were not finite {limit} times in a row, the last at step "
-                f"{step}; the weights are as before the first. Try a lower "
-                "optimizer.learning_rate or training.precision = 'float32'. "
-                f"The records are listed in {dump}."
-            )
+        self._progress.check_finite(result, records=dump)
 
     def _evaluate_if_due(self) -> None:
         settings, step = self.work.config.training, self.state.step
@@ -292,17 +245,17 @@ class TrainingRun:
         if found is None:
             return None
         if self.state.step != self._validated_step:
-            self._record("validation", **found.metrics())
+            self._progress.record("validation", **found.metrics())
             self._validated_step = self.state.step
         self._selection.consider(self.state.step, found)
-        self.state = dataclasses.replace(self.state, selection=self._selection.state)
+        self._progress.state = dataclasses.replace(self.state, selection=self._selection.state)
         if self.work.processes.is_main:
             logger.info("step %d: validation %s", self.state.step, self._held_out.describe(found))
         return found
 
     def _finish(self) -> TrainingResult:
         found = self._evaluate()
-        self._stop_if_asked()
+        self._progress.stop_if_asked(self.signals)
         if self._selection.restore_best(self.state.step):
             found = self._held_out.measure(lambda: False)
         if not self.work.processes.is_main:
@@ -335,50 +288,8 @@ class TrainingRun:
         return result
 
     def _save(self) -> None:
-        """Write a checkpoint of the current step, unless there is one."""
-        if self.state.step == self._saved_step:
-            return
-        self._saved_step = self.state.step
-        if not self.work.processes.is_main:
-            return
-        model, optimizer = self.work.model, self.work.stepper.optimizer
-        checkpoint.save(
-            self.folder.checkpoints_path,
-            self.state,
-            model=model.state_dict(),
-            optimizer=optimizer_tensors(optimizer, model.named_parameters()),
-        )
-        checkpoint.prune(
-            self.folder.checkpoints_path, keep=self.work.config.training.keep_checkpoints
-        )
-        self._selection.discard_older()
-
-    def _stop_if_asked(self) -> None:
-        code = self.work.processes.any(self.signals.stop_requested or 0)
-        if code:
-            self._save()
-            raise RunStopped(
-                code,
-                f"stopped by a signal after step {self.state.step}; its checkpoint is saved. "
-                f"Go on with: seqmlm train --resume --output {self.folder.path}",
-            )
-
-    def _record(self, split: str, **values: Any) -> None:
-        if self.work.processes.is_main:
-            self.folder.append_metrics(
-                {
-                    "step": self.state.step,
-                    "split": split,
-                    **values,
-                    "tokens": self.state.tokens,
-                    "seconds": round(self.state.seconds, 3),
-                }
-            )
-
-    def _truncate_metrics(self) -> None:
-        if self.work.processes.is_main:
-            self.folder.truncate_metrics(after_step=self.state.step)
-            self._validated_step = self.folder.last_step("validation")
+        if self._progress.save():
+            self._selection.discard_older()
 
     def _announce(self) -> None:
         """Say what is about to be trained on what."""

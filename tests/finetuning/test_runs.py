@@ -20,8 +20,8 @@ from seqmlm.finetuning import FineTunedModel, finetune
 from seqmlm.finetuning.loop import Best, FineTuningResult
 from seqmlm.finetuning.settings import configure_finetuning
 from seqmlm.finetuning.workload import default_tokens_per_batch
-from seqmlm.training.loop import RunStopped
 from seqmlm.training.optimizer import learning_rate
+from seqmlm.training.progress import RunStopped
 from tests.finetuning import labelled_data as data
 
 TASKS: dict[str, tuple[Callable[[Path], Path], str, tuple[str, ...]]] = {

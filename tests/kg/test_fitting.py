@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from seqmlm.errors import ConfigError, DataError
-from seqmlm.training.loop import RunStopped
+from seqmlm.training.progress import RunStopped
 from seqmlm_domains.kg import LinkPredictor, NameAndDescription, to_networkx
 from seqmlm_domains.kg.default_settings import SAMPLES
 from tests.kg.conftest import SETTINGS, TRAIN, VALIDATION

@@ -14,8 +14,8 @@ from seqmlm.config import RunConfig, configure, validate
 from seqmlm.data.prepare import prepare
 from seqmlm.domain import build_domain
 from seqmlm.errors import ConfigError
-from seqmlm.training.loop import RunStopped
 from seqmlm.training.loop import train as train_run
+from seqmlm.training.progress import RunStopped
 from seqmlm_domains.kg.graph_in_memory import SOURCE, GraphInMemory, InMemoryDomain
 from seqmlm_domains.kg.triples import NameAndDescription, StatedTriple
 
