@@ -63,63 +63,88 @@ def _(q: Tensor, k: Tensor, table: Tensor, direction: int) -> tuple[Tensor, Tens
 def _rotated_pair(q: Tensor, k: Tensor, table: Tensor, direction: int) -> tuple[Tensor, Tensor]:
     table = table.float().contiguous()
     with on_device(q.device):
-        return _rotated(q, table, direction), _rotated(k, table, direction)
+        if q.dtype == k.dtype:
+            return _rotated(q, k, table, direction)
+        # A kernel chooses between pointers of one dtype.
+        rotated = (_rotated(x, x[:, :0], table, direction)[0] for x in (q, k))
+        return next(rotated), next(rotated)
 
 
-def _rotated(x: Tensor, table: Tensor, direction: int) -> Tensor:
-    tokens, heads, head_dim = x.shape
-    x = x if x.stride(2) == 1 else x.contiguous()
-    rotated = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+def _rotated(q: Tensor, k: Tensor, table: Tensor, direction: int) -> tuple[Tensor, Tensor]:
+    tokens, heads, head_dim = q.shape
+    kv_heads = k.shape[1]
+    q, k = (x if x.stride(2) == 1 else x.contiguous() for x in (q, k))
+    rotated_q, rotated_k = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k))
     padded_half = next_power_of_2(head_dim // 2)
-    rows = min(max(1, _PAIRS_PER_PROGRAM // padded_half), next_power_of_2(max(1, heads)))
-    if rotated.numel() > 0:
-        rotate_kernel[(tokens, ceil_div(heads, rows))](
-            x,
+    rows = max(1, _PAIRS_PER_PROGRAM // padded_half)
+    if rotated_q.numel() + rotated_k.numel() > 0:
+        rotate_kernel[(ceil_div(tokens * (heads + kv_heads), rows),)](
+            q,
+            k,
             table,
-            rotated,
-            x.stride(0),
-            x.stride(1),
+            rotated_q,
+            rotated_k,
+            *q.stride()[:2],
+            *k.stride()[:2],
             tokens,
             direction,
             HEADS=heads,
+            KV_HEADS=kv_heads,
             HALF=head_dim // 2,
             PADDED_HALF=padded_half,
             ROWS=rows,
             num_warps=4,
         )
-    return rotated
+    return rotated_q, rotated_k
 
 
 @triton.jit(do_not_specialize=["tokens", "direction"])
 def rotate_kernel(
-    x_ptr,
+    q_ptr,
+    k_ptr,
     table_ptr,
-    rotated_ptr,
-    stride,
-    head_stride,
+    rotated_q_ptr,
+    rotated_k_ptr,
+    q_stride,
+    q_head_stride,
+    k_stride,
+    k_head_stride,
     tokens,
     direction,
     HEADS: tl.constexpr,
+    KV_HEADS: tl.constexpr,
     HALF: tl.constexpr,
     PADDED_HALF: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    """Turn ROWS heads of one token."""
-    token = tl.program_id(0).to(tl.int64)
+    """Turn ROWS heads: of a token those of its queries, then those of its keys."""
+    ALL_HEADS: tl.constexpr = HEADS + KV_HEADS
+    # So many programs turn ROWS tokens, which keeps the division in 32 bits.
+    row = tl.program_id(0) % ALL_HEADS * ROWS + tl.arange(0, ROWS)[:, None]
+    token = (tl.program_id(0) // ALL_HEADS).to(tl.int64) * ROWS + row // ALL_HEADS
     # In 64 bits: a [H, T, D] tensor seen as [T, H, D] may be longer than 2^31 numbers.
-    heads = tl.program_id(1).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    head = (row % ALL_HEADS).to(tl.int64)
+    is_query = head < HEADS
     pairs = tl.arange(0, PADDED_HALF)[None, :]
-    mask = (heads < HEADS) & (pairs < HALF)
+    mask = (token < tokens) & (pairs < HALF)
     # The second half of a row of the table has the cosine and the sine without a sign.
-    table_ptr += token * (2 * HALF) + HALF
-    cosine = tl.load(table_ptr + pairs, mask=pairs < HALF, other=0.0)
+    table_ptr += token * (2 * HALF) + HALF + pairs
+    cosine = tl.load(table_ptr, mask=mask, other=0.0)
     sine_ptr = table_ptr + tokens.to(tl.int64) * (2 * HALF)
-    sine = tl.load(sine_ptr + pairs, mask=pairs < HALF, other=0.0) * direction
-    x_ptr += token * stride + heads * head_stride + pairs
+    sine = tl.load(sine_ptr, mask=mask, other=0.0) * direction
+    x_ptr = pairs + tl.where(
+        is_query,
+        q_ptr + token * q_stride + head * q_head_stride,
+        k_ptr + token * k_stride + (head - HEADS) * k_head_stride,
+    )
     first = tl.load(x_ptr, mask=mask, other=0.0).to(tl.float32)
     second = tl.load(x_ptr + HALF, mask=mask, other=0.0).to(tl.float32)
-    rotated_ptr += token * (HEADS * 2 * HALF) + heads * (2 * HALF) + pairs
-    dtype = rotated_ptr.dtype.element_ty
+    rotated_ptr = pairs + tl.where(
+        is_query,
+        rotated_q_ptr + (token * HEADS + head) * (2 * HALF),
+        rotated_k_ptr + (token * KV_HEADS + head - HEADS) * (2 * HALF),
+    )
+    dtype = rotated_q_ptr.dtype.element_ty
     tl.store(rotated_ptr, (first * cosine - second * sine).to(dtype), mask=mask)
     tl.store(rotated_ptr + HALF, (second * cosine + first * sine).to(dtype), mask=mask)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.kernels.triton.ahead_of_time import TARGETS, Variant
 
-STRIDES = ("stride", "head_stride")
+STRIDES = ("q_stride", "q_head_stride", "k_stride", "k_head_stride")
 
 VARIANTS = tuple(
     Variant(
@@ -12,21 +12,21 @@ VARIANTS = tuple(
         kernel="seqmlm_kernels.triton.rotary:rotate_kernel",
         target=target,
         signature={
-            "x_ptr": f"*{dtype}",
+            **{f"{name}_ptr": f"*{dtype}" for name in ("q", "k", "rotated_q", "rotated_k")},
             "table_ptr": "*fp32",
-            "rotated_ptr": f"*{dtype}",
             **dict.fromkeys((*STRIDES, "tokens", "direction"), "i32"),
         },
         constexprs={
             "HEADS": 12,
+            "KV_HEADS": kv_heads,
             "HALF": head_dim // 2,
             "PADDED_HALF": 1 << (head_dim // 2 - 1).bit_length(),
-            "ROWS": 16,
+            "ROWS": 1024 >> (head_dim // 2 - 1).bit_length(),
         },
         num_warps=4,
         num_stages=3,
         aligned=STRIDES,
     )
     for target in TARGETS
-    for head_dim, dtype in ((64, "bf16"), (96, "fp32"))
+    for head_dim, kv_heads, dtype in ((64, 12, "bf16"), (96, 4, "fp32"))
 )

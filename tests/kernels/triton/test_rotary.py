@@ -75,11 +75,38 @@ def test_rotation_and_gradients_match_reference(
 
 
 def test_more_heads_than_a_program_takes_match_reference(assert_close: AssertClose) -> None:
-    """At head dimension 256 a program turns 8 heads."""
-    q, k, positions = operands(2, 11, 11, 256)
+    """At head dimension 256 a program turns 8 heads, of which a token has 14."""
+    q, k, positions = operands(2, 11, 3, 256)
     actual = rotary(q.float(), k.float(), positions, backend="triton")
     for found, wanted in zip(actual, rotary(q, k, positions, backend="reference"), strict=True):
         assert_close(found, wanted, "value", torch.float32)
+
+
+def test_queries_and_keys_are_turned_in_one_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five tokens of six heads, 32 heads of 32 pairs a program: forward, then backward."""
+    from seqmlm_kernels.triton import rotary as module
+
+    launches = []
+    interface = type(module.rotate_kernel)
+    run = interface.run
+
+    def record(self: object, *args: object, **kwargs: object) -> object:
+        launches.append(kwargs["grid"])
+        return run(self, *args, **kwargs)
+
+    monkeypatch.setattr(interface, "run", record)
+    q, k, positions = operands(6, 4, 2, 64)
+    turned_with_gradients(q, k, rotary_table(positions, 64), torch.float32, "triton")
+    assert launches == [(2,), (2,)]
+
+
+def test_each_operand_keeps_its_dtype(assert_close: AssertClose) -> None:
+    q, k, positions = operands(3, 2, 1, 8)
+    found = rotary(q.float(), k.half(), positions, backend="triton")
+    assert [x.dtype for x in found] == [torch.float32, torch.float16]
+    expected = rotary(q, k.half().double(), positions, backend="reference")
+    for turned, wanted in zip(found, expected, strict=True):
+        assert_close(turned, wanted, "value", turned.dtype)
 
 
 def test_slices_of_one_projection_are_read_in_place() -> None:
