@@ -1,4 +1,4 @@
-"""The README's commands and code do what it says: they are run as a reader would run them."""
+"""What README.md and docs/ show is run as a reader would run it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from seqmlm.registry import CORRUPTORS, DOMAINS, OBJECTIVES, SELECTORS
 from seqmlm.training.rehearsal import rehearse
 
 CHECKOUT = Path(__file__).parents[1]
+README = (CHECKOUT / "README.md").read_text()
+OBJECTIVES_PAGE = (CHECKOUT / "docs" / "objectives.md").read_text()
 MARK = "# executed by tests/test_readme.py\n"
 
 
 def marked_blocks(language: str) -> list[str]:
-    text = (CHECKOUT / "README.md").read_text()
-    blocks = re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+    blocks = re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
     return [block for block in blocks if block.startswith(MARK)]
 
 
@@ -63,14 +64,13 @@ def test_worked_examples_run_and_the_first_says_that_it_is_not_better_than_count
 def test_every_command_of_the_table_exists() -> None:
     from seqmlm.cli import app
 
-    text = (CHECKOUT / "README.md").read_text()
-    mentioned = set(re.findall(r"`seqmlm ([a-z-]+)", text))
+    mentioned = set(re.findall(r"`seqmlm ([a-z-]+)", README))
     group = typer.main.get_group(app)
     assert mentioned == set(group.list_commands(typer.Context(group)))
 
 
 def shown_objectives() -> list[str]:
-    return re.findall(r"```toml\n(.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)
+    return re.findall(r"```toml\n(.*?)```", OBJECTIVES_PAGE, re.DOTALL)
 
 
 def sources(domain: str, folder: Path) -> list[str]:
@@ -123,15 +123,15 @@ def test_the_objectives_shown_run_in_every_domain(
 
 
 def rows_of_table(heading: str) -> list[list[str]]:
-    """Cells of the first table of README below a line."""
-    below = (CHECKOUT / "README.md").read_text().split(heading, 1)[1]
+    """Cells of the first table of the page on objectives below a line."""
+    below = OBJECTIVES_PAGE.split(heading, 1)[1]
     table = below[: below.index("\n\n", below.index("|---"))].splitlines()
     return [row.strip("|").split("|") for row in table if row.startswith("| `")]
 
 
 def test_the_objectives_told_of_are_there_with_their_settings() -> None:
     told: set[str] = set()
-    for names, _, settings in rows_of_table("## Objectives and masking"):
+    for names, _, settings in rows_of_table("# Objectives and masking"):
         for name in re.findall(r"`(\w+)`", names):
             taken = inspect.signature(OBJECTIVES.load(name)).parameters
             assert set(re.findall(r"`(\w+)`", settings)) <= set(taken), name
@@ -140,9 +140,8 @@ def test_the_objectives_told_of_are_there_with_their_settings() -> None:
 
 
 def test_the_selectors_corruptors_and_types_told_of_are_those_that_there_are() -> None:
-    text = (CHECKOUT / "README.md").read_text()
     [policy] = re.findall(r"^A policy is a selector \((.*?)\), a corruptor\s\((.*?)\)\s",
-                          text, re.MULTILINE | re.DOTALL)  # fmt: skip
+                          OBJECTIVES_PAGE, re.MULTILINE | re.DOTALL)  # fmt: skip
     for told, registry in zip(policy, (SELECTORS, CORRUPTORS), strict=True):
         assert set(registry.builtin) <= set(re.findall(r"`(\w+)`", told))
     [types] = [
@@ -155,8 +154,7 @@ def test_the_selectors_corruptors_and_types_told_of_are_those_that_there_are() -
 
 def test_the_checks_run_on_the_example_as_shown() -> None:
     first_line = "# executed by tests/test_readme.py with PYTHONPATH=tests/plugins\n"
-    [shown] = re.findall(rf"```python\n{first_line}(.*?)```", (CHECKOUT / "README.md").read_text(),
-                         re.DOTALL)  # fmt: skip
+    [shown] = re.findall(rf"```python\n{first_line}(.*?)```", OBJECTIVES_PAGE, re.DOTALL)
     finished = subprocess.run(
         [sys.executable, "-c", shown],
         env={**os.environ, "PYTHONPATH": python_path()},
@@ -175,7 +173,7 @@ def python_path() -> str:
 def test_the_objective_of_ones_own_runs_as_shown(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(shown_objectives()[2])
     [command] = re.findall(r"^(PYTHONPATH=\S+) seqmlm (train .*--config mine.toml .*)$",
-                           (CHECKOUT / "README.md").read_text(), re.MULTILINE)  # fmt: skip
+                           OBJECTIVES_PAGE, re.MULTILINE)  # fmt: skip
     arguments = command[1].replace("my.fasta", sources("protein", tmp_path)[0])
     finished = subprocess.run(
         [sys.executable, "-m", "seqmlm", *arguments.split(), "--output", "run"],
@@ -191,3 +189,13 @@ def test_the_objective_of_ones_own_runs_as_shown(tmp_path: Path) -> None:
     )
     assert finished.returncode == 0, finished.stderr
     assert "untrained loss: even_mlm" in finished.stdout + finished.stderr
+
+
+def test_the_systems_told_of_are_configurations_and_links_and_pictures_are_there() -> None:
+    systems = README.split("| domain | systems |", 1)[1].split("\n\n", 1)[0]
+    for name in re.findall(r"`(\w+)`", systems):
+        assert (CHECKOUT / "configs" / f"{name}.toml").is_file(), name
+    pages = [CHECKOUT / "README.md", *CHECKOUT.glob("docs/*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 EDITORS = Path(__file__).parent / "editors"
 VSCODE_PROTOCOL = Path(__file__).parent / "vscode_protocol"
-README = Path(__file__).parents[3] / "README.md"
+SET_UP = Path(__file__).parents[3] / "docs" / "completion.md"
 EGLOT = Path("/usr/share/emacs/site-lisp/elpa-src")
 TYPED, COMPLETED = "print(resu", "print(result"
 SECRET = "hunter2_token"
@@ -60,9 +60,9 @@ def program(name: str) -> str:
     return found
 
 
-def setup_of_the_readme(language: str, path: Path, *, command: list[str]) -> Path:
-    """Write the set-up that the README shows, with another command to start the server."""
-    (shown,) = re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
+def setup_as_shown(language: str, path: Path, *, command: list[str]) -> Path:
+    """Write the set-up that is shown to users, with another command to start the server."""
+    (shown,) = re.findall(rf"```{language}\n(.*?)```", SET_UP.read_text(), re.DOTALL)
     words = ["seqmlm", "code", "serve", "/path/to/runs/code", "--lsp"]
     for before, quote, between in (("{ ", "'", ", "), ("(", '"', " ")):
         start, separator = before + quote, quote + between + quote
@@ -93,7 +93,7 @@ def test_neovim_completes_a_file(code_run: Path, file: Path, tmp_path: Path) -> 
             *("-c", f"luafile {EDITORS / 'complete.lua'}"),
         ],
         SETUP=str(
-            setup_of_the_readme("lua", tmp_path / "init.lua", command=command(code_run, *PATIENT))
+            setup_as_shown("lua", tmp_path / "init.lua", command=command(code_run, *PATIENT))
         ),
         FILE=str(file),
         ANSWER=str(answer),
@@ -110,7 +110,7 @@ def test_emacs_completes_a_file(server: TcpServer, file: Path, tmp_path: Path) -
         pytest.skip("elpa-eglot is not installed: the language server is not tried with Emacs")
     run(
         [emacs, "-Q", "--batch", "-l", str(EDITORS / "complete.el")],
-        SETUP=str(setup_of_the_readme("elisp", tmp_path / "init.el", command=["server", "--lsp"])),
+        SETUP=str(setup_as_shown("elisp", tmp_path / "init.el", command=["server", "--lsp"])),
         PORT=str(server.port),
         FILE=str(file),
         ANSWER=str(answer),
