@@ -13,3 +13,8 @@ def readable(number: float, decimals: int = 4) -> str:
     if math.isnan(number):
         return "-"
     return f"{number:.{decimals}f}" if abs(number) < LARGEST_WRITTEN_OUT else f"{number:.6g}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural with ``s`` unless it is one."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from seqmlm.readable import counted
+
 EXAMPLES_KEPT = 3
 
 
@@ -40,7 +42,7 @@ class ReadReport:
 
     def lines(self) -> list[str]:
         """Return the report as lines for people."""
-        parts = [f"{self.read:,} records read", f"{self.used:,} used"]
+        parts = [f"{counted(self.read, 'record')} read", f"{self.used:,} used"]
         if self.truncated:
             parts.append(f"{self.truncated:,} truncated")
         if self.dropped:

@@ -88,7 +88,7 @@ def test_sources_without_a_usable_record_are_refused_with_the_report(
 ) -> None:
     source = tmp_path / "lines.txt"
     source.write_text(content)
-    with pytest.raises(DataError, match=r"lines\.txt: no usable record \(\d records read, 0 used"):
+    with pytest.raises(DataError, match=r"lines\.txt: no usable record \(\d records? read, 0 used"):
         prepare(words, [str(source)], tmp_path / "store")
 
 

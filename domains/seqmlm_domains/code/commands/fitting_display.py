@@ -63,6 +63,6 @@ class FittingDisplay:
             begins or ends or now - self._told_at >= _PLAIN_LINE_EVERY_S
         ):
             self._told_at = now
-            stamp = time.strftime("%H:%M:%S")
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S")
             counts = f"{progress.done:,}/{progress.total:,} {state}"
             self._console.print(f"{stamp} {progress.phase}: {counts}", highlight=False)

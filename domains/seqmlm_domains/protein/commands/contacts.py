@@ -45,6 +45,7 @@ def run(
     import json
 
     from seqmlm.cli.reading import end_progress, print_report, show_progress
+    from seqmlm.readable import counted
     from seqmlm_domains.protein.commands.contact_tables import print_precision
     from seqmlm_domains.protein.contacts.contact_job import write_predicted_contacts
     from seqmlm_domains.protein.contacts.evaluation import read_known_contacts
@@ -66,6 +67,8 @@ def run(
         return
     if written.precision is not None:
         print_precision(written.precision)
-    print(f"{written.proteins:,} proteins; scores are of {written.measure}")
+    print(f"{counted(written.proteins, 'protein')}; scores are of {written.measure}")
+    if written.measure != "probability" and written.precision is None:
+        print("they rank pairs; what they are worth is known beside known contacts: --known")
     for path in sorted(output.iterdir()):
         print(path)

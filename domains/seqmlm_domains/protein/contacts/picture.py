@@ -16,7 +16,7 @@ from seqmlm_domains.protein.contacts.prediction import ContactMap
 LEAST_SEPARATION_DRAWN = 6
 """Pairs closer in the sequence are left white: they touch whatever the fold."""
 
-_PANEL_INCHES = 3.6
+_PANEL_WIDTH_INCHES, _PANEL_HEIGHT_INCHES = 4.2, 3.8
 _MOST_NAME = 32
 
 
@@ -24,17 +24,17 @@ def draw_contacts(maps: Sequence[ContactMap]) -> Figure:
     """Draw one or more maps; the colours of scores that only rank end at their 99.5 percentile."""
     across = min(3, len(maps))
     down = math.ceil(len(maps) / across)
-    figure = new_figure(across * _PANEL_INCHES, down * _PANEL_INCHES)
+    figure = new_figure(across * _PANEL_WIDTH_INCHES, down * _PANEL_HEIGHT_INCHES)
     panels = figure.subplots(down, across, squeeze=False).ravel()
     for axes, found in zip(panels, maps, strict=False):
-        _draw(axes, found)
+        _draw(figure, axes, found)
     for axes in panels[len(maps) :]:
         axes.set_axis_off()
     figure.suptitle(f"contacts by {maps[0].measure}", fontsize=9)
     return figure
 
 
-def _draw(axes: Axes, found: ContactMap) -> None:
+def _draw(figure: Figure, axes: Axes, found: ContactMap) -> None:
     length = len(found.sequence)
     place = np.arange(length)
     is_near = np.abs(place[:, None] - place) < LEAST_SEPARATION_DRAWN
@@ -45,12 +45,16 @@ def _draw(axes: Axes, found: ContactMap) -> None:
     else:
         low, high = (float(x) for x in np.percentile(shown, [50, 99.5]))
     start, end = 0.5, length + 0.5
-    axes.imshow(
+    image = axes.imshow(
         scores, cmap=HEAT, vmin=low, vmax=high, extent=(start, end, end, start),
         interpolation="nearest",
     )  # fmt: skip
+    colours = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.tick_params(labelsize=7)
+    axes.set_xlabel("residue", fontsize=8)
+    axes.set_ylabel("residue", fontsize=8)
+    for labelled in (axes, colours.ax):
+        labelled.tick_params(labelsize=7)
     name = found.name if len(found.name) <= _MOST_NAME else f"{found.name[: _MOST_NAME - 1]}…"
     axes.set_title(f"{name}, {length:,} residues", fontsize=8, parse_math=False)
