@@ -46,6 +46,19 @@ class CommandsAndGroups(TyperGroup):
         return found
 
 
+def command_for(domain: str, name: str) -> str:
+    """Return the words of a command: the domain's own by that name if it has one, else the core's.
+
+    Args:
+        domain: as a configuration names it.
+        name: of the command.
+    """
+    if domain not in COMMAND_GROUPS.names():
+        return name
+    own = typer.main.get_group(COMMAND_GROUPS.load(domain)).commands
+    return f"{domain} {name}" if name in own else name
+
+
 def _flow(command: Any) -> None:
     """Join the lines of each paragraph of the help, also of sub-commands: terminals wrap them."""
     paragraphs = inspect.cleandoc(command.help or "").split("\n\n")

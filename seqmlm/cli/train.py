@@ -114,6 +114,7 @@ def _train(
     import json
     import logging
 
+    from seqmlm.cli.groups import command_for
     from seqmlm.cli.reading import progress_console
     from seqmlm.training.distributed import is_main_process
     from seqmlm.training.loop import train
@@ -129,7 +130,8 @@ def _train(
         _print_evaluation(result, domain=settings.domain.name)
     for path in result.plots:
         logging.getLogger("seqmlm").info("picture: %s", path)
-    command = "embed" if result.report is None else "evaluate"
+    name = "embed" if result.report is None else "evaluate"
+    command = command_for(settings.domain.name, name)
     logging.getLogger("seqmlm").info(
         "model: %s  (next: seqmlm %s %s)", result.folder / "model", command, result.folder
     )

@@ -18,31 +18,48 @@ from seqmlm_domains.kg.queries import Prediction, Query
 
 
 def print_predictions(
-    found: Sequence[Prediction], *, query: Query, calibration: Calibration
+    found: Sequence[Prediction], *, query: Query, calibration: Calibration, is_calibrated: bool
 ) -> None:
-    """Print answers, best first, and how far their probabilities are to be believed."""
+    """Print answers, best first, and how far their probabilities are to be believed.
+
+    Args:
+        found: the answers.
+        query: that they answer.
+        calibration: of the model.
+        is_calibrated: whether the list is of the kind that the calibration was measured on.
+    """
     console = Console(highlight=False)
     asked = ", ".join("?" if part is None else part for part in query)
     if not found:
         console.print(Text(f"({asked}): no answer is probable enough, or no candidate is left"))
         return
-    table = _table(f"({asked})", ["", "identifier", "name", "score, nats", "probability"], left=3)
-    for rank, item in enumerate(found, start=1):
-        identifier = item.entity if isinstance(item, EntityPrediction) else item.relation
-        table.add_row(
-            str(rank),
-            Text(identifier),
-            Text(item.name),
-            f"{item.score:.3f}",
-            f"{item.probability:.1%}",
-        )
+    identifiers = [
+        item.entity if isinstance(item, EntityPrediction) else item.relation for item in found
+    ]
+    console.print(Text(f"({asked})"))
+    names = [
+        "" if item.name == identifier.replace("_", " ") else item.name
+        for item, identifier in zip(found, identifiers, strict=True)
+    ]
+    table = _table(["", "identifier", "score, nats", "probability"])
+    table.columns[1].justify = "left"
+    for column in table.columns:
+        column.no_wrap = True  # names alone give way, so that identifiers can be copied
+    if any(names):
+        table.add_column("name", overflow="fold")
+    for rank, item in enumerate(found):
+        numbers = (f"{item.score:.3f}", f"{item.probability:.1%}")
+        name = [Text(names[rank])] if any(names) else []
+        table.add_row(str(rank + 1), Text(identifiers[rank]), *numbers, *name)
     console.print(table)
     if calibration.error is not None and isinstance(found[0], EntityPrediction):
+        error, queries = calibration.error.expected_error, calibration.error.queries
+        of_what = "all entities but the known answers"
+        if not is_calibrated:
+            of_what += ", which this list is not (--filtered, without --candidate and --type)"
         console.print(
-            f"expected calibration error of the first answer "
-            f"{calibration.error.expected_error:.3f}, on {calibration.error.queries:,} validation "
-            "queries; holds for lists of all entities but the known answers (--filtered, no "
-            "--candidate)"
+            f"expected calibration error of the first answer {error:.3f}, on {queries:,} "
+            f"validation queries, for lists of {of_what}"
         )
 
 
@@ -50,7 +67,8 @@ def print_ranking(report: RankingReport, *, title: str, by_relation: bool) -> No
     """Print metrics by direction, way of counting ties, category and relation, and the bars."""
     console = Console(highlight=False)
     measures = ("ranks", "MRR", "hits@1", "hits@3", "hits@10", "mean rank", "AMRI", "ties")
-    table = _table(f"{title}: filtered ranks", ["", *measures])
+    console.print(Text(f"{title}: filtered ranks"))
+    table = _table(["", *measures])
     table.box, table.padding, table.show_edge = box.SIMPLE, 0, False  # 80 columns must do
     rows: list[tuple[str, RankTypes]] = [("head", report.head), ("tail", report.tail)]
     for name, types in rows:
@@ -92,19 +110,20 @@ def print_explanation(explanation: Explanation, *, title: str) -> None:
     """Print the tokens that make a score, and what each part of the query adds to it."""
     console = Console(highlight=False)
     console.print(Text(f"{title}: {explanation.score:.4f} nats"))
-    tokens = _table("tokens: weight x log p add up to it", ["token", "log p", "weight"])
+    console.print("tokens: weight x log p add up to it")
+    tokens = _table(["token", "log p", "weight"])
     for token in explanation.tokens:
         tokens.add_row(Text(token.token), f"{token.log_likelihood:.4f}", f"{token.weight:.3f}")
     console.print(tokens)
-    spans = _table("the query: the score is less without", ["part", "text", "by, nats"], left=2)
+    console.print("the query: by how much the score is less without each part")
+    spans = _table(["part", "text", "by, nats"], left=2)
     for span in explanation.spans:
         spans.add_row(span.kind, Text(span.text), f"{span.contribution:+.4f}")
     console.print(spans)
 
 
-def _table(title: str, headings: Sequence[str], *, left: int = 1) -> Table:
-    # Text, not strings: brackets would be taken for markup.
-    table = Table(title=Text(title), title_justify="left")
+def _table(headings: Sequence[str], *, left: int = 1) -> Table:
+    table = Table()
     for index, heading in enumerate(headings):
         table.add_column(heading, justify="left" if index < left else "right", overflow="fold")
     return table

@@ -83,4 +83,9 @@ def run(
     if as_json:
         print(json.dumps([asdict(item) for item in found], ensure_ascii=False))
     else:
-        print_predictions(found, query=query, calibration=predictor.calibration)
+        print_predictions(
+            found,
+            query=query,
+            calibration=predictor.calibration,
+            is_calibrated=filtered and not candidate and of_type is None,
+        )
