@@ -8,7 +8,6 @@ compiler's cache is then warm for the process that measures.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import get_args
 
@@ -16,17 +15,10 @@ import torch
 
 from benchmarks.gpu import projection_tuning
 from benchmarks.gpu.session import Session
-from seqmlm_kernels.triton.launch import AttentionLaunch, Kind, LaunchKey, architecture_of
+from seqmlm_kernels.triton.launch import Kind, LaunchKey, architecture_of
 from seqmlm_kernels.triton.tuning import Workload, candidates, tune
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-# Candidates for 16-bit inputs beside those of the package.
-MORE: Mapping[Kind, tuple[AttentionLaunch, ...]] = {
-    "backward_keys": tuple(
-        AttentionLaunch(64, 128, num_warps, num_stages)
-        for num_warps, num_stages in ((4, 1), (4, 2), (8, 1), (8, 2))
-    ),
-}
 
 
 def run(session: Session) -> None:
@@ -35,9 +27,7 @@ def run(session: Session) -> None:
     # The atomic backward, which is no default, goes last.
     atomic = [key for key in every if key.kind == "backward_atomic"]
     tune_attention(session, [key for key in every if key not in atomic])
-    for part in projection_tuning.CANDIDATES:
-        action = partial(projection_tuning.tune_tiles, session, part)
-        session.attempt(f"tuning {part}", action)
+    projection_tuning.run(session)
     tune_attention(session, atomic)
 
 
@@ -45,12 +35,6 @@ def tune_attention(session: Session, keys: list[LaunchKey]) -> None:
     """Tune this process's share of the keys."""
     for key in session.mine(keys):
         session.attempt(f"tuning {key}", partial(tune_one, session, key))
-
-
-def candidates_of(key: LaunchKey) -> tuple[AttentionLaunch, ...]:
-    """The launch of the table first, then the package's candidates and ours."""
-    more = () if key.dtype == torch.float32 else MORE.get(key.kind, ())
-    return tuple(dict.fromkeys((*candidates(key), *more)))
 
 
 def keys(session: Session) -> list[LaunchKey]:
@@ -71,7 +55,7 @@ def keys(session: Session) -> list[LaunchKey]:
 
 def tune_one(session: Session, key: LaunchKey) -> None:
     """Record every candidate of one key, and the row of the table that the fastest would be."""
-    launches = candidates_of(key)
+    launches = candidates(key)
     if session.is_rehearsal:
         launches, workload = launches[:2], Workload(length=70, sequences=1, heads=1)
     elif session.shard[1] > 1:

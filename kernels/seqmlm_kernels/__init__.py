@@ -9,9 +9,9 @@ it logs once why it is torch. To run the kernels on a GPU that is not in the lis
 The layers of one pass share what `attention_layout` returns, for which "triton" prepares its
 tables once; no call without it reuses anything of another call.
 
-``SEQMLM_AUTOTUNE=1`` in the environment makes the attention kernels of "triton" choose their tiles
-by time, once per kind of kernel and device; the choice is kept in ``~/.cache/seqmlm_kernels``, or
-where ``SEQMLM_KERNEL_CACHE`` says.
+``SEQMLM_AUTOTUNE=1`` in the environment makes the kernels of "triton" for attention and for
+projections onto a vocabulary choose their tiles by time, once per kind of kernel and device; the
+choice is kept in ``~/.cache/seqmlm_kernels``, or where ``SEQMLM_KERNEL_CACHE`` says.
 
 Arguments are checked before anything is computed: wrong types, shapes, dtypes and devices
 everywhere; values on CPU tensors only, since reading them from a GPU would make the host wait.

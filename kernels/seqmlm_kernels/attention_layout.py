@@ -38,7 +38,7 @@ def attention_layout(
 
     The Triton kernels need tables of a layout; where they cannot run, nothing is copied. A call
     that gets these three as they are here shares its tables with every other such call, forward
-    and backward. Any other call makes its own tables, in some eighty small operations on the
+    and backward. Any other call makes its own tables, in some hundred small operations on the
     device: one that gets other tensors, or copies that were written since. Copies that were made
     under ``torch.inference_mode`` must not be written, since such tensors do not tell.
     Within the capture of a CUDA graph call this there too, so that each replay copies what the

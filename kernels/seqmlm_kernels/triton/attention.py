@@ -41,8 +41,9 @@ def attention(
 ) -> Tensor:
     """Kernels over a tile list, one forward and two backward, or one; see their modules.
 
-    A ``cu_seqlens`` that falls or passes T, and ``positions`` that a window cannot subtract in
-    int32, stop a GPU with a device-side assertion that names them. fp32 products are exact unless
+    A ``cu_seqlens`` that falls or passes T, a sequence longer than ``max_seqlen`` where some pairs
+    are hidden, and ``positions`` that a window cannot subtract in int32, stop a GPU with a
+    device-side assertion that names them. fp32 products are exact unless
     ``torch.set_float32_matmul_precision`` allows TF32.
     """
     refuse_tangents(q=q, k=k, v=v)

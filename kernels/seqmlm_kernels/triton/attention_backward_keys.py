@@ -19,7 +19,7 @@ from seqmlm_kernels.triton.attention_parts import (
     over_visible_tiles,
     store_rows,
 )
-from seqmlm_kernels.triton.tiles import ROW_LENGTH, pairs_are_visible
+from seqmlm_kernels.triton.tile_kernels import ROW_LENGTH, pairs_are_visible
 
 
 @triton.jit
@@ -131,7 +131,7 @@ def add_key_gradients_of_tile(
     return k_gradient, v_gradient
 
 
-@triton.jit(do_not_specialize=["tokens", "window", "outer_capacity", "inner_capacity"])
+@triton.jit(do_not_specialize=["tokens", "window", "visits_stride"])
 def attention_backward_keys_kernel(
     q_ptr,
     k_ptr,
@@ -143,8 +143,7 @@ def attention_backward_keys_kernel(
     k_gradient_ptr,
     v_gradient_ptr,
     tiles_ptr,
-    outer_summary_ptr,
-    inner_summary_ptr,
+    visits_ptr,
     step_ptr,
     reach_ptr,
     group_ptr,
@@ -158,8 +157,7 @@ def attention_backward_keys_kernel(
     gradient_stride,
     gradient_head_stride,
     tokens,
-    outer_capacity,
-    inner_capacity,
+    visits_stride,
     window,
     scale,
     ADDS_TO_QUERIES: tl.constexpr,
@@ -169,8 +167,6 @@ def attention_backward_keys_kernel(
     PADDED: tl.constexpr,
     OUTER: tl.constexpr,
     INNER: tl.constexpr,
-    OUTER_COLUMN: tl.constexpr,
-    INNER_COLUMN: tl.constexpr,
     HAS_VISIBILITY: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
     UPCAST: tl.constexpr,
@@ -181,7 +177,8 @@ def attention_backward_keys_kernel(
     ``q_gradient_ptr`` is read where ``ADDS_TO_QUERIES``: fp32 sums of the queries' gradients,
     less the scale.
     """
-    row_ptr = tiles_ptr + (tl.program_id(0) // KV_HEADS) * ROW_LENGTH
+    row = (tl.program_id(0) // KV_HEADS).to(tl.int64)
+    row_ptr = tiles_ptr + row * ROW_LENGTH
     kv_head = (tl.program_id(0) % KV_HEADS).to(tl.int64)
     start = tl.load(row_ptr)
     stop = tl.load(row_ptr + 1)
@@ -260,11 +257,7 @@ def attention_backward_keys_kernel(
             operands,
             num_queries,
             window,
-            outer_summary_ptr + tl.load(row_ptr + OUTER_COLUMN) + (start - sequence_start) // OUTER,
-            outer_capacity,
-            inner_summary_ptr + tl.load(row_ptr + INNER_COLUMN),
-            inner_capacity,
-            OUTER_IS_QUERIES=False,
+            visits_ptr + row * visits_stride,
             INNER=INNER,
             HEAD_DIM=HEAD_DIM,
             PADDED=PADDED,

@@ -19,7 +19,7 @@ from seqmlm_kernels.triton.attention_parts import (
     over_visible_tiles,
     store_rows,
 )
-from seqmlm_kernels.triton.tiles import ROW_LENGTH
+from seqmlm_kernels.triton.tile_kernels import ROW_LENGTH
 
 
 @triton.jit
@@ -86,7 +86,7 @@ def add_query_gradient_of_tile(
     return (q_gradient,)
 
 
-@triton.jit(do_not_specialize=["tokens", "window", "outer_capacity", "inner_capacity"])
+@triton.jit(do_not_specialize=["tokens", "window", "visits_stride"])
 def attention_backward_queries_kernel(
     q_ptr,
     k_ptr,
@@ -97,8 +97,7 @@ def attention_backward_queries_kernel(
     delta_ptr,
     q_gradient_ptr,
     tiles_ptr,
-    outer_summary_ptr,
-    inner_summary_ptr,
+    visits_ptr,
     step_ptr,
     reach_ptr,
     group_ptr,
@@ -112,8 +111,7 @@ def attention_backward_queries_kernel(
     gradient_stride,
     gradient_head_stride,
     tokens,
-    outer_capacity,
-    inner_capacity,
+    visits_stride,
     window,
     scale,
     HEADS: tl.constexpr,
@@ -122,8 +120,6 @@ def attention_backward_queries_kernel(
     PADDED: tl.constexpr,
     OUTER: tl.constexpr,
     INNER: tl.constexpr,
-    OUTER_COLUMN: tl.constexpr,
-    INNER_COLUMN: tl.constexpr,
     HAS_VISIBILITY: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
     UPCAST: tl.constexpr,
@@ -133,7 +129,8 @@ def attention_backward_queries_kernel(
 
     ``delta`` is the dot product of the output with its gradient.
     """
-    row_ptr = tiles_ptr + (tl.program_id(0) // HEADS) * ROW_LENGTH
+    row = (tl.program_id(0) // HEADS).to(tl.int64)
+    row_ptr = tiles_ptr + row * ROW_LENGTH
     head = (tl.program_id(0) % HEADS).to(tl.int64)
     kv_head = head // HEADS_PER_KV_HEAD
     start = tl.load(row_ptr)
@@ -197,11 +194,7 @@ def attention_backward_queries_kernel(
         operands,
         num_keys,
         window,
-        outer_summary_ptr + tl.load(row_ptr + OUTER_COLUMN) + (start - sequence_start) // OUTER,
-        outer_capacity,
-        inner_summary_ptr + tl.load(row_ptr + INNER_COLUMN),
-        inner_capacity,
-        OUTER_IS_QUERIES=True,
+        visits_ptr + row * visits_stride,
         INNER=INNER,
         HEAD_DIM=HEAD_DIM,
         PADDED=PADDED,

@@ -17,7 +17,7 @@ from seqmlm_kernels.triton.attention_parts import (
     over_visible_tiles,
     store_rows,
 )
-from seqmlm_kernels.triton.tiles import ROW_LENGTH
+from seqmlm_kernels.triton.tile_kernels import ROW_LENGTH
 
 
 @triton.jit
@@ -87,7 +87,7 @@ def attend_to_tile(
     return new_maximum, total, accumulator
 
 
-@triton.jit(do_not_specialize=["tokens", "window", "outer_capacity", "inner_capacity"])
+@triton.jit(do_not_specialize=["tokens", "window", "visits_stride"])
 def attention_forward_kernel(
     q_ptr,
     k_ptr,
@@ -95,8 +95,7 @@ def attention_forward_kernel(
     output_ptr,
     log_sum_ptr,
     tiles_ptr,
-    outer_summary_ptr,
-    inner_summary_ptr,
+    visits_ptr,
     step_ptr,
     reach_ptr,
     group_ptr,
@@ -108,8 +107,7 @@ def attention_forward_kernel(
     v_stride,
     v_head_stride,
     tokens,
-    outer_capacity,
-    inner_capacity,
+    visits_stride,
     window,
     scale_log2,
     HEADS: tl.constexpr,
@@ -118,8 +116,6 @@ def attention_forward_kernel(
     PADDED: tl.constexpr,
     OUTER: tl.constexpr,
     INNER: tl.constexpr,
-    OUTER_COLUMN: tl.constexpr,
-    INNER_COLUMN: tl.constexpr,
     HAS_VISIBILITY: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
     UPCAST: tl.constexpr,
@@ -127,7 +123,8 @@ def attention_forward_kernel(
 ):
     """Output and log-sum-exp (in nats, -inf where nothing is seen) of OUTER queries of a head."""
     # Heads vary fastest: what runs at one time reads the same sequence, and the longest goes first.
-    row_ptr = tiles_ptr + (tl.program_id(0) // HEADS) * ROW_LENGTH
+    row = (tl.program_id(0) // HEADS).to(tl.int64)
+    row_ptr = tiles_ptr + row * ROW_LENGTH
     head = (tl.program_id(0) % HEADS).to(tl.int64)
     kv_head = head // HEADS_PER_KV_HEAD
     start = tl.load(row_ptr)
@@ -157,11 +154,7 @@ def attention_forward_kernel(
         (q, k_ptr, v_ptr, k_stride, v_stride, scale_log2, queries, keys),
         num_keys,
         window,
-        outer_summary_ptr + tl.load(row_ptr + OUTER_COLUMN) + (start - sequence_start) // OUTER,
-        outer_capacity,
-        inner_summary_ptr + tl.load(row_ptr + INNER_COLUMN),
-        inner_capacity,
-        OUTER_IS_QUERIES=True,
+        visits_ptr + row * visits_stride,
         INNER=INNER,
         HEAD_DIM=HEAD_DIM,
         PADDED=PADDED,

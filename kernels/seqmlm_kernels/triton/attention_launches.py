@@ -18,7 +18,8 @@ from seqmlm_kernels.triton.attention_delta import attention_delta_kernel
 from seqmlm_kernels.triton.attention_forward import attention_forward_kernel
 from seqmlm_kernels.triton.attention_plan import AttentionPlan, ChooseLaunch, plan_attention
 from seqmlm_kernels.triton.launch import AttentionLaunch, Kind, input_precision_of, must_upcast
-from seqmlm_kernels.triton.tiles import SIZES, TileTable, tile_table
+from seqmlm_kernels.triton.tile_kernels import SIZES
+from seqmlm_kernels.triton.tiles import TileTable, tile_table
 from seqmlm_kernels.triton.waves import ceil_div
 from seqmlm_kernels.visibility import Visibility
 
@@ -67,15 +68,16 @@ def launch_forward(
     output = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     log_sum = torch.empty((q.shape[1], q.shape[0]), dtype=torch.float32, device=q.device)
     for launch in launches:
+        tables = batch.tables(launch, outer_is_queries=True)
         attention_forward_kernel[batch.num_programs(launch, q.shape[1])](
             q,
             k,
             v,
             output,
             log_sum,
-            *batch.tables(launch),
+            *tables,
             *_strides(q, k, v),
-            *batch.sizes(launch),
+            *batch.sizes(tables),
             batch.plan.scale * _LOG2_E,
             HEADS=q.shape[1],
             **batch.constants(launch),
@@ -93,6 +95,7 @@ def launch_backward_queries(
     q, k, v = operands.q, operands.k, operands.v
     q_gradient = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     for launch in launches:
+        tables = batch.tables(launch, outer_is_queries=True)
         attention_backward_queries_kernel[batch.num_programs(launch, q.shape[1])](
             q,
             k,
@@ -102,9 +105,9 @@ def launch_backward_queries(
             backward.log_sum,
             backward.delta,
             q_gradient,
-            *batch.tables(launch),
+            *tables,
             *_strides(q, k, v, backward.output_gradient),
-            *batch.sizes(launch),
+            *batch.sizes(tables),
             batch.plan.scale,
             HEADS=q.shape[1],
             **batch.constants(launch),
@@ -154,6 +157,7 @@ def launch_backward_keys(
     k_gradient = torch.empty(k.shape, dtype=q.dtype, device=q.device)
     v_gradient = torch.empty(k.shape, dtype=q.dtype, device=q.device)
     for launch in launches:
+        tables = batch.tables(launch, outer_is_queries=False)
         attention_backward_keys_kernel[batch.num_programs(launch, k.shape[1])](
             q,
             k,
@@ -164,9 +168,9 @@ def launch_backward_keys(
             k_gradient if query_sum is None else query_sum,
             k_gradient,
             v_gradient,
-            *batch.tables(launch),
+            *tables,
             *_strides(q, k, v, backward.output_gradient),
-            *batch.sizes(launch),
+            *batch.sizes(tables),
             batch.plan.scale,
             ADDS_TO_QUERIES=query_sum is not None,
             KV_HEADS=k.shape[1],
@@ -247,29 +251,33 @@ class AttentionBatch:
         """The grid: every head of every tile."""
         return (self.table.capacity(launch.outer, launch.lengths) * heads,)
 
-    def tables(self, launch: AttentionLaunch) -> tuple[Tensor, ...]:
+    def tables(self, launch: AttentionLaunch, *, outer_is_queries: bool) -> tuple[Tensor, ...]:
         """Pointers from tiles_ptr to position_ptr; those that are not read point to the tiles."""
-        tiles = self.table.tile_list(launch.outer, launch.lengths)
-        summaries = [tiles, tiles]
-        if self.visibility is not None or self.positions is not None:
-            summaries = [
-                self.table.summary(size, self.visibility, self.positions, launch.lengths)
-                for size in (launch.outer, launch.inner)
-            ]
+        visibility, positions = self.visibility, self.positions
+        tiles = visits = self.table.tile_list(launch.outer, launch.lengths)
+        if visibility is not None or positions is not None:
+            visits = self.table.visits(
+                launch.outer,
+                launch.inner,
+                visibility,
+                positions,
+                window=None if positions is None else self.window,
+                max_seqlen=self.max_seqlen,
+                outer_is_queries=outer_is_queries,
+                lengths=launch.lengths,
+            )
         fields = (tiles, tiles, tiles)
-        if self.visibility is not None:
-            visibility = self.visibility
+        if visibility is not None:
             fields = (
                 visibility.step.contiguous(),
                 visibility.reach.contiguous(),
                 visibility.group.contiguous(),
             )
-        return tiles, *summaries, *fields, tiles if self.positions is None else self.positions
+        return tiles, visits, *fields, tiles if positions is None else positions
 
-    def sizes(self, launch: AttentionLaunch) -> tuple[int, ...]:
-        """Integers from tokens to window."""
-        capacities = (self.table.capacity(launch.outer), self.table.capacity(launch.inner))
-        return (self.table.tokens, *capacities, self.window)
+    def sizes(self, tables: Sequence[Tensor]) -> tuple[int, ...]:
+        """Integers from tokens to window, of what `tables` returned."""
+        return (self.table.tokens, tables[1].stride(0), self.window)
 
     def constants(self, launch: AttentionLaunch) -> dict[str, Any]:
         """Constexprs and options that all kernels take."""
@@ -280,8 +288,6 @@ class AttentionBatch:
             "PADDED": plan.padded_head_dim,
             "OUTER": launch.outer,
             "INNER": launch.inner,
-            "OUTER_COLUMN": 4 + SIZES.index(launch.outer),
-            "INNER_COLUMN": 4 + SIZES.index(launch.inner),
             "HAS_VISIBILITY": plan.has_visibility,
             "HAS_WINDOW": plan.has_window,
             "UPCAST": plan.upcast,

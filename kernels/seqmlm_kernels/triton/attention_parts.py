@@ -5,13 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from seqmlm_kernels.triton.tiles import (
-    CHUNK,
-    as_bits,
-    classify_tiles,
-    index_of_lowest_bit,
-    pairs_are_visible,
-)
+from seqmlm_kernels.triton.tile_kernels import VISIT_LENGTH, lowest_bit, pairs_are_visible
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
@@ -196,11 +190,7 @@ def over_visible_tiles(
     operands,
     num_tokens,
     window,
-    outer_ptr,
-    outer_capacity,
-    inner_ptr,
-    inner_capacity,
-    OUTER_IS_QUERIES: tl.constexpr,
+    visits_ptr,
     INNER: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     PADDED: tl.constexpr,
@@ -212,40 +202,28 @@ def over_visible_tiles(
     """Let ADD_TILE add every inner tile of a sequence of ``num_tokens`` that the outer one meets.
 
     Only tiles that are partly visible, or end with the sequence, are added with PARTIAL.
-    ``outer_ptr`` and ``inner_ptr`` point into the summaries of `tiles`, ``results`` and
+    ``visits_ptr`` points to the visits of the outer tile, see `tiles`, ``results`` and
     ``operands`` are what ADD_TILE returns and reads.
     """
     if HAS_VISIBILITY or HAS_WINDOW:
-        num_tiles = tl.cdiv(num_tokens, INNER)
-        for chunk in range(0, num_tiles, CHUNK):
-            lanes = chunk + tl.arange(0, CHUNK)
-            inner_lanes = inner_ptr + tl.minimum(lanes, num_tiles - 1)
-            exists = lanes < num_tiles
-            if OUTER_IS_QUERIES:
-                some, full = classify_tiles(
-                    outer_ptr, outer_capacity, inner_lanes, inner_capacity, window, exists,
-                    HAS_VISIBILITY=HAS_VISIBILITY, HAS_WINDOW=HAS_WINDOW,
-                )  # fmt: skip
-            else:
-                some, full = classify_tiles(
-                    inner_lanes, inner_capacity, outer_ptr, outer_capacity, window, exists,
-                    HAS_VISIBILITY=HAS_VISIBILITY, HAS_WINDOW=HAS_WINDOW,
-                )  # fmt: skip
-            # A tile that ends with the sequence needs its loads checked.
-            full = full & ((lanes + 1) * INNER <= num_tokens)
-            some = some & (full == 0)
-            full_bits = as_bits(full)
-            some_bits = as_bits(some)
-            for _ in range(0, tl.sum(full.to(tl.int32), 0)):
-                first = (chunk + index_of_lowest_bit(full_bits)) * INNER
-                full_bits = full_bits & (full_bits - 1)
+        for visit in range(1, tl.load(visits_ptr) + 1):
+            visit_ptr = visits_ptr + visit * VISIT_LENGTH
+            chunk = tl.load(visit_ptr)
+            counts = tl.load(visit_ptr + 1)
+            full_bits = tl.load(visit_ptr + 2)
+            partial_bits = tl.load(visit_ptr + 3)
+            for _ in range(0, counts & 255):
+                lowest, index = lowest_bit(full_bits)
+                full_bits = full_bits ^ lowest
+                first = (chunk + index) * INNER
                 results = ADD_TILE(
                     results, operands, first, num_tokens - first, window, False,
                     INNER, HEAD_DIM, PADDED, HAS_VISIBILITY, HAS_WINDOW, UPCAST, INPUT_PRECISION,
                 )  # fmt: skip
-            for _ in range(0, tl.sum(some.to(tl.int32), 0)):
-                first = (chunk + index_of_lowest_bit(some_bits)) * INNER
-                some_bits = some_bits & (some_bits - 1)
+            for _ in range(0, counts >> 8):
+                lowest, index = lowest_bit(partial_bits)
+                partial_bits = partial_bits ^ lowest
+                first = (chunk + index) * INNER
                 results = ADD_TILE(
                     results, operands, first, num_tokens - first, window, True,
                     INNER, HEAD_DIM, PADDED, HAS_VISIBILITY, HAS_WINDOW, UPCAST, INPUT_PRECISION,

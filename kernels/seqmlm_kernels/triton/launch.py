@@ -43,6 +43,11 @@ def architecture_of(device: torch.device) -> Architecture:
     return "small_shared_memory"
 
 
+def triton_version() -> str:
+    """Without the patch level; the best launch under one version is not that under another."""
+    return ".".join(triton.__version__.split(".")[:2])
+
+
 def input_precision_of(dtype: torch.dtype) -> InputPrecision:
     """How a matrix product of fp32 inputs rounds them, by torch's own setting.
 
@@ -92,7 +97,7 @@ class LaunchKey:
     """What a launch depends on, and the number of tokens is not among it.
 
     Args:
-        triton: its version without the patch level; the best launch of one is not that of another.
+        triton: `triton_version`.
         head_dim: padded to a power of two, at least 64.
         is_restricted: whether there is a visibility or a window.
     """
@@ -118,7 +123,7 @@ class LaunchKey:
     ) -> LaunchKey:
         """The key under the Triton that is installed; torch's present precision when None."""
         return cls(
-            triton=".".join(triton.__version__.split(".")[:2]),
+            triton=triton_version(),
             architecture=architecture,
             head_dim=max(padded_head_dim, 64),
             dtype=dtype,

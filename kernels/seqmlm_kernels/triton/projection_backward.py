@@ -239,7 +239,7 @@ class _Backward:
 
     def _compute_score_gradient(self, part: Part, chunk: _Chunk) -> None:
         projection, scores = chunk.projection, chunk.scores
-        tiles, active = self._plan.scores, self._active
+        tiles, active = self._plan.score_gradient, self._active
         num_row_tiles = ceil_div(len(projection.rows), tiles.predictions)
         slab = self._score_gradient.shape[1]
         bias_partial = self._score_gradient

@@ -15,10 +15,13 @@ from seqmlm_kernels.triton.projection_plan import (
     ProjectionPlan,
     multiprocessors_of,
     plan_projection,
+    regime_of,
     score_stride,
 )
+from seqmlm_kernels.triton.projection_tiles import TilesKey
 from seqmlm_kernels.triton.token_scores import token_scores
 from seqmlm_kernels.triton.top_k import best_ids
+from seqmlm_kernels.triton.tuned_launches import is_tuning_enabled, tuned_tiles
 
 
 def contiguous_projection(
@@ -41,15 +44,29 @@ def contiguous_projection(
 
 
 def plan_of(projection: Projection) -> ProjectionPlan:
-    """How a projection of at least one prediction runs on its device."""
-    device = projection.hidden.device
+    """How a projection of at least one prediction runs on its device.
+
+    With tiles that were tuned for the device, if the environment asks for them.
+    """
+    hidden, device = projection.hidden, projection.hidden.device
+    size = len(projection.rows), len(projection.weight)
+    architecture = "interpreter" if INTERPRETED else architecture_of(device)
+    tiles = None
+    if is_tuning_enabled():
+        key = TilesKey.of(
+            regime_of(*size),
+            architecture=architecture,
+            dtype=hidden.dtype,
+            input_precision=projection.precision,
+        )
+        tiles = tuned_tiles(key, device)
     return plan_projection(
-        len(projection.rows),
-        len(projection.weight),
-        projection.hidden.shape[1],
-        dtype=projection.hidden.dtype,
-        architecture="interpreter" if INTERPRETED else architecture_of(device),
+        *size,
+        hidden.shape[1],
+        dtype=hidden.dtype,
+        architecture=architecture,
         multiprocessors=multiprocessors_of(device),
+        tiles=tiles,
     )
 
 

@@ -27,11 +27,19 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from typing import NamedTuple
 
 import torch
 
 from seqmlm_kernels.triton.launch import INTERPRETED
+from seqmlm_kernels.triton.projection_tiles import (
+    WORD_BITS,
+    ProjectionTiles,
+    Regime,
+    Tiles,
+    narrowed,
+    tiles_of,
+)
 from seqmlm_kernels.triton.waves import ceil_div, whole_wave_slab, whole_wave_splits
 
 ONE_TILE_VOCABULARY = 256
@@ -46,28 +54,6 @@ PARTIAL_BYTES = 64 << 20
 FLOP_PER_BYTE = 206
 # Products that take as long as a launch: 989 TFLOP/s for 5 us, the least between two kernels.
 FLOP_PER_LAUNCH = 5_000_000_000
-WORD_BITS = 32
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """Tile sizes of one kernel and how it is launched.
-
-    Args:
-        predictions, vocabulary, hidden: sizes.
-        num_warps: warps of a program.
-        num_stages: how many inner tiles are in flight.
-        resident: programs that a multiprocessor runs at a time, by their registers and shared
-            memory as compiled (held by tests/kernels/triton/test_projection_plan.py); 1 also
-            where no compiled kernel has told.
-    """
-
-    predictions: int
-    vocabulary: int
-    hidden: int
-    num_warps: int
-    num_stages: int
-    resident: int = 1
 
 
 @dataclass(frozen=True)
@@ -98,9 +84,7 @@ class ProjectionPlan:
     """All that the launchers of one projection need to know beyond its tensors.
 
     Args:
-        scores: of the kernels that compute scores; its vocabulary tile is the unit that sets of
-            allowed ids switch off.
-        hidden_gradient, weight_gradient: of the two products of the backward.
+        scores, score_gradient, hidden_gradient, weight_gradient: as in `ProjectionTiles`.
         vocabulary_splits: programs that share the vocabulary of one tile of predictions in the
             forward.
         chunk_predictions: predictions whose score gradient is held at a time.
@@ -111,6 +95,7 @@ class ProjectionPlan:
     """
 
     scores: Tiles
+    score_gradient: Tiles
     hidden_gradient: Tiles
     weight_gradient: Tiles
     vocabulary_splits: int
@@ -119,57 +104,6 @@ class ProjectionPlan:
     hidden_splits: int
     prediction_splits: int
     one_pass: OnePass | None = None
-
-
-# (scores, hidden gradient, weight gradient) by architecture and bytes of an element. Registers
-# and shared memory of each are held by tests/kernels/triton/projection_variants.py.
-_TILES: dict[tuple[str, int], tuple[Tiles, Tiles, Tiles]] = {
-    ("sm_80", 2): (
-        Tiles(128, 128, 32, 8, 4),
-        Tiles(128, 32, 128, 8, 4),
-        Tiles(32, 128, 128, 8, 4, resident=2),
-    ),
-    ("sm_90", 2): (
-        Tiles(128, 128, 64, 8, 3),
-        Tiles(128, 64, 128, 8, 3),
-        Tiles(64, 128, 256, 8, 3),
-    ),
-    ("sm_100", 2): (
-        Tiles(128, 128, 64, 8, 3),
-        Tiles(128, 64, 128, 8, 3),
-        Tiles(64, 128, 256, 8, 3),
-    ),
-    ("gfx942", 2): (
-        Tiles(128, 128, 64, 8, 2),
-        Tiles(128, 64, 128, 8, 2),
-        Tiles(64, 128, 128, 8, 2),
-    ),
-    ("small_shared_memory", 2): (
-        Tiles(128, 128, 32, 8, 3),
-        Tiles(128, 32, 128, 8, 3),
-        Tiles(32, 128, 128, 8, 3),
-    ),
-    ("interpreter", 2): (
-        Tiles(16, 32, 16, 1, 1),
-        Tiles(16, 16, 32, 1, 1),
-        Tiles(16, 32, 32, 1, 1),
-    ),
-}
-_FLOAT32_TILES = (
-    Tiles(64, 64, 32, 4, 3),
-    Tiles(64, 32, 64, 4, 3),
-    Tiles(32, 64, 64, 4, 3),
-)
-# Of the backward in one kernel, but for the vocabulary, which one tile holds.
-_ONE_PASS_TILES: dict[str, Tiles] = {
-    "sm_80": Tiles(32, 0, 128, 8, 3),
-    "sm_90": Tiles(64, 0, 128, 8, 3),
-    "sm_100": Tiles(64, 0, 128, 8, 3),
-    "gfx942": Tiles(64, 0, 128, 8, 2),
-    "small_shared_memory": Tiles(32, 0, 128, 8, 3),
-    "interpreter": Tiles(16, 0, 32, 1, 1),
-}
-_ONE_PASS_FLOAT32_TILES = Tiles(16, 0, 32, 4, 1)
 
 
 @functools.cache
@@ -190,6 +124,13 @@ def scores_are_kept(predictions: int, vocabulary: int) -> bool:
     return predictions * score_stride(vocabulary) * 4 <= MATERIALISED_BYTES
 
 
+def regime_of(predictions: int, vocabulary: int) -> Regime:
+    """The regime of a training step of that size."""
+    if vocabulary <= ONE_TILE_VOCABULARY:
+        return "one_pass" if vocabulary <= ONE_PASS_VOCABULARY else "one_tile"
+    return "materialised" if scores_are_kept(predictions, vocabulary) else "recomputed"
+
+
 def plan_projection(
     predictions: int,
     vocabulary: int,
@@ -198,86 +139,101 @@ def plan_projection(
     dtype: torch.dtype,
     architecture: str,
     multiprocessors: int,
+    tiles: ProjectionTiles | None = None,
 ) -> ProjectionPlan:
     """Cut the work for a GPU of that architecture and number of multiprocessors.
 
     Args:
         predictions: at least 1.
+        tiles: of a vocabulary of many tiles; those of the table, `tiles_of`, when None.
     """
+    size = _Size(predictions, vocabulary, hidden_size, dtype.itemsize)
     bounds = Bounds(ONE_TILE_VOCABULARY, SLAB_BYTES, CHUNK_PREDICTIONS, FLOP_PER_BYTE)
-    size = predictions, vocabulary, hidden_size
-    return _plan(*size, dtype, architecture, multiprocessors, bounds)
+    return _plan(size, tiles or tiles_of(architecture, dtype), multiprocessors, bounds)
+
+
+class _Size(NamedTuple):
+    """What a call projects; an element of its matrices has so many bytes."""
+
+    predictions: int
+    vocabulary: int
+    hidden: int
+    itemsize: int
 
 
 # The forward, the backward and all steps of as many predictions share one.
 @functools.lru_cache(maxsize=256)
 def _plan(
-    predictions: int,
-    vocabulary: int,
-    hidden_size: int,
-    dtype: torch.dtype,
-    architecture: str,
-    multiprocessors: int,
-    bounds: Bounds,
+    size: _Size, tiles: ProjectionTiles, multiprocessors: int, bounds: Bounds
 ) -> ProjectionPlan:
-    scores, hidden_gradient, weight_gradient = _tiles(
-        architecture, dtype, vocabulary, bounds.one_tile_vocabulary
-    )
-    gradient_splits = partial(
+    if size.vocabulary <= bounds.one_tile_vocabulary:
+        tiles = narrowed(tiles, size.vocabulary)
+    scores, weight_gradient = tiles.scores, tiles.weight_gradient
+    gradient_splits = functools.partial(
         _gradient_splits, multiprocessors=multiprocessors, flop_per_byte=bounds.flop_per_byte
     )
-    vocabulary_tiles = ceil_div(vocabulary, scores.vocabulary)
-    row_tiles = ceil_div(predictions, scores.predictions)
-    chunks = ceil_div(predictions, bounds.chunk_predictions)
-    chunk = ceil_div(row_tiles, chunks) * scores.predictions
-    weight_programs = ceil_div(hidden_size, weight_gradient.hidden)
-    weight_programs *= scores.vocabulary // weight_gradient.vocabulary
-    programs = weight_gradient.resident * multiprocessors
-    slab_tiles = whole_wave_slab(
-        vocabulary_tiles,
-        max(1, bounds.slab_bytes // (chunk * scores.vocabulary * dtype.itemsize)),
-        weight_programs,
-        programs,
-        slab_waves=_slab_waves(weight_gradient, chunk, hidden_size, programs, bounds),
-    )
+    vocabulary_tiles = ceil_div(size.vocabulary, scores.vocabulary)
+    chunk = _chunk(size, tiles.score_gradient, bounds)
+    slab_tiles = _slab_tiles(size, tiles, chunk, multiprocessors, bounds)
+    hidden_gradient = tiles.hidden_gradient
     return ProjectionPlan(
         scores=scores,
+        score_gradient=tiles.score_gradient,
         hidden_gradient=hidden_gradient,
         weight_gradient=weight_gradient,
         vocabulary_splits=whole_wave_splits(
-            row_tiles, vocabulary_tiles, programs=scores.resident * multiprocessors
+            ceil_div(size.predictions, scores.predictions),
+            vocabulary_tiles,
+            programs=scores.resident * multiprocessors,
         ),
         chunk_predictions=chunk,
         slab_vocabulary=slab_tiles * scores.vocabulary,
         hidden_splits=gradient_splits(
             replace(hidden_gradient, vocabulary=scores.vocabulary),
             ceil_div(chunk, hidden_gradient.predictions)
-            * ceil_div(hidden_size, hidden_gradient.hidden),
+            * ceil_div(size.hidden, hidden_gradient.hidden),
             slab_tiles,
-            numbers=predictions * hidden_size,
+            numbers=size.predictions * size.hidden,
         ),
         prediction_splits=gradient_splits(
             weight_gradient,
-            slab_tiles * weight_programs,
+            slab_tiles * _weight_programs(size, tiles),
             ceil_div(chunk, weight_gradient.predictions),
-            numbers=vocabulary * hidden_size,
+            numbers=size.vocabulary * size.hidden,
         ),
-        one_pass=_one_pass(
-            _one_pass_tiles(architecture, dtype, scores.vocabulary),
-            predictions,
-            vocabulary,
-            hidden_size,
-            min(ONE_PASS_VOCABULARY, bounds.one_tile_vocabulary),
-            gradient_splits,
-        ),
+        one_pass=_one_pass(size, tiles.one_pass, bounds, gradient_splits),
     )
 
 
-def _slab_waves(tiles: Tiles, chunk: int, hidden_size: int, programs: int, bounds: Bounds) -> float:
-    """Waves of weight gradient that take as long as three launches and the sum over slabs."""
-    to_memory_and_back = 8 * chunk * hidden_size * bounds.flop_per_byte  # in fp32
-    wave = programs * 2 * chunk * tiles.vocabulary * tiles.hidden
-    return (3 * FLOP_PER_LAUNCH + to_memory_and_back) / wave
+def _chunk(size: _Size, tiles: Tiles, bounds: Bounds) -> int:
+    """Predictions of a chunk, whole tiles of them; as many in all chunks but the last."""
+    row_tiles = ceil_div(size.predictions, tiles.predictions)
+    chunks = ceil_div(size.predictions, bounds.chunk_predictions)
+    return ceil_div(row_tiles, chunks) * tiles.predictions
+
+
+def _weight_programs(size: _Size, tiles: ProjectionTiles) -> int:
+    """Programs of weight gradient for each tile of the vocabulary."""
+    wide = ceil_div(size.hidden, tiles.weight_gradient.hidden)
+    return wide * (tiles.scores.vocabulary // tiles.weight_gradient.vocabulary)
+
+
+def _slab_tiles(
+    size: _Size, tiles: ProjectionTiles, chunk: int, multiprocessors: int, bounds: Bounds
+) -> int:
+    """Tiles of the vocabulary in a slab."""
+    width, weight = tiles.scores.vocabulary, tiles.weight_gradient
+    programs = weight.resident * multiprocessors
+    # A slab costs three launches, and that of the hidden gradient adds to a sum in memory.
+    sum_flop = 8 * chunk * size.hidden * bounds.flop_per_byte  # there and back in fp32
+    wave_flop = programs * 2 * chunk * weight.vocabulary * weight.hidden
+    return whole_wave_slab(
+        ceil_div(size.vocabulary, width),
+        max(1, bounds.slab_bytes // (chunk * width * size.itemsize)),
+        _weight_programs(size, tiles),
+        programs,
+        slab_waves=(3 * FLOP_PER_LAUNCH + sum_flop) / wave_flop,
+    )
 
 
 def _gradient_splits(
@@ -294,53 +250,15 @@ def _gradient_splits(
     )
 
 
-def _tiles(
-    architecture: str, dtype: torch.dtype, vocabulary: int, one_tile_vocabulary: int
-) -> tuple[Tiles, Tiles, Tiles]:
-    is_float32 = dtype == torch.float32 and architecture != "interpreter"
-    tiles = _FLOAT32_TILES if is_float32 else _TILES[architecture, 2]
-    return _one_tile(vocabulary, *tiles) if vocabulary <= one_tile_vocabulary else tiles
-
-
-def _one_tile(
-    vocabulary: int, scores: Tiles, hidden_gradient: Tiles, weight_gradient: Tiles
-) -> tuple[Tiles, Tiles, Tiles]:
-    """Tiles as wide as the vocabulary; fewer predictions each, so that more programs share them."""
-    width = max(WORD_BITS, 1 << (vocabulary - 1).bit_length())
-    rows = min(scores.predictions, 64)
-    warps = scores.num_warps if width > 128 else min(scores.num_warps, 4)
-    return (
-        replace(scores, predictions=rows, vocabulary=width, num_warps=warps),
-        replace(hidden_gradient, vocabulary=min(width, hidden_gradient.vocabulary)),
-        replace(
-            weight_gradient,
-            vocabulary=min(width, weight_gradient.vocabulary),
-            hidden=min(weight_gradient.hidden, 128),
-            num_warps=min(weight_gradient.num_warps, 4),
-        ),
-    )
-
-
-def _one_pass_tiles(architecture: str, dtype: torch.dtype, width: int) -> Tiles:
-    is_float32 = dtype == torch.float32 and architecture != "interpreter"
-    tiles = _ONE_PASS_FLOAT32_TILES if is_float32 else _ONE_PASS_TILES[architecture]
-    return replace(tiles, vocabulary=width)
-
-
 def _one_pass(
-    tiles: Tiles,
-    predictions: int,
-    vocabulary: int,
-    hidden_size: int,
-    most_vocabulary: int,
-    gradient_splits: Callable[..., int],
+    size: _Size, tiles: Tiles, bounds: Bounds, gradient_splits: Callable[..., int]
 ) -> OnePass | None:
-    if vocabulary > most_vocabulary:
+    if size.vocabulary > min(ONE_PASS_VOCABULARY, bounds.one_tile_vocabulary):
         return None
     splits = gradient_splits(
         tiles,
-        ceil_div(hidden_size, tiles.hidden),
-        ceil_div(predictions, tiles.predictions),
-        numbers=vocabulary * hidden_size,
+        ceil_div(size.hidden, tiles.hidden),
+        ceil_div(size.predictions, tiles.predictions),
+        numbers=size.vocabulary * size.hidden,
     )
     return OnePass(tiles, splits)

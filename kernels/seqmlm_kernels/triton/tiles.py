@@ -1,6 +1,6 @@
-"""Which tiles of queries and keys meet: built once per batch in O(T), read by every kernel.
+"""Which tiles of queries and keys meet: built once per batch, read by every kernel.
 
-A tile is a run of at most ``size`` tokens of one sequence. Two tables describe them:
+A tile is a run of at most ``size`` tokens of one sequence. Three tables describe them:
 
 * The tile list is the grid of a kernel: one row per tile, tiles of the longest sequence first, so
   that no long sequence starts when all others are done. Two pseudo-sequences, of the tokens before
@@ -8,9 +8,11 @@ A tile is a run of at most ``size`` tokens of one sequence. Two tables describe 
   gradients are written, as zeros. The number of rows is an upper bound, known without reading
   ``cu_seqlens``; rows past the last tile are empty. There may be a list for short sequences and
   one for the others, whose tiles have another size.
-* The summary has the lowest and the highest step, reach, group and position of each tile. From
-  two of its columns a kernel knows whether two tiles see nothing of each other, everything, or
-  something in between, the only case in which it evaluates the rule pair by pair.
+* The summary has the lowest and the highest step, reach, group and position of each tile. Two of
+  its columns say whether two tiles see nothing of each other, everything, or something in between,
+  the only case in which a kernel evaluates the rule pair by pair.
+* The visits of a tile are the tiles of the other side that it meets, 32 neighbours at a time. All
+  heads of all layers read them, forward and backward, and look at no other tile.
 """
 
 # T tokens, B sequences
@@ -22,29 +24,27 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-import triton
-import triton.language as tl
 from torch import Tensor
 
 from seqmlm_kernels.attention_layout import is_capturing, prepared_for
+from seqmlm_kernels.triton.tile_kernels import (
+    CHUNK,
+    NUM_EXTREMES,
+    SIZES,
+    VISIT_LENGTH,
+    find_visits_kernel,
+    summarise_tiles_kernel,
+)
+from seqmlm_kernels.triton.waves import ceil_div
 from seqmlm_kernels.visibility import Visibility
 
-SIZES = (16, 32, 64, 128)
-ROW_LENGTH = tl.constexpr(4 + len(SIZES))
 # Which sequences are in a tile list: all, those of at most SHORT tokens, or the longer ones.
 Lengths = Literal["any", "short", "long"]
 SHORT = 64
-# A summary is [NUM_EXTREMES, tiles], in this order: step of content keys, reach, group of pseudo
-# tokens, position; the minimum before the maximum.
-NUM_EXTREMES = 8
-# How many tiles a kernel classifies at a time, one bit of an int64 each.
-CHUNK = tl.constexpr(32)
-LARGEST = tl.constexpr(2**31 - 1)
-SMALLEST = tl.constexpr(-(2**31))
 
 
 class TileTable:
-    """Tile lists and summaries of one batch, each made when it is first asked for.
+    """Tile lists, summaries and visits of one batch, each made when it is first asked for.
 
     Values that no batch has stop the device with an assertion, which costs no synchronisation.
 
@@ -70,12 +70,16 @@ class TileTable:
         self.longest_first = lengths.argsort(descending=True, stable=True)
         self._lists: dict[tuple[int, Lengths], Tensor] = {}
         self._summaries: dict[tuple[int, Lengths, bool], Tensor] = {}
+        self._visits: dict[tuple[int, int, Lengths, bool, int | None, int], Tensor] = {}
         self._positions: Tensor | None = None
+        # Each max_seqlen that has been compared with the lengths.
+        self._no_shorter: set[int] = set()
 
     def copy(self) -> TileTable:
         """One that has what this one has made, and keeps to itself what it makes from now on."""
         other = copy.copy(self)
         other._lists, other._summaries = dict(self._lists), dict(self._summaries)
+        other._visits, other._no_shorter = dict(self._visits), set(self._no_shorter)
         return other
 
     def capacity(self, size: int, lengths: Lengths = "any") -> int:
@@ -152,6 +156,71 @@ class TileTable:
             self._summaries[name] = summary
         return self._summaries[name]
 
+    def visits(
+        self,
+        outer: int,
+        inner: int,
+        visibility: Visibility | None,
+        positions: Tensor | None,
+        *,
+        window: int | None,
+        max_seqlen: int,
+        outer_is_queries: bool,
+        lengths: Lengths = "any",
+    ) -> Tensor:
+        """The tiles of ``inner`` tokens that each row of the list of ``outer`` tokens meets.
+
+        A row is the number of its visits, and three numbers that are unused; then, for each visit,
+        the first of CHUNK tiles, counts (of those wholly visible + 256 x of those partly), and
+        both sets as bits. It is as long as the longest sequence needs: in all T x max_seqlen
+        numbers / (8 x outer x inner).
+
+        Args:
+            visibility, positions: as for `summary`.
+            window: within the range of int32, or None.
+            max_seqlen: a longer sequence stops the device.
+            outer_is_queries: whether rows are of queries that meet keys, or of keys.
+        """
+        longest = min(max_seqlen, self.tokens, SHORT if lengths == "short" else self.tokens)
+        most_visits = ceil_div(ceil_div(longest, inner), CHUNK.value)
+        name = (outer, inner, lengths, outer_is_queries, window, most_visits)
+        if name not in self._visits:
+            self._assert_none_is_longer(max_seqlen)
+            tiles = self.tile_list(outer, lengths)
+            visits = torch.empty(
+                (len(tiles), (1 + most_visits) * VISIT_LENGTH.value),
+                dtype=torch.int32,
+                device=tiles.device,
+            )
+            find_visits_kernel[(len(tiles),)](
+                tiles,
+                self.summary(outer, visibility, positions, lengths),
+                self.summary(inner, visibility, positions, lengths),
+                visits,
+                self.capacity(outer),
+                self.capacity(inner),
+                0 if window is None else window,
+                most_visits,
+                outer,
+                inner,
+                4 + SIZES.index(outer),
+                4 + SIZES.index(inner),
+                OUTER_IS_QUERIES=outer_is_queries,
+                HAS_VISIBILITY=visibility is not None,
+                HAS_WINDOW=window is not None,
+                num_warps=1,
+            )
+            self._visits[name] = visits
+        return self._visits[name]
+
+    def _assert_none_is_longer(self, max_seqlen: int) -> None:
+        if max_seqlen not in self._no_shorter:
+            torch._assert_async(
+                (self.boundaries[1:-1].diff() <= max_seqlen).all(),
+                "sequences of attention must not be longer than max_seqlen",
+            )
+            self._no_shorter.add(max_seqlen)
+
     def _sequence_of(self, token: Tensor) -> Tensor:
         # Of equal boundaries the last one starts the sequence that is not empty.
         return torch.searchsorted(self.boundaries, token, right=True) - 1
@@ -184,124 +253,6 @@ def _assert_differences_fit(positions: Tensor) -> None:
     torch._assert_async(
         fits, "positions of attention must fit in int32 and lie less than 2**31 apart"
     )
-
-
-@triton.jit(do_not_specialize=["capacity"])
-def summarise_tiles_kernel(
-    tiles_ptr,
-    step_ptr,
-    reach_ptr,
-    group_ptr,
-    position_ptr,
-    summary_ptr,
-    capacity,
-    SIZE: tl.constexpr,
-    COLUMN: tl.constexpr,
-    HAS_VISIBILITY: tl.constexpr,
-    HAS_WINDOW: tl.constexpr,
-):
-    """Extremes of one tile."""
-    row_ptr = tiles_ptr + tl.program_id(0) * ROW_LENGTH
-    start = tl.load(row_ptr)
-    stop = tl.load(row_ptr + 1)
-    sequence_start = tl.load(row_ptr + 2)
-    sequence_stop = tl.load(row_ptr + 3)
-    if (start >= stop) | (sequence_start >= sequence_stop):
-        return
-    index = tl.load(row_ptr + COLUMN) + (start - sequence_start) // SIZE
-    summary_ptr += index
-    tokens = start + tl.arange(0, SIZE)
-    inside = tokens < stop
-    if HAS_VISIBILITY:
-        group = tl.load(group_ptr + tokens, mask=inside, other=-1)
-        pseudo = inside & (group >= 0)
-        content = inside & (group < 0)
-        step = tl.load(step_ptr + tokens, mask=inside, other=0)
-        reach = tl.load(reach_ptr + tokens, mask=inside, other=0)
-        tl.store(summary_ptr, tl.min(tl.where(content, step, LARGEST), 0))
-        tl.store(summary_ptr + capacity, tl.max(tl.where(content, step, SMALLEST), 0))
-        tl.store(summary_ptr + 2 * capacity, tl.min(tl.where(inside, reach, LARGEST), 0))
-        tl.store(summary_ptr + 3 * capacity, tl.max(tl.where(inside, reach, SMALLEST), 0))
-        tl.store(summary_ptr + 4 * capacity, tl.min(tl.where(pseudo, group, LARGEST), 0))
-        tl.store(summary_ptr + 5 * capacity, tl.max(tl.where(pseudo, group, -1), 0))
-    if HAS_WINDOW:
-        position = tl.load(position_ptr + tokens, mask=inside, other=0)
-        tl.store(summary_ptr + 6 * capacity, tl.min(tl.where(inside, position, LARGEST), 0))
-        tl.store(summary_ptr + 7 * capacity, tl.max(tl.where(inside, position, SMALLEST), 0))
-
-
-@triton.jit
-def classify_tiles(
-    queries_ptr,
-    queries_capacity,
-    keys_ptr,
-    keys_capacity,
-    window,
-    exists,
-    HAS_VISIBILITY: tl.constexpr,
-    HAS_WINDOW: tl.constexpr,
-):
-    """(some pair is visible, all are) for columns of two summaries, one of them a block of them.
-
-    The first may be true where no pair is, the second is true only where all are.
-    """
-    some = exists
-    full = exists
-    if HAS_VISIBILITY:
-        step_min = tl.load(keys_ptr)
-        step_max = tl.load(keys_ptr + keys_capacity)
-        reach_min = tl.load(queries_ptr + 2 * queries_capacity)
-        reach_max = tl.load(queries_ptr + 3 * queries_capacity)
-        key_group_min = tl.load(keys_ptr + 4 * keys_capacity)
-        key_group_max = tl.load(keys_ptr + 5 * keys_capacity)
-        group_min = tl.load(queries_ptr + 4 * queries_capacity)
-        group_max = tl.load(queries_ptr + 5 * queries_capacity)
-        groups_meet = (key_group_min <= group_max) & (group_min <= key_group_max)
-        some = some & ((step_min <= reach_max) | groups_meet)
-        full = full & (key_group_max < 0) & (step_max <= reach_min)
-    if HAS_WINDOW:
-        key_min = tl.load(keys_ptr + 6 * keys_capacity)
-        key_max = tl.load(keys_ptr + 7 * keys_capacity)
-        query_min = tl.load(queries_ptr + 6 * queries_capacity)
-        query_max = tl.load(queries_ptr + 7 * queries_capacity)
-        some = some & (key_min - query_max <= window) & (query_min - key_max <= window)
-        full = full & (query_max - key_min <= window) & (key_max - query_min <= window)
-    return some, full
-
-
-@triton.jit
-def as_bits(chosen):
-    """CHUNK booleans as the bits of an int64."""
-    return tl.sum(chosen.to(tl.int64) << tl.arange(0, CHUNK).to(tl.int64), 0)
-
-
-@triton.jit
-def index_of_lowest_bit(bits):
-    """Index of the lowest bit that is set, by the exponent of its value as a float."""
-    lowest = bits & (-bits)
-    return (lowest.to(tl.float32).to(tl.int32, bitcast=True) >> 23) - 127
-
-
-@triton.jit
-def pairs_are_visible(
-    reach,
-    query_group,
-    query_position,
-    step,
-    key_group,
-    key_position,
-    window,
-    HAS_VISIBILITY: tl.constexpr,
-    HAS_WINDOW: tl.constexpr,
-):
-    """The rule of `seqmlm_kernels.visibility` for operands that broadcast to pairs."""
-    if HAS_VISIBILITY:
-        visible = tl.where(key_group < 0, step <= reach, key_group == query_group)
-        if HAS_WINDOW:
-            visible = visible & (tl.abs(query_position - key_position) <= window)
-    else:
-        visible = tl.abs(query_position - key_position) <= window
-    return visible
 
 
 def tile_table(

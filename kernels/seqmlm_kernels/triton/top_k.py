@@ -22,7 +22,8 @@ from torch import Tensor
 
 from seqmlm_kernels.triton.launch import INTERPRETED
 from seqmlm_kernels.triton.projection_forward import Projection
-from seqmlm_kernels.triton.projection_plan import Tiles, multiprocessors_of
+from seqmlm_kernels.triton.projection_plan import multiprocessors_of
+from seqmlm_kernels.triton.projection_tiles import Tiles
 from seqmlm_kernels.triton.vocabulary import (
     add_to_softmax,
     load_rows,

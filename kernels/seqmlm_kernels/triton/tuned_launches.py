@@ -12,16 +12,20 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
 from seqmlm_kernels.triton.launch import AttentionLaunch, LaunchKey
+from seqmlm_kernels.triton.projection_tiles import ProjectionTiles, Tiles, TilesKey
 
+Launch = TypeVar("Launch", AttentionLaunch, ProjectionTiles)
 _FOLDER = "SEQMLM_KERNEL_CACHE"
 # By key, device and the folder that the environment names: found before any path is made.
-_launches: dict[tuple[LaunchKey, torch.device, str | None], AttentionLaunch] = {}
+_launches: dict[tuple[LaunchKey | TilesKey, torch.device, str | None], Any] = {}
 
 
 def is_tuning_enabled() -> bool:
@@ -35,21 +39,17 @@ def tuned_launch(key: LaunchKey, device: torch.device) -> AttentionLaunch | None
     Raises:
         ValueError: a file of the cache cannot be read.
     """
-    name = (key, device, os.environ.get(_FOLDER))
-    if name not in _launches:
-        path = _path(key, device)
-        if path.is_file():
-            _launches[name] = _read(path)
-        elif torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
-            return None
-        else:
-            from seqmlm_kernels.triton.tuning import tune
-
-            tune(key, device)
-    return _launches[name]
+    return _tuned(key, device, _attention_launch, _tune_attention)
 
 
-def keep_launch(key: LaunchKey, device: torch.device, launch: AttentionLaunch) -> Path:
+def tuned_tiles(key: TilesKey, device: torch.device) -> ProjectionTiles | None:
+    """The tiles measured for ``key``; the rest as `tuned_launch`."""
+    return _tuned(key, device, _projection_tiles, _tune_projection)
+
+
+def keep_launch(
+    key: LaunchKey | TilesKey, device: torch.device, launch: AttentionLaunch | ProjectionTiles
+) -> Path:
     """Write the launch for later processes and return its file; nobody sees it half written."""
     path = _path(key, device)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,15 +61,55 @@ def keep_launch(key: LaunchKey, device: torch.device, launch: AttentionLaunch) -
     return path
 
 
-def _path(key: LaunchKey, device: torch.device) -> Path:
+def _tuned(
+    key: LaunchKey | TilesKey,
+    device: torch.device,
+    launch_of: Callable[[dict[str, Any]], Launch],
+    tune: Callable[[Any, torch.device], object],
+) -> Launch | None:
+    name = (key, device, os.environ.get(_FOLDER))
+    if name not in _launches:
+        path = _path(key, device)
+        if path.is_file():
+            _launches[name] = _read(path, launch_of)
+        elif torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            return None
+        else:
+            tune(key, device)
+    found: Launch = _launches[name]
+    return found
+
+
+def _tune_attention(key: LaunchKey, device: torch.device) -> None:
+    # Tuning launches kernels, whose launchers ask this module.
+    from seqmlm_kernels.triton.tuning import tune
+
+    tune(key, device)
+
+
+def _tune_projection(key: TilesKey, device: torch.device) -> None:
+    from seqmlm_kernels.triton.projection_tuning import tune_tiles
+
+    tune_tiles(key, device)
+
+
+def _path(key: LaunchKey | TilesKey, device: torch.device) -> Path:
     default = Path.home() / ".cache" / "seqmlm_kernels"
     folder = Path(os.environ.get(_FOLDER, default))
     name = "cpu" if device.type == "cpu" else torch.cuda.get_device_properties(device).name
     return folder / re.sub(r"[^A-Za-z0-9_.-]+", "_", name) / f"{key}.json"
 
 
-def _read(path: Path) -> AttentionLaunch:
+def _read(path: Path, launch_of: Callable[[dict[str, Any]], Launch]) -> Launch:
     try:
-        return AttentionLaunch(**json.loads(path.read_text())["launch"])
-    except (ValueError, KeyError, TypeError) as error:
+        return launch_of(json.loads(path.read_text())["launch"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} holds no launch ({error}); delete it to measure anew.") from error
+
+
+def _attention_launch(kept: dict[str, Any]) -> AttentionLaunch:
+    return AttentionLaunch(**kept)
+
+
+def _projection_tiles(kept: dict[str, Any]) -> ProjectionTiles:
+    return ProjectionTiles(**{part: Tiles(**sizes) for part, sizes in kept.items()})

@@ -39,8 +39,6 @@ INSTRUCTIONS: Mapping[str, str] = {
     "ex2": r"ex2\.approx",
     "atomic": r"\batom\.|\bred\.global|global_atomic|flat_atomic",
 }
-# Constexprs that the tables of launches choose.
-_TILES = ("OUTER", "INNER", "BLOCK_M", "BLOCK_V", "BLOCK_E")
 
 
 @dataclass(frozen=True)
@@ -107,59 +105,6 @@ def compile_variant(variant: Variant) -> Compiled:
     else:
         registers, stack_bytes = _amd_resource_usage(text)
     return Compiled(shared_bytes, registers, stack_bytes, counts)
-
-
-def chosen(every_variant: Iterable[Variant]) -> list[Variant]:
-    """Those that are compiled: a `covering` part, or all where SEQMLM_COMPILE is "all"."""
-    if os.environ.get("SEQMLM_COMPILE") == "all":
-        return list({_compiled_from(variant): variant for variant in every_variant}.values())
-    return covering(list(every_variant))
-
-
-def covering(variants: Sequence[Variant]) -> list[Variant]:
-    """A few variants that have every fact of `facts_of` that any of them has.
-
-    The next one is always that with the most new facts, of equal ones the first.
-    """
-    left = [(variant, facts_of(variant)) for variant in variants]
-    taken = []
-    while left:
-        variant, had = max(left, key=lambda one: len(one[1]))
-        taken.append(variant)
-        left = [(other, facts - had) for other, facts in left if facts - had]
-    return taken
-
-
-def facts_of(variant: Variant) -> set[tuple[Any, ...]]:
-    """What is to be compiled at least once.
-
-    On every architecture each kernel, dtype and head dimension, and each launch over a
-    vocabulary; on sm_90 also each dtype of each kernel, each value of each of its flags and kinds,
-    and each of its launches, by head dimension.
-    """
-    constexprs = variant.constexprs
-    kernel = (variant.kernel, constexprs.get("ADDS_TO_QUERIES"))
-    precision = constexprs.get("PRECISION", constexprs.get("INPUT_PRECISION"))
-    dtype = (dtype_of(variant), precision)
-    facts: set[tuple[Any, ...]] = {(variant.target, kernel), (variant.target, dtype)}
-    facts |= {
-        (variant.target, constexprs[name]) for name in ("HEAD_DIM", "HALF") if name in constexprs
-    }
-    sizes = tuple(constexprs.get(name) for name in _TILES)
-    launch = (*sizes, variant.num_warps, variant.num_stages)
-    if "BLOCK_V" in constexprs:
-        facts.add((variant.target, kernel, precision, launch))
-    if variant.target == "sm_90":
-        facts |= {
-            (kernel, dtype),
-            (kernel, precision, max(constexprs.get("PADDED", 0), 64), launch),
-        }
-        facts |= {
-            (kernel, name, value)
-            for name, value in constexprs.items()
-            if isinstance(value, bool | str) or name == "HEADS_PER_KV_HEAD"
-        }
-    return facts
 
 
 def dtype_of(variant: Variant) -> str:

@@ -37,7 +37,7 @@ STATISTICS = {
 }
 # Kinds whose programs own keys.
 OF_KEYS = ("backward_keys", "backward_atomic")
-LAYOUT = "tiles outer_summary inner_summary step reach group position"
+LAYOUT = "tiles visits step reach group position"
 
 
 def attention_variant(
@@ -55,7 +55,6 @@ def attention_variant(
     import torch
 
     from seqmlm_kernels.triton.launch import LaunchKey, shortened, table_launch
-    from seqmlm_kernels.triton.tiles import SIZES
 
     padded = 1 << (head_dim - 1).bit_length()
     key = LaunchKey.of(
@@ -75,7 +74,7 @@ def attention_variant(
     signature |= {f"{name}_ptr": "*fp32" for name in STATISTICS[kind].split()}
     signature |= {f"{name}_ptr": "*i32" for name in LAYOUT.split()}
     signature |= dict.fromkeys(strides, "i32")
-    signature |= dict.fromkeys(("tokens", "outer_capacity", "inner_capacity", "window"), "i32")
+    signature |= dict.fromkeys(("tokens", "visits_stride", "window"), "i32")
     signature["scale_log2" if kind == "forward" else "scale"] = "fp32"
     length = f"-at_most_{max_seqlen}" if max_seqlen != LONG else ""
     length += "-grouped" if heads_per_kv_head > 1 else ""
@@ -92,8 +91,6 @@ def attention_variant(
             "PADDED": padded,
             "OUTER": launch.outer,
             "INNER": launch.inner,
-            "OUTER_COLUMN": 4 + SIZES.index(launch.outer),
-            "INNER_COLUMN": 4 + SIZES.index(launch.inner),
             "HAS_VISIBILITY": rule in ("visibility", "both"),
             "HAS_WINDOW": rule in ("window", "both"),
             "UPCAST": False,
@@ -131,17 +128,39 @@ def delta_variant(architecture: str, head_dim: int, dtype: str) -> Variant:
 
 def summary_variant(architecture: str, size: int, rule: str) -> Variant:
     """What summarises tiles for a rule."""
-    from seqmlm_kernels.triton.tiles import SIZES
+    from seqmlm_kernels.triton.tile_kernels import SIZES
 
     pointers = ("tiles", "step", "reach", "group", "position", "summary")
     return Variant(
         name=f"tiles-summary-{architecture}-{size}-{rule}",
-        kernel="seqmlm_kernels.triton.tiles:summarise_tiles_kernel",
+        kernel="seqmlm_kernels.triton.tile_kernels:summarise_tiles_kernel",
         target=architecture,
         signature={f"{name}_ptr": "*i32" for name in pointers} | {"capacity": "i32"},
         constexprs={
             "SIZE": size,
             "COLUMN": 4 + SIZES.index(size),
+            "HAS_VISIBILITY": rule in ("visibility", "both"),
+            "HAS_WINDOW": rule in ("window", "both"),
+        },
+        num_warps=1,
+        num_stages=3,
+    )
+
+
+def visits_variant(architecture: str, rule: str, *, outer_is_queries: bool) -> Variant:
+    """What finds the tiles that each tile meets, of any sizes."""
+    pointers = ("tiles", "outer_summary", "inner_summary", "visits")
+    sizes = (
+        *("outer_capacity", "inner_capacity", "window", "most_visits"),
+        *("outer", "inner", "outer_column", "inner_column"),
+    )
+    return Variant(
+        name=f"tiles-visits-{architecture}-{rule}-{'queries' if outer_is_queries else 'keys'}",
+        kernel="seqmlm_kernels.triton.tile_kernels:find_visits_kernel",
+        target=architecture,
+        signature={f"{name}_ptr": "*i32" for name in pointers} | dict.fromkeys(sizes, "i32"),
+        constexprs={
+            "OUTER_IS_QUERIES": outer_is_queries,
             "HAS_VISIBILITY": rule in ("visibility", "both"),
             "HAS_WINDOW": rule in ("window", "both"),
         },
@@ -156,7 +175,7 @@ def every_variant() -> Iterator[Variant]:
     Each kind of kernel for each head dimension and rule, in each dtype and precision, for short
     and long sequences, on each architecture.
     """
-    from seqmlm_kernels.triton.tiles import SIZES
+    from seqmlm_kernels.triton.tile_kernels import SIZES
 
     for architecture, kind, head_dim, rule in itertools.product(TARGETS, KERNELS, HEAD_DIMS, RULES):
         for dtype, precision in DTYPES:
@@ -173,6 +192,8 @@ def every_variant() -> Iterator[Variant]:
     restricted = ("both", "visibility", "window")
     for architecture, size, rule in itertools.product(TARGETS, SIZES, restricted):
         yield summary_variant(architecture, size, rule)
+    for architecture, rule, is_queries in itertools.product(TARGETS, restricted, (True, False)):
+        yield visits_variant(architecture, rule, outer_is_queries=is_queries)
 
 
 VARIANTS = chosen(every_variant())

@@ -34,7 +34,6 @@ with pytest.MonkeyPatch.context() as _environment:
             "interpreter; a test module must not import triton while it is collected."
         )
     import seqmlm_kernels.triton_backend  # noqa: F401
-    import tests.kernels.triton.classification_kernel  # noqa: F401
 
 
 @pytest.fixture(scope="module", autouse=True)

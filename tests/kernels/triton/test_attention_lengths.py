@@ -14,7 +14,8 @@ from torch import Tensor
 from seqmlm_kernels import attention, attention_layout
 from seqmlm_kernels.triton.attention_launches import AttentionBatch
 from seqmlm_kernels.triton.launch import AttentionLaunch
-from seqmlm_kernels.triton.tiles import SHORT, SIZES, Lengths, TileTable
+from seqmlm_kernels.triton.tile_kernels import SIZES
+from seqmlm_kernels.triton.tiles import SHORT, Lengths, TileTable
 from tests.kernels.test_attention import (
     VISIBILITIES,
     Case,

@@ -18,11 +18,11 @@ from benchmarks.gpu import (
     race,
     rotary,
     training_step,
-    tuning,
 )  # fmt: skip
 from benchmarks.gpu.race import Contestant
 from benchmarks.gpu.session import Session
-from seqmlm_kernels.triton.launch import AttentionLaunch, LaunchKey, table_launch
+from seqmlm_kernels.triton.projection_tiles import TilesKey
+from seqmlm_kernels.triton.projection_tuning import PARTS
 
 
 @pytest.fixture
@@ -87,60 +87,41 @@ def test_warm_up_of_a_large_vocabulary_needs_little_memory(
     assert made[cross_entropy.ENTITIES].predictions == 1073
 
 
-def test_fastest_tiles_of_a_projection_are_recorded_for_the_table(session: Session) -> None:
-    projection_tuning.tune_tiles(session, "scores")
-    times = session.tables["times"]
-    assert len(times) == 2
-    assert not any("failure" in row for row in times)
-    (tuned,) = session.tables["tuned launches"]
-    fastest = min(times, key=lambda row: row["median_ms"])["contestant"]
-    assert tuned["row"].startswith("('interpreter', 2): (Tiles(")
-    assert fastest in tuned["row"]
-
-
-@pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
-@pytest.mark.parametrize("part", projection_tuning.CANDIDATES)
-def test_candidates_of_a_projection_differ_in_one_set_of_tiles(
-    part: str, architecture: str
+def test_fastest_tiles_of_every_kernel_of_a_projection_are_recorded(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table, *others = projection_tuning.candidates(part, architecture)
-    assert len(others) >= 4
-    for tiles in others:
-        assert {name for name in tiles if tiles[name] != table[name]} == {part}
-        assert all(tiles["scores"].vocabulary % one.vocabulary == 0 for one in tiles.values())
-    sizes = {(tiles["scores"].predictions, tiles["scores"].vocabulary) for tiles in others}
-    assert part != "scores" or {(128, 256), (256, 128)} <= sizes
+    monkeypatch.setenv("SEQMLM_KERNEL_CACHE", str(tmp_path / "cache"))
+    projection_tuning.run(session)
+    assert "failures" not in session.tables
+    rows = [row["row"] for row in session.tables["tuned launches"]]
+    assert [row.partition("=")[0] for row in rows] == [
+        f"'interpreter', {regime}: {part}" for regime, parts in PARTS.items() for part in parts
+    ]
+    candidates = session.tables["candidates"]
+    assert not any(row["reason"] for row in candidates)
+    for row in rows:
+        regime, part = row.split(", ")[1].split("=")[0].split(": ")
+        times = [one for one in candidates if one["key"].endswith(f"{regime}-{part}")]
+        fastest = min(times, key=lambda one: one["median_ms"])
+        assert f"hidden={fastest['hidden']}" in row
+    assert len(list((tmp_path / "cache").rglob("*.json"))) == len(PARTS)
 
 
-def test_tiles_that_compute_something_else_do_not_take_part(
-    session: Session, monkeypatch: pytest.MonkeyPatch
+def test_warm_up_compiles_its_share_of_the_tiles_and_keeps_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    results_of = cross_entropy.results_of
-    calls = iter(range(9))
+    measured: list[tuple[Any, ...]] = []
 
-    def differs(*arguments: Any) -> tuple[torch.Tensor, ...]:
-        factor = 2.0 if next(calls) == 1 else 1.0
-        return tuple(x * factor for x in results_of(*arguments))
+    def measure(key: TilesKey, device: torch.device, part: str, *_: Any, rounds: int) -> None:
+        measured.append((key.regime, part, rounds))
 
-    monkeypatch.setattr(cross_entropy, "results_of", differs)
-    projection_tuning.tune_tiles(session, "scores")
-    failures = [row["failure"] for row in session.tables["times"] if "failure" in row]
-    assert len(failures) == 1
-    assert "from the table's tiles" in failures[0]
-
-
-def test_keys_of_the_backward_are_tried_with_wide_inner_tiles() -> None:
-    key = LaunchKey.of(
-        "backward_keys",
-        architecture="sm_90",
-        padded_head_dim=128,
-        dtype=torch.bfloat16,
-        is_restricted=False,
-    )
-    found = tuning.candidates_of(key)
-    assert found[0] == table_launch(key)
-    assert AttentionLaunch(64, 128, 8, 2) in found
-    assert len(set(found)) == len(found)
+    monkeypatch.setattr(projection_tuning, "measure_part", measure)
+    for index in range(4):
+        projection_tuning.run(
+            Session(tmp_path / "part.json", is_rehearsal=True, shard=(index, 4), is_warm_up=True)
+        )
+    pieces = [(regime, part, 1) for regime, parts in PARTS.items() for part in parts]
+    assert sorted(measured) == sorted(pieces)
 
 
 class StubClock:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -151,6 +153,43 @@ def test_plans_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan(9830, 50_368, 768) is first
     monkeypatch.setattr(projection_plan, "SLAB_BYTES", projection_plan.SLAB_BYTES // 2)
     assert plan(9830, 50_368, 768).slab_vocabulary < first.slab_vocabulary
+
+
+def test_tiles_that_are_given_take_the_place_of_the_tables() -> None:
+    from seqmlm_kernels.triton.projection_plan import plan_projection
+    from seqmlm_kernels.triton.projection_tiles import Tiles, tiles_of
+
+    table = tiles_of("sm_90", torch.bfloat16)
+    tall = Tiles(256, 128, 64, 8, 3)
+    made = functools.partial(
+        plan_projection, 9830, dtype=torch.bfloat16, architecture="sm_90", multiprocessors=132
+    )
+    cut = made(50_368, 768, tiles=replace(table, score_gradient=tall))
+    assert (cut.scores, cut.score_gradient) == (table.scores, tall)
+    # 39 tiles of 256 predictions instead of 77 of 128.
+    assert cut.chunk_predictions == 39 * 256
+    assert made(50_368, 768, tiles=table) == made(50_368, 768)
+    small = made(200, 768, tiles=replace(table, score_gradient=tall))
+    assert (small.score_gradient.predictions, small.score_gradient.vocabulary) == (64, 256)
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "message"),
+    [
+        ("score_gradient", {"vocabulary": 256}, "of score_gradient is 256; it must be that of sco"),
+        ("weight_gradient", {"vocabulary": 256}, "of weight_gradient is 256; it must divide that"),
+        ("hidden_gradient", {"predictions": 96}, r"hidden_gradient is Tiles\(.* powers of two"),
+        ("one_pass", {"hidden": 0}, r"one_pass is Tiles\(.* powers of two"),
+    ],
+)
+def test_tiles_that_cannot_be_combined_are_refused(
+    part: str, changes: dict[str, int], message: str
+) -> None:
+    from seqmlm_kernels.triton.projection_tiles import tiles_of
+
+    table = tiles_of("sm_90", torch.bfloat16)
+    with pytest.raises(ValueError, match=message):
+        replace(table, **{part: replace(getattr(table, part), **changes)})
 
 
 @pytest.mark.parametrize(("tiles", "steps"), [(1, 394), (16, 394), (77, 394), (131, 7), (500, 3)])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seqmlm_kernels import Visibility, attention
 from tests.kernels.test_attention import boundaries_of, integers
-from tests.kernels.triton.classification_kernel import classes_of
+from tests.kernels.triton.tile_classes import classes_of
 
 NOT_READ = torch.iinfo(torch.int32).max
 
