@@ -80,7 +80,8 @@ def candidate_numbers(
         if candidate_type not in known:
             raise DataError(
                 f"There is no entity of type {candidate_type!r}."
-                f"{suggestion(candidate_type, known)} Types come from --types FILE, or set_entity_types."
+                f"{suggestion(candidate_type, known)} Types come from --types FILE, or from "
+                "set_entity_types."
             )
         fits = (
             candidate_type in types.get(entity, ()) for entity in domain.graph.entities.identifiers
