@@ -60,9 +60,13 @@ bench-gpu:
 	$(MAKE) .venv/gpu-ready
 	$(BIN)/python -m benchmarks.gpu
 
-# Every kernel for every architecture: an hour of one core. `make test` compiles a part.
+# Every kernel for every architecture: an hour of one core. `make test` compiles a part. What is
+# compiled is kept in build/, so that it goes on where it was stopped:
+# make compile-all TARGETS="sm_100 gfx942" PROCESSES=1
 compile-all: .venv/ready
-	SEQMLM_COMPILE=all $(BIN)/python -m pytest -q --timeout 0 tests/kernels/triton/test_compiled.py
+	PYTHONPATH=$(CURDIR)/kernels OMP_NUM_THREADS=1 $(BIN)/python -m \
+		tests.kernels.triton.compile_all $(if $(TARGETS),--targets $(TARGETS)) \
+		$(if $(PROCESSES),--processes $(PROCESSES))
 
 # The oldest Triton that the kernels run on: their contract, interpreted, and compiling them.
 # Its interpreter cannot use a newer numpy. Both go to a folder of their own, before those of .venv.

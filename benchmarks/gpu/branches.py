@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
@@ -34,7 +34,7 @@ MOST_TOKENS = (16, 32, 64, 1 << 20)
 FLAGS = (
     *("HAS_VISIBILITY", "HAS_WINDOW", "ADDS_TO_QUERIES", "EVEN_E", "HAS_BIAS", "SKIPS_TILES"),
     *("IS_SPLIT", "ADDS", "NEEDS_BIAS_GRADIENT", "IS_FIRST_SLAB", "ENDS_SUM", "ONLY_REPEATED"),
-    *("SCALES", "KEEPS_SCORES", "HAS_SCORES", "IS_LAST", "HAS_CEILING", "OUTER_IS_QUERIES"),
+    *("SCALES", "KEEPS_SCORES", "HAS_SCORES", "HAS_CEILING", "OUTER_IS_QUERIES"),
 )
 # Follow from the case, and make no other branch; UPCAST is the interpreter's.
 SIZES = (
@@ -71,27 +71,48 @@ class Launches:
 
     Args:
         branches: names, as `required` has them.
-        variants: what Triton compiles separately: kernel, dtypes of tensors, constexprs.
+        variants: what Triton compiles separately: kernel, and of each argument what it compiles
+            for, as `compiled_for` says.
     """
 
     branches: set[str] = field(default_factory=set)
     variants: set[tuple[Any, ...]] = field(default_factory=set)
 
-    def add(self, kernel: str, arguments: Mapping[str, Any]) -> None:
-        """One launch with its arguments by name, num_warps and num_stages included."""
+    def add(
+        self, kernel: str, arguments: Mapping[str, Any], unspecialised: Collection[str] = ()
+    ) -> None:
+        """One launch with its arguments by name, num_warps and num_stages included.
+
+        Args:
+            unspecialised: integers that Triton compiles for by their type alone.
+        """
         self.branches |= set(branches_of(kernel, arguments))
         if kernel == "sum_chains_kernel" and "link_kernel" not in self.kernels():
             self.branches.add(SORTED_ROWS)
-        types = (
-            str(value.dtype) if isinstance(value, torch.Tensor) else value
-            for name, value in arguments.items()
-            if isinstance(value, torch.Tensor) or not name.islower()
+        self.variants.add(
+            (kernel, *(compiled_for(*one, unspecialised) for one in arguments.items()))
         )
-        self.variants.add((kernel, *types, arguments.get("num_warps"), arguments.get("num_stages")))
 
     def kernels(self) -> set[str]:
         """Names of the kernels that were launched."""
         return {str(variant[0]) for variant in self.variants}
+
+
+def compiled_for(name: str, value: object, unspecialised: Collection[str]) -> object:
+    """What Triton compiles a kernel for, of one argument.
+
+    Of a constexpr and of the numbers of warps and stages it is the value; of a tensor the dtype
+    and whether 16 divides its address; of an integer the type, and whether it is 1 and whether 16
+    divides it.
+    """
+    if not name.islower() or name in ("num_warps", "num_stages"):
+        return value
+    if isinstance(value, torch.Tensor):
+        return str(value.dtype), value.data_ptr() % 16 == 0
+    if isinstance(value, int):
+        bits = 32 if -(1 << 31) <= value < 1 << 31 else 64
+        return (bits,) if name in unspecialised else (bits, value == 1, value % 16 == 0)
+    return type(value).__name__
 
 
 def kernels() -> dict[str, Any]:
@@ -118,7 +139,7 @@ def recorded() -> Iterator[Launches]:
     def record_and_run(self: Any, *args: Any, **kwargs: Any) -> Any:
         if id(self) in ours:
             given = dict(zip(self.arg_names, args, strict=False))
-            launches.add(ours[id(self)], given | kwargs)
+            launches.add(ours[id(self)], given | kwargs, _unspecialised(self))
         return run(self, *args, **kwargs)
 
     interface.run = record_and_run
@@ -126,6 +147,12 @@ def recorded() -> Iterator[Launches]:
         yield launches
     finally:
         interface.run = run
+
+
+def _unspecialised(kernel: Any) -> Collection[str]:
+    """Of a kernel that Triton compiles, or interprets."""
+    options = getattr(kernel, "kwargs", None) or vars(kernel)
+    return options.get("do_not_specialize") or ()
 
 
 @contextmanager

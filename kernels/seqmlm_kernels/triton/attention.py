@@ -95,7 +95,7 @@ def attention_forward(
     scale: float,
     backward: AttentionBackward,
 ) -> tuple[Tensor, Tensor]:
-    """Output [T, H, D], and log-sum-exp of the scores [H, T] fp32 in nats."""
+    """Output [T, H, D], and log2 of the sum of exponentials of the scores [H, T] fp32."""
     layout = (cu_seqlens, step, reach, group, positions, window, max_seqlen, scale, backward)
     return _launch_forward(q, k, v, *layout)
 

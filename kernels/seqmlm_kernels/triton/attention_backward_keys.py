@@ -78,9 +78,8 @@ def add_key_gradients_of_tile(
         delta = tl.load(delta_ptr + first_query + offsets)
     # Keys before queries from here on: no operand of the last two products needs transposing.
     scores = tl.dot(k, tl.trans(q), input_precision=INPUT_PRECISION)
-    weights = tl.exp2(scores * scale_log2 - (log_sum * LOG2_E)[None, :])
+    weights = tl.exp2(scores * scale_log2 - log_sum[None, :])
     if PARTIAL:
-        visible = inside[None, :]
         if HAS_VISIBILITY or HAS_WINDOW:
             step, key_group, key_position = keys
             reach_ptr, group_ptr, position_ptr = queries
@@ -93,17 +92,20 @@ def add_key_gradients_of_tile(
                 HAS_VISIBILITY=HAS_VISIBILITY,
                 HAS_WINDOW=HAS_WINDOW,
             )
-            visible = visible & pairs_are_visible(
+            visible = pairs_are_visible(
                 reach[None, :],
                 query_group[None, :],
                 query_position[None, :],
                 step[:, None],
                 key_group[:, None],
                 key_position[:, None],
+                inside[None, :],
                 window,
                 HAS_VISIBILITY=HAS_VISIBILITY,
                 HAS_WINDOW=HAS_WINDOW,
             )
+        else:
+            visible = inside[None, :]
         weights = tl.where(visible, weights, 0.0)
     if ADDS_TO_QUERIES:
         # Scores of keys past the sequence mean nothing: 0 * inf would reach all the queries.

@@ -168,7 +168,7 @@ def attention_backward_queries_kernel(
     delta = tl.sum(output.to(tl.float32) * output_gradient.to(tl.float32), 1)
     row_offset = head * tokens + start
     tl.store(delta_ptr + row_offset + offsets, delta, mask=inside)
-    log_sum = tl.load(log_sum_ptr + row_offset + offsets, mask=inside, other=0.0) * LOG2_E
+    log_sum = tl.load(log_sum_ptr + row_offset + offsets, mask=inside, other=0.0)
     # Weights of queries that see nothing become exp2(-inf) = 0 instead of exp2(inf).
     log_sum = tl.where(log_sum == float("-inf"), float("inf"), log_sum)
     q, queries, keys = load_query_tile(

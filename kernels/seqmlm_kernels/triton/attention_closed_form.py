@@ -9,6 +9,7 @@ does not record within an operator.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -32,7 +33,7 @@ def output_and_log_sum(
     window: int | None,
     scale: float,
 ) -> tuple[Tensor, Tensor]:
-    """Output [T, H, D], and log-sum-exp of the scores [H, T] fp32 in nats."""
+    """Output [T, H, D], and log2 of the sum of exponentials of the scores [H, T] fp32."""
     output = torch.zeros_like(q, memory_format=torch.contiguous_format)
     log_sum = q.new_full((q.shape[1], q.shape[0]), -torch.inf, dtype=torch.float32)
     for queries, keys, visible in _chunks(q, cu_seqlens, visibility, positions, window):
@@ -42,7 +43,7 @@ def output_and_log_sum(
         weights = _weights(scores, chunk_sum, visible)
         values = torch.einsum("hqk,khd->qhd", weights, at_least_float32(_shared(v[keys], q)))
         output[queries] = values.to(q.dtype)
-        log_sum[:, queries] = chunk_sum.float()
+        log_sum[:, queries] = (chunk_sum / math.log(2)).float()
     return output, log_sum
 
 
@@ -67,7 +68,7 @@ def gradients(
     for queries, keys, visible in _chunks(q, cu_seqlens, visibility, positions, window):
         shared = _shared(k[keys], q)
         scores = _products(q[queries], shared) * scale
-        weights = _weights(scores, log_sum[:, queries], visible)
+        weights = _weights(scores, log_sum[:, queries] * math.log(2), visible)
         weight_gradient = _products(upstream[queries], _shared(v[keys], q))
         score_gradient = weights * (weight_gradient - delta[:, queries, None]) * scale
         q_gradient[queries] = torch.einsum("hqk,khd->qhd", score_gradient, at_least_float32(shared))

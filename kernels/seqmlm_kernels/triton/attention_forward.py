@@ -10,7 +10,6 @@ import triton
 import triton.language as tl
 
 from seqmlm_kernels.triton.attention_parts import (
-    LN_2,
     keys_are_visible,
     load_query_tile,
     load_rows,
@@ -121,7 +120,10 @@ def attention_forward_kernel(
     UPCAST: tl.constexpr,
     INPUT_PRECISION: tl.constexpr,
 ):
-    """Output and log-sum-exp (in nats, -inf where nothing is seen) of OUTER queries of a head."""
+    """Output of OUTER queries of a head, and log2 of the sum of exponentials of their scores.
+
+    That is -inf where nothing is seen.
+    """
     # Heads vary fastest: what runs at one time reads the same sequence, and the longest goes first.
     row = (tl.program_id(0) // HEADS).to(tl.int64)
     row_ptr = tiles_ptr + row * ROW_LENGTH
@@ -167,7 +169,7 @@ def attention_forward_kernel(
 
     sees_nothing = total == 0.0
     total = tl.where(sees_nothing, 1.0, total)
-    log_sum = tl.where(sees_nothing, float("-inf"), (maximum + tl.log2(total)) * LN_2)
+    log_sum = tl.where(sees_nothing, float("-inf"), maximum + tl.log2(total))
     tl.store(log_sum_ptr + head * tokens + start + offsets, log_sum, mask=inside)
     store_rows(
         output_ptr + (start.to(tl.int64) * HEADS + head) * HEAD_DIM,

@@ -63,7 +63,7 @@ class Backward:
 def launch_forward(
     batch: AttentionBatch, launches: Sequence[AttentionLaunch], operands: Operands
 ) -> tuple[Tensor, Tensor]:
-    """Output [T, H, D], and log-sum-exp of the scores [H, T] fp32 in nats."""
+    """Output [T, H, D], and log2 of the sum of exponentials of the scores [H, T] fp32."""
     q, k, v = operands.q, operands.k, operands.v
     output = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     log_sum = torch.empty((q.shape[1], q.shape[0]), dtype=torch.float32, device=q.device)

@@ -8,7 +8,6 @@ import triton.language as tl
 from seqmlm_kernels.triton.tile_kernels import VISIT_LENGTH, lowest_bit, pairs_are_visible
 
 LOG2_E = tl.constexpr(1.4426950408889634)
-LN_2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
@@ -156,7 +155,6 @@ def keys_are_visible(
     """
     offsets = tl.arange(0, INNER)
     inside = offsets < keys_left
-    visible = inside[None, :]
     if HAS_VISIBILITY or HAS_WINDOW:
         reach, query_group, query_position = queries
         step_ptr, group_ptr, position_ptr = keys
@@ -169,17 +167,20 @@ def keys_are_visible(
             HAS_VISIBILITY=HAS_VISIBILITY,
             HAS_WINDOW=HAS_WINDOW,
         )
-        visible = visible & pairs_are_visible(
+        visible = pairs_are_visible(
             reach[:, None],
             query_group[:, None],
             query_position[:, None],
             step[None, :],
             key_group[None, :],
             key_position[None, :],
+            inside[None, :],
             window,
             HAS_VISIBILITY=HAS_VISIBILITY,
             HAS_WINDOW=HAS_WINDOW,
         )
+    else:
+        visible = inside[None, :]
     return visible
 
 
@@ -231,6 +232,10 @@ def over_visible_tiles(
     else:
         full_end = num_tokens // INNER * INNER
         for first in range(0, full_end, INNER):
+            # Equal to it, which LLVM does not see: of what is linear it makes an induction pointer
+            # for each load, and here these are 32 registers or more.
+            if INNER * PADDED > 64 * 128:
+                first = tl.minimum(first, num_tokens)
             results = ADD_TILE(
                 results, operands, first, num_tokens - first, window, False,
                 INNER, HEAD_DIM, PADDED, False, False, UPCAST, INPUT_PRECISION,

@@ -58,6 +58,14 @@ class ProjectionTiles:
     weight_gradient: Tiles
     one_pass: Tiles
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        # Of thirty numbers, for the plan of every call.
+        return hash(tuple(getattr(self, field.name) for field in fields(self)))
+
     def __post_init__(self) -> None:
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
         for name, tiles in parts.items():

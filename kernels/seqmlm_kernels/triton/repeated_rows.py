@@ -1,9 +1,9 @@
 """Hidden states may be predicted from several times: their gradients are added in order.
 
-Atomic additions would make the sum depend on the timing of programs. Instead each prediction is
-linked to the next one of the same row. A chain of links is added up in segments of `SEGMENT`
-predictions side by side, then segments of segments, so that a row of which everything is predicted
-costs `SEGMENT` dependent loads a level and not one for each prediction.
+Atomic additions would make the sum depend on the timing of programs. Instead the predictions are
+put in the order of their rows, and the first of each row adds up those that follow it there:
+rows of few predictions side by side, the rest of a row of many a tile of predictions at a time.
+Of n predictions of one row, n / `LONG_BLOCK` loads wait for each other, all in one launch.
 """
 
 # T tokens, M predictions, E hidden size
@@ -26,10 +26,12 @@ LINKED_PREDICTIONS = 32
 COMPARED_BLOCK = 128
 # Rows that are compared with the next one at a time.
 RISING_BLOCK = 2048
-# Links that one program follows one after the other.
-SEGMENT = 128
 SUMMED_PREDICTIONS = 32
-HIDDEN_BLOCK = 128
+HIDDEN_BLOCK = 64
+# Predictions of a row that are added one after the other, while other rows do the same.
+SEGMENT = 32
+# Further predictions of one row that are read at a time.
+LONG_BLOCK = 64
 
 ALONE = tl.constexpr(-1)
 
@@ -39,19 +41,22 @@ class RowChains:
     """Predictions of the same row, in ascending order.
 
     Args:
-        following: [M] int32, next prediction of the same row; M where there is none.
-        rank: [M] int32, how many predictions of the same row are before it; `ALONE` where the row
-            has no other.
+        order: [M] int32, predictions sorted by their rows; those of a row stay in their order.
+        position: [M] int32, where each prediction is in ``order``.
+        rank: [M] int32, how many predictions of the same row are before it; where there are none,
+            minus the number of all of them, which is `ALONE` where the row has no other.
     """
 
-    following: Tensor
+    order: Tensor
+    position: Tensor
     rank: Tensor
 
 
 @triton.jit(do_not_specialize=("num_predictions",))
 def link_kernel(
     rows_ptr,
-    following_ptr,
+    order_ptr,
+    position_ptr,
     rank_ptr,
     num_predictions,
     BLOCK_M: tl.constexpr,
@@ -60,13 +65,11 @@ def link_kernel(
 ):
     """Compare the rows of a block of predictions with those of all others.
 
-    Rows that only rise, as those of a batch do, are read once: nobody has another.
+    Rows that only rise, as those of a batch do, are read once: they are in order, each alone.
     """
     predictions = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     inside = predictions < num_predictions
     rows = tl.load(rows_ptr + predictions, mask=inside, other=-1)
-    following = tl.zeros((BLOCK_M,), dtype=tl.int32) + num_predictions
-    rank = tl.zeros((BLOCK_M,), dtype=tl.int32)
     does_not_rise = tl.zeros((WIDTH,), dtype=tl.int32)
     for start in range(0, num_predictions - 1, WIDTH):
         places = start + tl.arange(0, WIDTH)
@@ -74,80 +77,93 @@ def link_kernel(
         left = tl.load(rows_ptr + places, mask=is_pair, other=0)
         right = tl.load(rows_ptr + places + 1, mask=is_pair, other=1)
         does_not_rise |= (left >= right).to(tl.int32)
-    num_compared = num_predictions * tl.max(does_not_rise, axis=0)
-    for start in range(0, num_compared, BLOCK):
-        others = start + tl.arange(0, BLOCK)
-        other_rows = tl.load(rows_ptr + others, mask=others < num_predictions, other=-2)
-        is_same = rows[:, None] == other_rows[None, :]
-        is_later = is_same & (others[None, :] > predictions[:, None])
-        is_earlier = is_same & (others[None, :] < predictions[:, None])
-        following = tl.minimum(
-            following, tl.min(tl.where(is_later, others[None, :], num_predictions), axis=1)
-        )
-        rank += tl.sum(is_earlier.to(tl.int32), axis=1)
-    tl.store(following_ptr + predictions, following, mask=inside)
-    is_alone = (rank == 0) & (following == num_predictions)
-    tl.store(rank_ptr + predictions, tl.where(is_alone, ALONE, rank), mask=inside)
+    position = predictions
+    rank = tl.zeros((BLOCK_M,), dtype=tl.int32)
+    length = tl.zeros((BLOCK_M,), dtype=tl.int32) + 1
+    if tl.max(does_not_rise, axis=0) > 0:
+        position = tl.zeros((BLOCK_M,), dtype=tl.int32)
+        length = tl.zeros((BLOCK_M,), dtype=tl.int32)
+        for start in range(0, num_predictions, BLOCK):
+            others = start + tl.arange(0, BLOCK)
+            is_other = (others < num_predictions)[None, :]
+            other_rows = tl.load(rows_ptr + others, mask=others < num_predictions, other=0)
+            is_same = (rows[:, None] == other_rows[None, :]) & is_other
+            is_earlier = is_same & (others[None, :] < predictions[:, None])
+            is_lower = (rows[:, None] > other_rows[None, :]) & is_other
+            position += tl.sum((is_lower | is_earlier).to(tl.int32), axis=1)
+            rank += tl.sum(is_earlier.to(tl.int32), axis=1)
+            length += tl.sum(is_same.to(tl.int32), axis=1)
+    tl.store(order_ptr + position, predictions, mask=inside)
+    tl.store(position_ptr + predictions, position, mask=inside)
+    tl.store(rank_ptr + predictions, tl.where(rank == 0, -length, rank), mask=inside)
 
 
-@triton.jit(do_not_specialize=("num_predictions", "num_tokens", "span"))
+@triton.jit(do_not_specialize=("num_predictions", "num_tokens"))
 def sum_chains_kernel(
     gradient_ptr,
     rows_ptr,
-    following_ptr,
+    order_ptr,
+    position_ptr,
     rank_ptr,
-    next_following_ptr,
     output_ptr,
     num_predictions,
     num_tokens,
     hidden_size,
-    span,
     SEGMENT: tl.constexpr,
     BLOCK_M: tl.constexpr,
+    WIDTH: tl.constexpr,
     BLOCK_E: tl.constexpr,
-    IS_LAST: tl.constexpr,
     ONLY_REPEATED: tl.constexpr,
 ):
-    """Add the gradients of up to SEGMENT links to the first of every ``span`` predictions."""
-    predictions = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
-    ranks = tl.load(rank_ptr + predictions, mask=predictions < num_predictions, other=1)
-    is_first = (ranks >= 0) & (ranks % span == 0)
-    if IS_LAST and not ONLY_REPEATED:
-        is_first |= ranks == ALONE
-    if tl.max(is_first.to(tl.int32), axis=0) > 0:
+    """Add the gradients of all predictions of a row where the first of them is."""
+    lanes = tl.arange(0, BLOCK_M)
+    predictions = tl.program_id(0) * BLOCK_M + lanes
+    ranks = tl.load(rank_ptr + predictions, mask=predictions < num_predictions, other=0)
+    is_first = (ranks < ALONE) if ONLY_REPEATED else (ranks <= ALONE)
+    lengths = tl.where(is_first, -ranks, 0)
+    longest = tl.max(lengths, axis=0)
+    if longest > 0:
         units = tl.program_id(1) * BLOCK_E + tl.arange(0, BLOCK_E)
         is_unit = (units < hidden_size)[None, :]
-        own_pointers = gradient_ptr + predictions.to(tl.int64)[:, None] * hidden_size + units
-        total = tl.load(own_pointers, mask=is_first[:, None] & is_unit, other=0.0)
-        current = tl.load(following_ptr + predictions, mask=is_first, other=num_predictions)
-        links = 1
-        while (links < SEGMENT) & (tl.min(current, axis=0) < num_predictions):
-            has_more = current < num_predictions
-            pointers = gradient_ptr + current.to(tl.int64)[:, None] * hidden_size + units
-            total += tl.load(pointers, mask=has_more[:, None] & is_unit, other=0.0)
-            current = tl.load(following_ptr + current, mask=has_more, other=num_predictions)
-            links += 1
-        if IS_LAST:
-            rows = tl.load(rows_ptr + predictions, mask=is_first, other=-1).to(tl.int64)
-            is_row = (rows >= 0) & (rows < num_tokens)
-            pointers = output_ptr + rows[:, None] * hidden_size + units
-            tl.store(pointers, total, mask=is_row[:, None] & is_unit)
-        else:
-            # Nobody else reads it: the chains that pass here end before the first of a segment.
-            tl.store(own_pointers, total, mask=is_first[:, None] & is_unit)
-            if tl.program_id(1) == 0:
-                tl.store(next_following_ptr + predictions, current, mask=is_first)
+        order_ptrs = order_ptr + tl.load(position_ptr + predictions, mask=is_first, other=0)
+        total = tl.zeros((BLOCK_M, BLOCK_E), dtype=tl.float32)
+        for link in range(0, tl.minimum(longest, SEGMENT)):
+            is_link = link < lengths
+            members = tl.load(order_ptrs + link, mask=is_link, other=0).to(tl.int64)
+            pointers = gradient_ptr + members[:, None] * hidden_size + units[None, :]
+            total += tl.load(pointers, mask=is_link[:, None] & is_unit, other=0.0)
+        if longest > SEGMENT:
+            for lane in range(0, BLOCK_M):
+                is_lane = lanes == lane
+                length = tl.max(tl.where(is_lane, lengths, 0), axis=0)
+                if length > SEGMENT:
+                    first = tl.max(tl.where(is_lane, predictions, 0), axis=0)
+                    place = tl.load(position_ptr + first)
+                    rest = tl.zeros((WIDTH, BLOCK_E), dtype=tl.float32)
+                    for start in range(SEGMENT, length, WIDTH):
+                        links = start + tl.arange(0, WIDTH)
+                        is_link = links < length
+                        members = tl.load(order_ptr + place + links, mask=is_link, other=0)
+                        pointers = gradient_ptr + members.to(tl.int64)[:, None] * hidden_size
+                        pointers += units[None, :]
+                        rest += tl.load(pointers, mask=is_link[:, None] & is_unit, other=0.0)
+                    total += tl.where(is_lane[:, None], tl.sum(rest, axis=0)[None, :], 0.0)
+        rows = tl.load(rows_ptr + predictions, mask=is_first, other=-1).to(tl.int64)
+        is_row = (rows >= 0) & (rows < num_tokens)
+        pointers = output_ptr + rows[:, None] * hidden_size + units[None, :]
+        tl.store(pointers, total, mask=is_row[:, None] & is_unit)
 
 
 def link_rows(rows: Tensor) -> RowChains:
     """Chains of [M] rows; M at least 1."""
     if len(rows) > COMPARED_PREDICTIONS:
         return link_by_sorting(rows)
-    following = torch.empty(len(rows), dtype=torch.int32, device=rows.device)
-    rank = torch.empty(len(rows), dtype=torch.int32, device=rows.device)
+    order = torch.empty(len(rows), dtype=torch.int32, device=rows.device)
+    position, rank = torch.empty_like(order), torch.empty_like(order)
     link_kernel[(ceil_div(len(rows), LINKED_PREDICTIONS),)](
         rows,
-        following,
+        order,
+        position,
         rank,
         len(rows),
         BLOCK_M=LINKED_PREDICTIONS,
@@ -155,7 +171,7 @@ def link_rows(rows: Tensor) -> RowChains:
         WIDTH=RISING_BLOCK,
         num_warps=4,
     )
-    return RowChains(following, rank)
+    return RowChains(order, position, rank)
 
 
 def sum_chains(
@@ -164,59 +180,43 @@ def sum_chains(
     """Write the sum over the predictions of each row to the rows of ``output``.
 
     Args:
-        gradient: [M, E] of the predictions, in fp32; overwritten with sums of segments.
+        gradient: [M, E] of the predictions, in fp32.
         output: [T, E]; rows without predictions stay as they are.
         only_repeated: leave out rows that one prediction alone has.
     """
     num_predictions, hidden_size = gradient.shape
     block = min(HIDDEN_BLOCK, next_power_of_2(hidden_size))
     grid = ceil_div(num_predictions, SUMMED_PREDICTIONS), ceil_div(hidden_size, block)
-    spans = spans_of(num_predictions)
-    following = chains.following
-    for span in spans:
-        is_last = span == spans[-1]
-        # Another one: programs of other units still follow the old links.
-        next_following = following if is_last else torch.empty_like(following)
-        sum_chains_kernel[grid](
-            gradient,
-            rows,
-            following,
-            chains.rank,
-            next_following,
-            output,
-            num_predictions,
-            len(output),
-            hidden_size,
-            span,
-            SEGMENT=SEGMENT,
-            BLOCK_M=SUMMED_PREDICTIONS,
-            BLOCK_E=block,
-            IS_LAST=is_last,
-            ONLY_REPEATED=only_repeated,
-            num_warps=4,
-        )
-        following = next_following
-
-
-def spans_of(num_predictions: int) -> list[int]:
-    """Predictions that each level adds up to one; the last is no shorter than any chain."""
-    spans = [SEGMENT]
-    while spans[-1] < num_predictions:
-        spans.append(spans[-1] * SEGMENT)
-    return spans
+    sum_chains_kernel[grid](
+        gradient,
+        rows,
+        chains.order,
+        chains.position,
+        chains.rank,
+        output,
+        num_predictions,
+        len(output),
+        hidden_size,
+        SEGMENT=SEGMENT,
+        BLOCK_M=SUMMED_PREDICTIONS,
+        WIDTH=LONG_BLOCK,
+        BLOCK_E=block,
+        ONLY_REPEATED=only_repeated,
+        num_warps=4,
+    )
 
 
 def link_by_sorting(rows: Tensor) -> RowChains:
-    """The same links; a stable sort keeps the predictions of a row in ascending order."""
+    """The same chains; a stable sort keeps the predictions of a row in ascending order."""
     sorted_rows, order = rows.sort(stable=True)
-    is_same = sorted_rows[1:] == sorted_rows[:-1]
-    has_following = torch.nn.functional.pad(is_same, (0, 1))
-    has_earlier = torch.nn.functional.pad(is_same, (1, 0))
+    starts_chain = sorted_rows[1:] != sorted_rows[:-1]
+    is_first = torch.nn.functional.pad(starts_chain, (1, 0), value=True)
+    is_last = torch.nn.functional.pad(starts_chain, (0, 1), value=True)
     places = torch.arange(len(rows), dtype=torch.int32, device=rows.device)
-    starts = places.masked_fill(has_earlier, 0).cummax(0).values
-    is_alone = ~(has_following | has_earlier)
-    following = torch.empty_like(places)
+    starts = places.masked_fill(~is_first, 0).cummax(0).values
+    ends = places.masked_fill(~is_last, len(rows)).flip(0).cummin(0).values.flip(0)
+    position = torch.empty_like(places)
     rank = torch.empty_like(places)
-    following[order] = order.roll(-1).masked_fill(~has_following, len(rows)).to(torch.int32)
-    rank[order] = (places - starts).masked_fill(is_alone, ALONE.value)
-    return RowChains(following, rank)
+    position[order] = places
+    rank[order] = torch.where(is_first, starts - ends - 1, places - starts)
+    return RowChains(order.to(torch.int32), position, rank)

@@ -194,15 +194,21 @@ def pairs_are_visible(
     step,
     key_group,
     key_position,
+    inside,
     window,
     HAS_VISIBILITY: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
 ):
-    """The rule of `seqmlm_kernels.visibility` for operands that broadcast to pairs."""
+    """The rule of `seqmlm_kernels.visibility` for operands that broadcast to pairs.
+
+    Args:
+        inside: false for tokens, of one side, that are none of the sequence and that nobody sees.
+    """
+    visible = inside
+    if HAS_WINDOW:
+        # One comparison of a pair: below the window, unsigned numbers wrap around and are large.
+        from_start = (key_position - (query_position - window)).to(tl.uint32, bitcast=True)
+        visible = from_start < tl.where(inside, window.to(tl.uint32) * 2 + 1, 0)
     if HAS_VISIBILITY:
-        visible = tl.where(key_group < 0, step <= reach, key_group == query_group)
-        if HAS_WINDOW:
-            visible = visible & (tl.abs(query_position - key_position) <= window)
-    else:
-        visible = tl.abs(query_position - key_position) <= window
+        visible = visible & tl.where(key_group < 0, step <= reach, key_group == query_group)
     return visible

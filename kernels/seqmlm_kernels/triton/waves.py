@@ -1,7 +1,8 @@
-"""How work is shared out among programs, so that those of a launch come in whole waves.
+"""How work is shared out among programs, so that a launch ends early.
 
 A wave is as many programs as the device runs at a time. A last wave of few programs takes as long
-as a full one.
+as a full one: shares are chosen that come in whole waves, unless the partial sums of so many would
+take longer to write and to add up than the last wave stands idle.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -75,14 +76,19 @@ class Compiled:
     instructions: Mapping[str, int] = field(default_factory=dict)
 
 
+def kernel_of(variant: Variant) -> Any:
+    """The kernel itself, as Triton decorated it."""
+    module, _, function = variant.kernel.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
 def compile_variant(variant: Variant) -> Compiled:
     """Compile one variant for its target."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    module, _, function = variant.kernel.partition(":")
-    kernel = getattr(importlib.import_module(module), function)
+    kernel = kernel_of(variant)
     unknown = {*variant.signature, *variant.constexprs} ^ set(kernel.arg_names)
     if unknown:
         raise ValueError(f"{variant.name}: these arguments disagree with the kernel: {unknown}.")
@@ -114,15 +120,26 @@ def dtype_of(variant: Variant) -> str:
 
 
 def all_variants() -> list[Variant]:
-    """Variants of every ``*_variants.py`` of this folder."""
-    variants: list[Variant] = []
-    for path in sorted(FOLDER.glob("*_variants.py")):
-        variants += importlib.import_module(f"tests.kernels.triton.{path.stem}").VARIANTS
-    names = [variant.name for variant in variants]
-    repeated = {name for name in names if names.count(name) > 1}
+    """What the tests compile of every ``*_variants.py`` of this folder."""
+    return [variant for module in _modules() for variant in module.VARIANTS]
+
+
+def every_variant() -> list[Variant]:
+    """All that launches can compile, each once.
+
+    Raises:
+        ValueError: a name stands for several variants.
+    """
+    variants = [variant for module in _modules() for variant in module.every_variant()]
+    repeated = [name for name, count in Counter(one.name for one in variants).items() if count > 1]
     if repeated:
         raise ValueError(f"These names stand for several variants: {sorted(repeated)}.")
-    return variants
+    return list({repr(replace(variant, name="")): variant for variant in variants}.values())
+
+
+def _modules() -> Iterator[Any]:
+    for path in sorted(FOLDER.glob("*_variants.py")):
+        yield importlib.import_module(f"tests.kernels.triton.{path.stem}")
 
 
 def report(variants: Sequence[Variant], num_processes: int) -> str:
@@ -144,11 +161,6 @@ def _compile_or_name(variant: Variant) -> Compiled:
     except Exception as error:
         error.add_note(f"while {variant.name} was compiled")
         raise
-
-
-def _compiled_from(variant: Variant) -> str:
-    """Equal for two variants that only differ in their names."""
-    return repr(replace(variant, name=""))
 
 
 def _amd_resource_usage(assembly: str) -> tuple[int, int]:

@@ -7,6 +7,7 @@ Hence every two of these are compiled together on every architecture, then as ma
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 from typing import Any
@@ -27,18 +28,28 @@ def covering(every_variant: Iterable[Variant], at_least: int = 0) -> list[Varian
     Args:
         at_least: as many are taken, unless there are no new facts.
     """
-    left = [(variant, facts_of(variant)) for variant in every_variant]
+    variants = list(every_variant)
+    facts = [facts_of(variant) for variant in variants]
+    known: list[Facts] = [set() for _ in facts[0]]
+
+    def new_facts(index: int) -> list[int]:
+        return [-len(rank - seen) for rank, seen in zip(facts[index], known, strict=True)]
+
     taken: list[Variant] = []
-    while left:
-        variant, had = max(left, key=lambda one: [len(facts) for facts in one[1]])
-        if not had[0] and len(taken) >= at_least:
+    # Counts only fall: what is first by an old count and has not lost any is first.
+    queue = [(new_facts(index), index) for index in range(len(variants))]
+    heapq.heapify(queue)
+    while queue:
+        counted, index = heapq.heappop(queue)
+        counts = new_facts(index)
+        if counts != counted:
+            heapq.heappush(queue, (counts, index))
+        elif any(counts) and (counts[0] or len(taken) < at_least):
+            taken.append(variants[index])
+            for seen, rank in zip(known, facts[index], strict=True):
+                seen |= rank
+        else:
             break
-        taken.append(variant)
-        remaining = (
-            (other, [facts - known for facts, known in zip(ranks, had, strict=True)])
-            for other, ranks in left
-        )
-        left = [one for one in remaining if any(one[1])]
     return taken
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tests.kernels.triton.ahead_of_time import Variant, chosen
+from tests.kernels.triton.ahead_of_time import Variant
+from tests.kernels.triton.covering import covering
 
 MODULE = "seqmlm_kernels.triton"
 SIZES = {
@@ -28,22 +29,21 @@ SIZES = {
     "num_rows",
     "score_stride",
     "split_stride",
-    "span",
     "num_numbers",
     "num_parts",
 }
 ALIGNED = ("hidden_size", "slab_size", "score_stride", "split_stride")
-# Types of the pointers whose type is not that of the model.
+# Types of the pointers whose type is not that of the model: of indices, those that training passes.
 POINTERS = {
-    "rows_ptr": "*i32",
+    "rows_ptr": "*i64",
     "words_ptr": "*i32",
     "set_index_ptr": "*i32",
-    "targets_ptr": "*i32",
-    "token_ids_ptr": "*i32",
+    "targets_ptr": "*i64",
+    "token_ids_ptr": "*i64",
     "tile_order_ptr": "*i32",
     "tiles_before_ptr": "*i32",
-    "following_ptr": "*i32",
-    "next_following_ptr": "*i32",
+    "order_ptr": "*i32",
+    "position_ptr": "*i32",
     "rank_ptr": "*i32",
     "ceiling_ptr": "*i64",
     "floor_ptr": "*i64",
@@ -61,6 +61,10 @@ POINTERS = {
     "scale_ptr": "*fp32",
     "sum_ptr": "*fp32",
 }
+
+# Callers may pass either.
+INDICES = ("rows_ptr", "targets_ptr", "token_ids_ptr", "set_index_ptr")
+OTHER_INTEGER = {"*i32": "*i64", "*i64": "*i32"}
 
 
 def variant(
@@ -139,7 +143,7 @@ def matrix_variants(
         ),
         "score_gradient": (
             "gradient_kernels:score_gradient_kernel",
-            tiles,
+            plan.score_gradient,
             scores | {"NEEDS_BIAS_GRADIENT": True, "HAS_SCORES": keeps_scores},
         ),
         "hidden_gradient": (
@@ -248,8 +252,8 @@ def row_variants(architecture: str) -> Iterator[Variant]:
         {
             "SEGMENT": repeated_rows.SEGMENT,
             "BLOCK_M": repeated_rows.SUMMED_PREDICTIONS,
+            "WIDTH": repeated_rows.LONG_BLOCK,
             "BLOCK_E": repeated_rows.HIDDEN_BLOCK,
-            "IS_LAST": True,
             "ONLY_REPEATED": False,
         },
         pointers=POINTERS | {"gradient_ptr": "*fp32"},
@@ -313,8 +317,24 @@ def with_other_flags(variants: Iterable[Variant]) -> Iterator[Variant]:
                 yield replace(one, name=f"{one.name}-other-{name}", constexprs=constexprs)
 
 
+def with_other_indices(variants: Iterable[Variant]) -> Iterator[Variant]:
+    """The variants, and each that has indices with those of the other type."""
+    for one in variants:
+        yield one
+        kinds = {
+            name: OTHER_INTEGER[kind] for name, kind in one.signature.items() if name in INDICES
+        }
+        if kinds:
+            name = f"{one.name}-other-indices"
+            yield replace(one, name=name, signature={**one.signature, **kinds})
+
+
 def every_variant() -> Iterator[Variant]:
-    """Every kernel with either value of its flags, each kind of sets and each dtype."""
+    """Every kernel with either type of indices and value of its flags, each dtype and sets."""
+    yield from with_other_indices(_by_flags())
+
+
+def _by_flags() -> Iterator[Variant]:
     yield from with_other_flags(row_variants("sm_90"))
     for sets in ("shared", "every", "indexed"):
         yield from with_other_flags(matrix_variants("sm_90", sets=sets))
@@ -335,4 +355,4 @@ def every_variant() -> Iterator[Variant]:
             yield from one_pass_variants(architecture, sets="indexed", dtype=dtype)
 
 
-VARIANTS = chosen(every_variant())
+VARIANTS = covering(every_variant())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -96,6 +97,34 @@ def test_more_key_tiles_than_are_classified_at_a_time_match_reference(
     assert_matches_reference(case, torch.float32, "triton", assert_close)
 
 
+LOWEST, HIGHEST = -(2**31), 2**31 - 1
+FAR_APART = {
+    "lowest": [LOWEST, LOWEST + 1, LOWEST + 5, -(2**30), -2, -1],
+    "highest": [HIGHEST, 0, 1, 2**30, HIGHEST - 1, 5],
+}
+
+
+@pytest.mark.parametrize("visibility", [None, "causal"], ids=str)
+@pytest.mark.parametrize("window", [0, 1, 5, 2**30, HIGHEST - 1, HIGHEST, 2**40])
+@pytest.mark.parametrize("positions", FAR_APART.values(), ids=FAR_APART)
+def test_windows_of_positions_that_are_far_apart_match_reference(
+    assert_close: AssertClose, positions: list[int], window: int, visibility: str | None
+) -> None:
+    """Up to what int32 holds, in two sequences of less than a tile."""
+    cu_seqlens = torch.tensor([0, 6, 12]).int()
+    generator = torch.Generator().manual_seed(0)
+    operands = [torch.randn(12, 1, 8, generator=generator) for _ in range(3)]
+    found, expected = (
+        attention(
+            *(x.to(dtype) for x in operands), cu_seqlens=cu_seqlens, max_seqlen=6,
+            visibility=Visibility.causal(cu_seqlens) if visibility else None,
+            positions=torch.tensor(positions * 2), window=window, backend=backend,
+        )
+        for backend, dtype in (("triton", torch.float32), ("reference", torch.float64))
+    )  # fmt: skip
+    assert_close(found, expected, "value", torch.float32)
+
+
 # x1 M2 x3 M4 M5 x6 P4 P5 x4 x5 P2 x2: six tokens, {2, 4, 5} masked, predicted {4, 5} before {2}.
 WORKED_EXAMPLE = [
     *["111111000000"] * 6,
@@ -154,13 +183,13 @@ def test_random_layouts_agree_with_the_signed_integers_of_unilm() -> None:
         start += length
 
 
-def test_log_sum_of_exponentials_is_in_nats() -> None:
+def test_log_sum_of_exponentials_has_base_two() -> None:
     (q, k, v, _), arguments = tensors_of(Case([5], kv_heads=1, head_dim=4))
     _, log_sum = launcher.attention_forward(
         q.float(), k.float(), v.float(), arguments["cu_seqlens"],
         None, None, None, None, None, 5, 0.5, "deterministic",
     )  # fmt: skip
-    expected = (0.5 * q.squeeze(1) @ k.squeeze(1).T).logsumexp(-1)
+    expected = (0.5 * q.squeeze(1) @ k.squeeze(1).T).logsumexp(-1) / math.log(2)
     torch.testing.assert_close(log_sum[0].double(), expected, rtol=0, atol=1e-5)
 
 

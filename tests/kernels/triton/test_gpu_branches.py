@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,73 +18,43 @@ from torch import Tensor
 from benchmarks.gpu import attention_checks, branches, correctness, race
 from benchmarks.gpu.claims import Claims
 from benchmarks.gpu.session import Session
-from seqmlm_kernels.triton import projection_launch, top_k
 from seqmlm_kernels.triton.launch import (
-    INTERPRETED,
     AttentionLaunch,
     LaunchKey,
     launches_by_length,
 )
+from tests.kernels.triton import recorded_checks
+from tests.kernels.triton.recorded_checks import BY_A_GPU, OnCpu
 
-# Only a GPU compiles and replays.
-BY_A_GPU = (
-    *(branches.COMPILED, branches.COMPILED_LOSS),
-    *(branches.REPLAYED, branches.REPLAYED_LOSS),
-)
-# Of one run: each takes a second or two, and twelve processes share them for 150 seconds.
-MOST_COMPILED_KERNELS = 800
-
-
-class OnCpu(Session):
-    """All that a run on a GPU would do, with tensors that are not there."""
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device("cpu")
+REPOSITORY = Path(__file__).parents[3]
+# Of one run, the few of BY_A_GPU not counted: each takes a second of a CPU, and twelve processes
+# share them for 150 seconds, of which they need 20 to begin and to compute what is expected.
+MOST_COMPILED_KERNELS = 1500
 
 
-@pytest.fixture
-def kernels_do_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Launchers plan as for an H200, and what they launch returns at once."""
-    assert INTERPRETED
-    interface = type(next(iter(branches.kernels().values())))
-    monkeypatch.setattr(interface, "run", lambda self, *args, **kwargs: None)
-    for module in (projection_launch, top_k):
-        monkeypatch.setattr(module, "INTERPRETED", False)
-        monkeypatch.setattr(module, "multiprocessors_of", lambda device: 132)
-
-
-def recorded(
-    monkeypatch: pytest.MonkeyPatch, path: Path, dtype: torch.dtype
-) -> tuple[set[str], int]:
+def recorded(dtype: torch.dtype) -> tuple[set[str], int]:
     """Branches that all checks of a dtype take, and how many kernels are compiled for them."""
-    taken: set[str] = set()
-    variants: set[Any] = set()
-
-    def record(session: Session, dtype: torch.dtype, comparison: correctness.Comparison) -> None:
-        with branches.recorded() as launches, branches.products_in(comparison.precision):
-            comparison.run()
-        taken.update(launches.branches, comparison.ways)
-        variants.update(launches.variants)
-
-    monkeypatch.setattr(correctness, "compare", record)
-    session = OnCpu(path / "part.json", is_rehearsal=False)
-    for name, piece in correctness.pieces([dtype], is_rehearsal=False):
-        is_contract = getattr(piece, "func", None) is correctness.check_contract
-        # Scores of 16,500 predictions are a minute of a CPU's time, and of no other branch.
-        is_large = "M 16,500" in name and "materialised" in name
-        if not (is_contract or is_large or any(way in name for way in BY_A_GPU)):
-            piece(session)
-    return taken, len(variants)
+    child = subprocess.run(
+        [sys.executable, "-O", "-m", recorded_checks.__name__, str(dtype).removeprefix("torch.")],
+        cwd=REPOSITORY,
+        env={
+            **os.environ,
+            "TRITON_INTERPRET": "1",
+            "PYTHONPATH": os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "kernels"))),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert child.returncode == 0, child.stderr[-4000:]
+    found = json.loads(child.stdout)
+    return set(found["branches"]), found["num_compiled"]
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("kernels_do_nothing")
 @pytest.mark.parametrize("dtype", correctness.DTYPES, ids=["bf16", "fp16", "fp32"])
-def test_checks_on_a_gpu_take_every_branch(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dtype: torch.dtype
-) -> None:
-    taken, num_compiled = recorded(monkeypatch, tmp_path, dtype)
+def test_checks_on_a_gpu_take_every_branch(dtype: torch.dtype) -> None:
+    taken, num_compiled = recorded(dtype)
     there_are = branches.required(dtype, "sm_90")
     assert there_are - taken - set(BY_A_GPU) == set()
     assert taken - there_are == set()
@@ -115,6 +89,24 @@ def launch(arguments: dict[str, Any]) -> set[str]:
     launches = branches.Launches()
     launches.add("statistics_kernel", arguments)
     return launches.branches
+
+
+def num_compiled(name: str, values: Sequence[object], unspecialised: Collection[str] = ()) -> int:
+    launches = branches.Launches()
+    for value in values:
+        launches.add("kernel", {name: value}, unspecialised)
+    return len(launches.variants)
+
+
+def test_integers_are_compiled_for_as_triton_specialises_them() -> None:
+    assert num_compiled("num_words", [16, 32, 48]) == 1
+    assert num_compiled("num_words", [16, 1, 2, 3, 1 << 40]) == 4
+    assert num_compiled("num_words", [16, 1, 2, 1 << 40], {"num_words"}) == 2
+    assert num_compiled("scale", [1.0, 2.0]) == 1
+    assert num_compiled("bias_ptr", [None, torch.zeros(1)]) == 2
+    assert num_compiled("x_ptr", [torch.zeros(4)[start:] for start in (0, 1, 2)]) == 2
+    for number in ("BLOCK_V", "num_warps"):
+        assert num_compiled(number, [16, 32]) == 2
 
 
 def test_branches_are_read_off_a_launch() -> None:

@@ -109,6 +109,17 @@ def test_launches_of_many_predictions_are_whole_waves() -> None:
     assert (cut.hidden_splits, cut.prediction_splits) == (1, 1)
 
 
+def test_hidden_gradient_is_not_split_where_its_sums_take_longer_than_a_wave_is_idle() -> None:
+    """462 programs in each slab of 44 tiles are 3.5 waves; in two parts they would be 7."""
+    from seqmlm_kernels.triton.projection_plan import FLOP_PER_BYTE
+
+    cut = plan(9830, 50_368, 768)
+    programs = -(-9830 // 128) * -(-768 // 128)
+    assert (programs, cut.hidden_splits) == (462, 1)
+    saved = (4 * 44 - 7 * 22) * 132 * 2 * 128**3
+    assert saved < 2 * 8 * 9830 * 768 * FLOP_PER_BYTE
+
+
 def test_few_predictions_share_their_hidden_gradient_between_programs() -> None:
     """96 tiles of hidden gradient in one slab of 255 tiles of the vocabulary."""
     cut = plan(2048, 50_368, 768)
@@ -153,6 +164,18 @@ def test_plans_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan(9830, 50_368, 768) is first
     monkeypatch.setattr(projection_plan, "SLAB_BYTES", projection_plan.SLAB_BYTES // 2)
     assert plan(9830, 50_368, 768).slab_vocabulary < first.slab_vocabulary
+
+
+@pytest.mark.parametrize("predictions", [1000, 2048, 4915, 9830, 11_900])
+@pytest.mark.parametrize("vocabulary", [5001, 50_368, 1_000_000])
+def test_forward_and_weight_gradient_come_in_nearly_whole_waves(
+    predictions: int, vocabulary: int
+) -> None:
+    cut = plan(predictions, vocabulary, 768)
+    forward = -(-predictions // cut.scores.predictions) * cut.vocabulary_splits
+    weight = cut.slab_vocabulary // cut.weight_gradient.vocabulary * 3 * cut.prediction_splits
+    for programs in (forward, weight):
+        assert programs / (-(-programs // 132) * 132) > 0.88
 
 
 def test_tiles_that_are_given_take_the_place_of_the_tables() -> None:

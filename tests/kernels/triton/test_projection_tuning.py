@@ -182,6 +182,19 @@ def test_what_was_kept_is_used_by_later_processes(monkeypatch: pytest.MonkeyPatc
     assert planned(monkeypatch).score_gradient == table().score_gradient
 
 
+@pytest.mark.usefixtures("tuning_enabled")
+def test_nothing_is_measured_while_a_cuda_graph_is_captured(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.MonkeyPatch.context() as capture:
+        capture.setattr(torch.cuda, "is_available", lambda: True)
+        capture.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+        assert planned(monkeypatch).score_gradient == table().score_gradient
+    assert not list(cache.rglob("*.json"))
+    planned(monkeypatch)
+    assert len(list(cache.rglob("*.json"))) == 1
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
