@@ -324,6 +324,9 @@ class Domain(ABC):
     """The one of :meth:`validation_measures` that chooses between models, higher is better; where
     it is empty, the validation loss chooses."""
 
+    about_measures: ClassVar[str] = ""
+    """What of :meth:`validation_measures` people should know who compare them, for reports."""
+
     def validation_measures(
         self, model: Model, store: TokenStore, records: npt.NDArray[np.int64], *, max_length: int
     ) -> Mapping[str, float]:

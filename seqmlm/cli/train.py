@@ -139,6 +139,7 @@ def _train(
 
 def _print_evaluation(result: TrainingResult, *, domain: str) -> None:
     from seqmlm.cli.tables import print_evaluation
+    from seqmlm.registry import DOMAINS
 
     if result.report is not None:
         print_evaluation(result.report, by_token=False)
@@ -147,3 +148,5 @@ def _print_evaluation(result: TrainingResult, *, domain: str) -> None:
     if result.measures:
         values = ", ".join(f"{name} {value:.3f}" for name, value in result.measures.items())
         print(f"{domain} on held-out records: {values}")
+        if about := DOMAINS.load(domain).about_measures:
+            print(f"  ({about})")

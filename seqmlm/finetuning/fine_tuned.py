@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +70,10 @@ class FineTunedModel:
             tokens_per_batch: bounds the memory; results do not depend on it.
 
         Raises:
-            DataError: an item cannot be encoded.
+            DataError: an item cannot be encoded, or a single text is given for all items.
         """
+        if isinstance(items, str):
+            raise DataError(f"items = {reprlib.repr(items)} is one text; give a list of items.")
         report = ReadReport()
         examples = [
             self.task.encode(self.task.record_of(item), max_length=self.max_length, report=report)

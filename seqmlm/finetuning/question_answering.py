@@ -92,6 +92,7 @@ class QuestionAnswering(Task[References, SpanAnswer]):
     """
 
     name = "qa"
+    belongs_to = "article"
     selection = "f1"
     joins_two_sequences: ClassVar[bool] = True
 
@@ -128,8 +129,6 @@ class QuestionAnswering(Task[References, SpanAnswer]):
             raise DataError(f"input {item!r}: a question and a context are needed.")
         fields = {"id": "input", "question": item[0], "context": item[1]}
         return LabelledRecord(fields, "input", 1)
-
-    belongs_to = "article"
 
     def group_of(self, record: LabelledRecord) -> str:
         """Return the article."""

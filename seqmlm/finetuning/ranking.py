@@ -62,6 +62,7 @@ class Ranking(Task[tuple[float, ...], RankingAnswer]):
     """
 
     name = "ranking"
+    belongs_to = "query"
     selection = "mrr"
     joins_two_sequences: ClassVar[bool] = True
 
@@ -221,8 +222,6 @@ class Ranking(Task[tuple[float, ...], RankingAnswer]):
             {"score": float(f"{score:.6g}"), "rank": rank}
             for score, rank in zip(answer.scores, answer.ranks, strict=True)
         ]
-
-    belongs_to = "query"
 
     def group_of(self, record: LabelledRecord) -> str:
         """Return the query."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from seqmlm.encoding import Encoding
 from seqmlm.errors import ConfigError
 from seqmlm.inference.batches import hidden_states
+from seqmlm.inference.texts import given_texts
 from seqmlm.objectives.rows import Row
 
 if TYPE_CHECKING:
@@ -25,9 +26,9 @@ def embed(model: Model, texts: Sequence[str], *, pooling: Pooling, tokens_per_ba
     """See :meth:`seqmlm.model.model.Model.embed`."""
     if pooling not in ("mean", "cls"):
         raise ConfigError(f"pooling = {pooling!r}: it is 'mean' or 'cls'.")
-    if not texts:
+    encodings = [model.domain.parse(text) for text in given_texts(texts)]
+    if not encodings:
         return torch.empty(0, model.encoder.config.hidden_size)
-    encodings = [model.domain.parse(text) for text in texts]
     return torch.cat(
         list(embed_encodings(model, encodings, pooling=pooling, tokens_per_batch=tokens_per_batch))
     )

@@ -11,6 +11,7 @@ import torch
 
 from seqmlm.data.packing import pack
 from seqmlm.errors import ConfigError, DataError
+from seqmlm.inference.texts import given_texts
 from seqmlm.objectives.rows import Row
 from seqmlm.objectives.trained import require_masks
 
@@ -65,6 +66,7 @@ def encode_with_masks(model: Model, text: str) -> tuple[Encoding, npt.NDArray[np
     Raises:
         DataError: the text cannot be encoded or holds no mask.
     """
+    (text,) = given_texts([text])
     encoding = model.domain.parse(text)
     masks = np.flatnonzero(encoding.ids == model.vocabulary.special.mask)
     if not len(masks):

@@ -16,6 +16,7 @@ from seqmlm.data.packing import PackedBatch, pack
 from seqmlm.encoding import Encoding
 from seqmlm.errors import ConfigError, DataError
 from seqmlm.inference.sampling import Sampling, TokenSampler
+from seqmlm.inference.texts import given_texts
 from seqmlm.model.key_value_cache import KeyValueCache
 from seqmlm.objectives.rows import PrefixContext, Row, RowVisibility
 from seqmlm.randomness import Purpose, stream
@@ -81,16 +82,16 @@ def generate(
     if samples < 1:
         raise ConfigError(f"samples = {samples}: must be at least 1.")
     context = prefix_context(model, context)
-    if not prefixes:
+    rows = [read_prefix(model, text, context) for text in given_texts(prefixes)]
+    if not rows:
         return []
-    rows = [read_prefix(model, text, context) for text in prefixes]
     with model.inference():
         decoding = Decoding(
             model, rows, max_tokens=max_tokens, sampling=sampling, samples=samples, seed=seed
         )
         while not decoding.is_done:
             decoding.step()
-    found = [decoding.continuation(index) for index in range(len(prefixes) * samples)]
+    found = [decoding.continuation(index) for index in range(len(rows) * samples)]
     return [found[start : start + samples] for start in range(0, len(found), samples)]
 
 

@@ -34,6 +34,7 @@ from seqmlm.errors import ConfigError
 from seqmlm.inference.batches import hidden_states
 from seqmlm.inference.fill_mask import encode_with_masks
 from seqmlm.inference.sampling import Sampling, TokenSampler
+from seqmlm.inference.texts import given_texts
 from seqmlm.objectives.rows import Row
 from seqmlm.objectives.trained import require_masks
 from seqmlm.randomness import Purpose, stream
@@ -87,7 +88,7 @@ def infill(
             raise ConfigError(f"{name} = {number}: must be at least 1.")
     chains = [
         _Chain(encoding, masks.tolist(), stream(seed, Purpose.SAMPLING, sample=number))
-        for encoding, masks in (encode_with_masks(model, text) for text in texts)
+        for encoding, masks in (encode_with_masks(model, text) for text in given_texts(texts))
         for number in range(samples)
     ]
     filler = _Filler(model, sampling, tokens_per_batch)

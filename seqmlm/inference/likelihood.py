@@ -12,6 +12,7 @@ import torch
 
 from seqmlm.data.packing import pack
 from seqmlm.encoding import Encoding, IntArray
+from seqmlm.inference.texts import given_texts
 from seqmlm.objectives.clm import causal_row, predictable
 from seqmlm.objectives.rows import Direction, Row, Targets
 from seqmlm.objectives.trained import (
@@ -63,7 +64,7 @@ def pseudo_log_likelihood(
         ConfigError: the model does not fill in masks.
     """
     require_masks(model.trained_objectives, "A pseudo-log-likelihood")
-    for text in texts:
+    for text in given_texts(texts):
         yield score_encoding(model, model.domain.parse(text), tokens_per_batch=tokens_per_batch)
 
 

@@ -70,4 +70,6 @@ class Display:
             self._progress.update(self._task, completed=step, state=state)
         elif self._console is not None and (step % self._every == 0 or step == self._steps):
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-            self._console.print(f"{stamp} step {step}/{self._steps}  {state}", highlight=False)
+            self._console.print(
+                f"{stamp} step {step}/{self._steps}  {state}", highlight=False, soft_wrap=True
+            )

@@ -192,8 +192,10 @@ class RunProgress:
         code = self._processes.any(signals.stop_requested or 0)
         if code:
             self.save()
+            step = self.state.step
+            where = (
+                f"after step {step}; its checkpoint is saved" if step else "before the first step"
+            )
             raise RunStopped(
-                code,
-                f"stopped by a signal after step {self.state.step}; its checkpoint is saved. "
-                f"Go on with: {self._resume_command}",
+                code, f"stopped by a signal {where}. Go on with: {self._resume_command}"
             )

@@ -76,6 +76,10 @@ class KnowledgeGraphDomain(Domain):
     what_is_cut: ClassVar[str] = "descriptions are cut first, then names"
     why_indivisible: ClassVar[str] = "a triple is a triple only as a whole"
     selection_measure: ClassVar[str] = "mrr"
+    about_measures: ClassVar[str] = (
+        "filtered by training and validation triples; seqmlm kg evaluate filters those of the "
+        "test too, and is higher"
+    )
     token_dtype = np.uint32
 
     def __init__(

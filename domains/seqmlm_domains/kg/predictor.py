@@ -354,9 +354,9 @@ class LinkPredictor(LinkQueries):
     ) -> RankingReport:
         """Rank the true heads and tails of test triples among the entities of all triples.
 
-        Training, validation and test triples are filtered out; entities in none of them are no
-        candidates, as in published results. Entities that only the test triples have are
-        candidates while this lasts, and reported apart.
+        Triples of training and validation and those given are filtered out; entities in none of
+        them are no candidates, as in published results. Entities that only the test triples have
+        are candidates while this lasts, and reported apart.
 
         Args:
             test: triples; or a folder, whose test triples and texts are taken.

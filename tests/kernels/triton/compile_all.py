@@ -30,10 +30,9 @@ from tests.kernels.triton.ahead_of_time import (
 )
 from tests.kernels.triton.bounds import exceeded
 
-KEPT = Path("build/compiled_kernels.jsonl")
+KEPT = Path("build/compiled_kernels")
 # Of a line about progress.
 EVERY_S = 30.0
-Failures = dict[str, str]
 
 
 def key_of(variant: Variant) -> str:
@@ -43,46 +42,52 @@ def key_of(variant: Variant) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def kept(path: Path) -> dict[str, Compiled]:
-    """What earlier runs compiled, by key; a line that was cut off when one was stopped is not."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    whole = (json.loads(line) for line in lines if line.endswith("\n"))
-    return {entry["key"]: Compiled(**entry["compiled"]) for entry in whole}
+def kept(folder: Path) -> dict[str, Compiled]:
+    """What earlier runs compiled, by key."""
+    return {
+        path.stem: Compiled(**json.loads(path.read_text(encoding="utf-8")))
+        for path in folder.glob("*.json")
+    }
+
+
+def keep(folder: Path, key: str, compiled: Compiled) -> None:
+    """Add a file, whole or not at all."""
+    unfinished = folder / f"{key}.unfinished"
+    unfinished.write_text(json.dumps(asdict(compiled)), encoding="utf-8")
+    unfinished.replace(folder / f"{key}.json")
 
 
 def compile_missing(
-    variants: Mapping[str, Variant], path: Path, num_processes: int
+    variants: Mapping[str, Variant], folder: Path, num_processes: int
 ) -> Iterator[tuple[Variant, Compiled | BaseException]]:
     """Compile those that are not kept, by key, and keep each; an error stands for its result."""
-    found = kept(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = kept(folder)
     for key in variants.keys() & found.keys():
         yield variants[key], found[key]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    missing = {key: variant for key, variant in variants.items() if key not in found}
     # Not forked: a copy of this process would share the locks of torch's threads.
     context = multiprocessing.get_context("spawn")
-    with (
-        open(path, "a", encoding="utf-8") as file,
-        ProcessPoolExecutor(num_processes, mp_context=context) as pool,
-    ):
-        keys = {pool.submit(compile_variant, variant): key for key, variant in missing.items()}
+    with ProcessPoolExecutor(num_processes, mp_context=context) as pool:
+        keys = {
+            pool.submit(compile_variant, variant): key
+            for key, variant in variants.items()
+            if key not in found
+        }
         for future in as_completed(keys):
             key, error = keys[future], future.exception()
             if error is None:
-                entry = {"key": key, "compiled": asdict(future.result())}
-                file.write(json.dumps(entry) + "\n")
-                file.flush()
-            yield missing[key], error or future.result()
+                keep(folder, key, future.result())
+            yield variants[key], error or future.result()
 
 
 def compile_with_progress(
-    variants: Mapping[str, Variant], path: Path, num_processes: int
-) -> tuple[list[tuple[Variant, Compiled]], Failures]:
+    variants: Mapping[str, Variant], folder: Path, num_processes: int
+) -> tuple[list[tuple[Variant, Compiled]], dict[str, str]]:
     """What was compiled, and what failed or is beyond its bounds, by name."""
     compiled: list[tuple[Variant, Compiled]] = []
-    failures: Failures = {}
+    failures: dict[str, str] = {}
     told_at = time.monotonic()
-    for done, (variant, result) in enumerate(compile_missing(variants, path, num_processes), 1):
+    for done, (variant, result) in enumerate(compile_missing(variants, folder, num_processes), 1):
         if isinstance(result, Compiled):
             compiled.append((variant, result))
             reason = "; ".join(exceeded(variant, result))
@@ -121,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="compile_all", description=__doc__)
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--kept", type=Path, default=KEPT, help="what is compiled already")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="folder of what is compiled")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     machine = describe_machine()

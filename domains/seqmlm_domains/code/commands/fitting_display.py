@@ -65,4 +65,6 @@ class FittingDisplay:
             self._told_at = now
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
             counts = f"{progress.done:,}/{progress.total:,} {state}"
-            self._console.print(f"{stamp} {progress.phase}: {counts}", highlight=False)
+            self._console.print(
+                f"{stamp} {progress.phase}: {counts}", highlight=False, soft_wrap=True
+            )

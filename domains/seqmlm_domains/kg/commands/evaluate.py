@@ -37,7 +37,8 @@ def run(
 ) -> None:
     """Rank the true heads and tails of test triples among the entities of all triples.
 
-    Filtered: what training, validation and test triples state is no candidate. Ties count half
+    Filtered: what the run's training and validation triples state, or those to evaluate, is no
+    candidate; other files of the folder play no part. Ties count half
     (realistic); entities that training does not know are ranked too, and reported apart.
     """
     import json
