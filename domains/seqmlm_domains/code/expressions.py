@@ -8,14 +8,13 @@ the things that it holds, and so on. What can be told by knowing all classes alo
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import tree_sitter
 
-from seqmlm_domains.code.assigned_values import AssignedValue
+from seqmlm_domains.code.assigned_values import AssignedValue, given_values
 from seqmlm_domains.code.generic_types import AWAITED, ITEM, simple
 from seqmlm_domains.code.languages.language import LAST_PART, ONLY_PART, Language
 from seqmlm_domains.code.member_paths import (
@@ -23,6 +22,7 @@ from seqmlm_domains.code.member_paths import (
     MODULES,
     OWN_MODULE,
     RESULT_OF,
+    is_open,
     member_of,
     taken_of,
     told_by_name,
@@ -42,10 +42,6 @@ _LAST_SIGNS: Final = b")]}\"'`"
 """Of an expression that does not end in a name."""
 
 _MEMBERS: Final = frozenset({Role.VARIABLE, Role.FUNCTION})
-_ALIAS: Final = re.compile(rb"\bas\s+\Z")
-_LONGEST_ALIAS: Final = 20
-"""Bytes before a name that are searched for the word that makes it another's alias."""
-
 _DEEPEST: Final = 60
 """Names in a row whose types are found by way of the next one, each further down in the text."""
 
@@ -129,7 +125,8 @@ class ExpressionTypes:
             # In Java, `value.` before a name or a brace looks like a type.
             declared = self._scopes.type_of(start, end, Role.READ, is_function=False, scope=scope)
         if declared is not None:
-            return declared, declared
+            meant = self._original_type(declared, scope)
+            return meant, meant
         name = self._source[start:end]
         if self._receiver_end(start) is None:
             return self._of_plain(name, start, scope)
@@ -144,6 +141,10 @@ class ExpressionTypes:
         value = told_by_name(self.of_value(self._scopes.assigned_to(name, start, scope)), name)
         if self._scopes.has_class(name):
             return value or name, name
+        original = self._scopes.original(name, scope)
+        if original is not None:
+            own_value, own_result = self._open(original.name, original.owner)
+            return value or own_value, own_result
         is_member = self._rules.members_are_in_scope and not self._scopes.is_declared(name, scope)
         own_value, own_result = self._open(name, own if is_member else None)
         return value or own_value, own_result
@@ -173,31 +174,58 @@ class ExpressionTypes:
         steps: list[bytes] = []
         rules = self._rules
         inner: tree_sitter.Node | None = node
-        found = None
         while inner is not None:
             kind = inner.type
-            if (cast := self._cast(inner)) is not None:
-                found = find_type(cast, self._source, rules)
-            elif kind in rules.constructions:
-                found = made_type(inner, self._source, rules, self._identifier_kinds)
-            elif kind in rules.literals:
-                found = rules.literals[kind]
-            elif kind == rules.own_object:
-                found = self._scopes.class_around(scope)
-            elif kind in rules.wholes or kind in self._identifier_kinds:
-                found = self._of_named(inner, scope)
-            elif kind in rules.indexed:
+            if kind in rules.indexed:
                 steps.append(ITEM)
                 inner = inner.child_by_field_name(rules.indexed[kind])
-                continue
-            elif kind in rules.awaiting or kind in rules.wrappers or kind in rules.casts:
+            elif kind in rules.awaiting or (kind in rules.passed_through and not self._cast(inner)):
                 steps += [AWAITED] * (kind in rules.awaiting)
                 inner = inner.named_children[0] if inner.named_children else None
-                continue
-            break
+            else:
+                break
+        found = None if inner is None else self._of_plain_expression(inner, scope)
+        found = None if found is None else self._original_type(found, scope)
         for step in reversed(steps):
             found = taken_of(found, step)
         return found
+
+    def _of_plain_expression(self, node: tree_sitter.Node, scope: int) -> bytes | None:
+        """The type of what an expression gives that is no part of what another one does."""
+        kind, rules = node.type, self._rules
+        if (cast := self._cast(node)) is not None:
+            return find_type(cast, self._source, rules)
+        if kind in rules.calls and (module := self._scopes.imports.loaded(node)) is not None:
+            return ITSELF + module
+        if kind in rules.choices:
+            return self._of_choice(node, scope)
+        if kind in rules.constructions:
+            return made_type(node, self._source, rules, self._identifier_kinds)
+        if kind in rules.literals:
+            return rules.literals[kind]
+        if kind == rules.own_object:
+            return self._scopes.class_around(scope)
+        if kind in rules.wholes or kind in self._identifier_kinds:
+            return self._of_named(node, scope)
+        return None
+
+    def _of_choice(self, node: tree_sitter.Node, scope: int) -> bytes | None:
+        """The type of an expression that gives one of several values: what is known of them all."""
+        if self._depth >= _DEEPEST:
+            return None
+        self._depth += 1
+        types = {self._of_expression(value, scope) for value in given_values(node, self._rules)}
+        self._depth -= 1
+        told = {type_ for type_ in types if type_ is not None}
+        known = {type_ for type_ in told if not is_open(type_)} or told
+        return known.pop() if len(known) == 1 else None
+
+    def _original_type(self, type_: bytes, scope: int) -> bytes:
+        """A type, by the name that it has where it is not imported by another one."""
+        name = simple(type_)
+        original = self._scopes.original(name, scope)
+        is_type = original is not None and original.owner is None
+        return original.name + type_[len(name) :] if original and is_type else type_
 
     def _cast(self, node: tree_sitter.Node) -> tree_sitter.Node | None:
         """The type that an expression is said to have."""
@@ -275,10 +303,10 @@ class ExpressionTypes:
         return OWN_MODULE if is_outermost else None
 
     def _imported_from(self, start: int) -> bytes | None:
-        """The module that a name is imported from; of an alias none is known."""
-        if _ALIAS.search(self._source, max(0, start - _LONGEST_ALIAS), start):
+        """The module that a name is imported from; of one that it is given there none is known."""
+        if start in self._scopes.imports.renamed:
             return None
-        imports = self._scopes.imports
+        imports = self._scopes.imports.spans
         place = bisect_right(imports, start, key=lambda span: span.start) - 1
         is_within = place >= 0 and start < imports[place].end
         return ITSELF + imports[place].owner if is_within else MODULES

@@ -7,9 +7,15 @@ from collections.abc import Collection
 from pathlib import PurePosixPath
 from typing import Final
 
-from seqmlm_domains.code.languages import SUFFIXES, language_of
+from seqmlm_domains.code.languages import LANGUAGES, SUFFIXES, language_of
 
-_PATH: Final = re.compile(rb"[\w@.$/-]+", re.ASCII)
+_PATH: Final = re.compile(rb"(?:[a-z]+:)?([\w@.$/-]+)", re.ASCII)
+"""With what is said of the kind of the module, as by ``node:fs``."""
+
+_SOURCE_FOLDERS: Final = (("src",), ("lib",))
+_PACKAGE_FILES: Final = {
+    language.package_file for language in LANGUAGES.values() if language.modules_are_strings
+}
 _QUOTES: Final = b"\"'`"
 
 
@@ -33,6 +39,8 @@ def module_words(name: str, names: Collection[str]) -> tuple[str, ...]:
     while first and _is_package(PurePosixPath(*folders[:first]), language.package_file, names):
         first -= 1
     own = () if path.stem == language.package_file else (path.name.partition(".")[0],)
+    if language.modules_are_strings and not own and folders[-1:] in _SOURCE_FOLDERS:
+        folders = folders[:-1] or folders  # a package's main file, imported by the package's name
     return (*folders[first:], *own) or folders[-1:]
 
 
@@ -53,12 +61,11 @@ def imported_module(text: bytes) -> bytes | None:
     None if it has none, as ``b".."`` of a package around.
     """
     name = text.strip(_QUOTES)
-    if _PATH.fullmatch(name) is None:
+    if (found := _PATH.fullmatch(name)) is None:
         return None
     if name == text:  # words with dots between them
         return name.rpartition(b".")[2] or None
-    path = PurePosixPath(name.decode())
-    language = language_of(path.name)
-    if language is not None and path.stem == language.package_file:
+    path = PurePosixPath(found[1].decode())
+    if path.name.partition(".")[0] in _PACKAGE_FILES:
         path = path.parent
     return path.name.partition(".")[0].encode() or None

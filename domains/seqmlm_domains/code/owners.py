@@ -11,15 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import tree_sitter
 
 from seqmlm_domains.code.declared_types import DeclaredTypes
 from seqmlm_domains.code.expressions import ExpressionTypes, Occurrence
 from seqmlm_domains.code.generic_types import simple
+from seqmlm_domains.code.imports import Span
 from seqmlm_domains.code.languages.language import Language, TypeRules
 from seqmlm_domains.code.member_paths import ITSELF, RESULT_OF
 from seqmlm_domains.code.roles import Role
-from seqmlm_domains.code.scopes import Scopes, Span
+from seqmlm_domains.code.scopes import Scopes
 from seqmlm_domains.code.type_names import ARRAY
 
 _BASES: Final = frozenset({Role.READ, Role.TYPE, Role.ATTRIBUTE})
@@ -35,11 +38,26 @@ class Owners:
         types: ``Class.member`` -> its type, where the text tells that; of a method, with brackets
             behind its name if a field may have the same one, the type of its result. So are those
             of functions that are no members, ``name()``.
+        is_exported: bool ``[identifiers]``, whether others may import it from the text although
+            the text does not declare it.
+        passed_on: owner and owner: all names of the second, a module, are of the first too.
     """
 
     members: DeclaredTypes
     heirs: DeclaredTypes
     types: Mapping[str, str]
+    is_exported: npt.NDArray[np.bool_]
+    passed_on: Sequence[tuple[str, str]]
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> Owners:
+        """Return what some of the identifiers belong to."""
+        return Owners(
+            self.members.where(chosen),
+            self.heirs.where(chosen),
+            self.types,
+            self.is_exported[chosen],
+            self.passed_on,
+        )
 
 
 def find_owners(
@@ -69,13 +87,19 @@ def find_owners(
         if heir is not None:
             bases.setdefault(heir, []).append(source[start:end])
     expressions = ExpressionTypes(occurrences, types, bases, tree, source, language, scopes)
+    starts = (occurrence[0] for occurrence in occurrences)
+    is_exported = np.array([start in scopes.imports.exported for start in starts], np.bool_)
     if asked is not None and expressions.owner_of(asked) is None:
         nothing = DeclaredTypes.of([None] * len(occurrences))
-        return Owners(nothing, DeclaredTypes.of(heirs), {})
+        return Owners(nothing, DeclaredTypes.of(heirs), {}, is_exported, ())
     owners = (expressions.owner_of(number) for number in range(len(occurrences)))
     members = [None if owner is None else class_of(owner, language.types) for owner in owners]
     return Owners(
-        DeclaredTypes.of(members), DeclaredTypes.of(heirs), _types_of_members(expressions, scopes)
+        DeclaredTypes.of(members),
+        DeclaredTypes.of(heirs),
+        _types_of_members(expressions, scopes),
+        is_exported,
+        [(heir.decode(), module.decode()) for heir, module in scopes.imports.passed_on],
     )
 
 

@@ -8,6 +8,8 @@ import struct
 import sys
 from typing import BinaryIO, Final
 
+import numpy as np
+
 from seqmlm_domains.code.syntax import parse_text
 
 READY: Final = b"R"
@@ -15,10 +17,11 @@ REQUEST: Final = struct.Struct("<BI")
 """Bytes of the language's name and of the source; both follow."""
 RESPONSE: Final = struct.Struct("<II")
 """Number of identifiers, and bytes of names. Three int32 of each identifier follow, an int32 each
-for its type, its owner and its heir, and the names of these three, one a line, the lines of each
-ended by :data:`END_OF_NAMES`; then so the types of members, each behind :data:`IS_OF`."""
+for its type, its owner, its heir and whether it is exported, and the names of the first three, one
+a line, the lines of each ended by :data:`END_OF_NAMES`; then so the types of members, each behind
+:data:`IS_OF`, and the owners that have the names of modules, each before one."""
 END_OF_NAMES: Final = "\0"
-IS_OF: Final = " "
+IS_OF: Final = "\t"
 
 OUT_OF_MEMORY: Final = 77
 """Exit status."""
@@ -35,9 +38,11 @@ def serve(requests: BinaryIO, responses: BinaryIO) -> None:
         assert parsed.owners is not None, "the parser tells them"
         named = (parsed.declared_types, parsed.owners.members, parsed.owners.heirs)
         lines = [types.names for types in named]
-        lines.append(tuple(IS_OF.join(pair) for pair in parsed.owners.types.items()))
+        of_members, passed_on = parsed.owners.types.items(), parsed.owners.passed_on
+        lines += [tuple(map(IS_OF.join, pairs)) for pairs in (of_members, passed_on)]
         names = "".join("\n".join(own) + END_OF_NAMES for own in lines).encode()
         columns = [parsed.identifiers, *(types.numbers for types in named)]
+        columns.append(parsed.owners.is_exported.astype(np.int32))
         responses.write(RESPONSE.pack(len(parsed.identifiers), len(names)))
         responses.write(b"".join(column.tobytes() for column in columns) + names)
         responses.flush()

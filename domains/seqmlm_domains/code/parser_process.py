@@ -34,7 +34,7 @@ from seqmlm_domains.code.syntax import ParsedText
 _CHILD = "seqmlm_domains.code.parser_child"
 _IMPORT_ROOT = str(Path(__file__).parents[2])
 _START_TIMEOUT_S = 60.0
-_BYTES_PER_IDENTIFIER = 6 * 4  # see parser_child
+_BYTES_PER_IDENTIFIER = 7 * 4  # see parser_child
 _SMALLEST_MEMORY_MIB = 256  # of address space; Python, numpy and a grammar take some 150
 
 
@@ -101,15 +101,20 @@ class ParserProcess:
             late = f"parsing took more than {self._timeout_s:g} s" if is_late.is_set() else ""
             raise ParsingFailed(late or _meaning(status)) from error
         columns = np.frombuffer(content, np.int32)
-        *named, of_members, _ = (
+        *named, of_members, passed_on, _ = (
             own.split("\n") if own else [] for own in names.split(END_OF_NAMES)
         )
+        *numbers, is_exported = columns[3 * count :].reshape(4, count)
         types, members, heirs = (
-            DeclaredTypes(numbers, tuple(own))
-            for numbers, own in zip(columns[3 * count :].reshape(3, count), named, strict=True)
+            DeclaredTypes(of_each, tuple(own)) for of_each, own in zip(numbers, named, strict=True)
         )
-        types_of_members = dict(line.split(IS_OF, 1) for line in of_members)
-        owners = Owners(members, heirs, types_of_members)
+        owners = Owners(
+            members,
+            heirs,
+            {member: type_ for member, type_ in map(_pair, of_members)},
+            is_exported.astype(np.bool_),
+            list(map(_pair, passed_on)),
+        )
         return ParsedText(columns[: 3 * count].reshape(-1, 3), types, owners)
 
     def close(self) -> None:
@@ -171,6 +176,11 @@ def _killed_after(child: subprocess.Popen[bytes], timeout_s: float) -> Iterator[
         yield is_late
     finally:
         timer.cancel()
+
+
+def _pair(line: str) -> tuple[str, str]:
+    first, _, second = line.partition(IS_OF)
+    return first, second
 
 
 def _meaning(status: int) -> str:

@@ -14,13 +14,13 @@ from typing import Final
 
 import tree_sitter
 
-from seqmlm_domains.code.assigned_values import AssignedValue, last_before
+from seqmlm_domains.code.assigned_values import AssignedValue, last_before, may_tell
 from seqmlm_domains.code.callbacks import object_that_calls, parameter_names
 from seqmlm_domains.code.generic_types import EACH, ONLY
+from seqmlm_domains.code.imports import NO_IMPORTS, ImportedNames, Imports, Original, Span
 from seqmlm_domains.code.languages.language import ONLY_PART, Declaration, Language
-from seqmlm_domains.code.modules import imported_module
 from seqmlm_domains.code.roles import Role
-from seqmlm_domains.code.type_names import array_of, declared_name, find_type, unwrapped
+from seqmlm_domains.code.type_names import array_of, declared_name, find_type
 
 _CALLED: Final = b"("  # behind the names of functions, where a field may have the same one
 _WORD_END = re.compile(rb"[\w$]", re.ASCII)
@@ -38,18 +38,19 @@ _KEYS: Final = "in"
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """Bytes whose names belong to a class or module.
+class Surroundings:
+    """What is known of a text that is a part of another one.
 
     Args:
-        start: first byte.
-        end: one past the last.
-        owner: name of the class or module.
+        class_name: of the class that it is a part of; None if it is of none.
+        imports: of the text before it.
     """
 
-    start: int
-    end: int
-    owner: bytes
+    class_name: bytes | None = None
+    imports: ImportedNames = NO_IMPORTS
+
+
+NO_SURROUNDINGS: Final = Surroundings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +71,27 @@ class Scopes:
     Args:
         source: text of the file in UTF-8.
         language: gives the rules.
-        around: name of the class that the whole text is a part of, if it is one of a class.
+        around: what it is a part of.
+
+    Attributes:
+        imports: of the text.
+        heads: those of its classes.
     """
 
-    def __init__(self, source: bytes, language: Language, around: bytes | None = None) -> None:
+    def __init__(
+        self, source: bytes, language: Language, around: Surroundings = NO_SURROUNDINGS
+    ) -> None:
         self._source, self._rules = source, language.types
         self._identifier_kinds = language.identifier_kinds
         self._scopes = [_Scope(-1, len(source) + 1, False, None, {}, {})]
         self._around = around
-        self._telling = self._rules.telling | self._identifier_kinds
         self._innermost = 0
         self._typed_names: set[bytes] = set()
         self._declared_at: dict[int, bytes] = {}
         self._classes: dict[bytes, int] = {}
         self._functions: dict[bytes, bytes] = {}
         self.heads: list[Span] = []
-        self.imports: list[Span] = []
+        self.imports = Imports(source, language)
 
     def visit(self, node: tree_sitter.Node, kind: str, around: Sequence[tree_sitter.Node]) -> None:
         """Note what a node declares, and open its scope; in the order of the source.
@@ -102,8 +108,7 @@ class Scopes:
             self._assign(outer, *map(node.child_by_field_name, fields))
         if (fields := self._rules.loops.get(kind)) is not None:
             self._loop(node, fields, outer)
-        if (module := self._rules.imports.get(kind)) is not None:
-            self._import(node, module)
+        self.imports.visit(node, kind, outer)
         if kind in self._rules.scopes:
             self._innermost = len(self._scopes)
             is_class = kind in self._rules.class_scopes
@@ -168,6 +173,22 @@ class Scopes:
             scope = known.parent
         return None
 
+    def original(self, name: bytes, scope: int) -> Original | None:
+        """Return what a name stands for by an import; None if that is called so itself.
+
+        Args:
+            name: that is looked up in the scopes.
+            scope: number of its innermost scope.
+        """
+        while scope >= 0:
+            if (scope, name) in self.imports.originals:
+                return self.imports.originals[scope, name]
+            known = self._scopes[scope]
+            if name in known.places or name in known.values:
+                return None
+            scope = known.parent
+        return self._around.imports.originals.get(name)
+
     def member_type(self, owner: bytes, name: bytes, *, is_function: bool) -> bytes | None:
         """Return the type that a class of the file declares for a member."""
         if owner not in self._classes:
@@ -219,7 +240,7 @@ class Scopes:
 
     def class_around(self, scope: int) -> bytes | None:
         """Return the name of the innermost class around a scope; None if it has none."""
-        return self.class_of(self._class_around(scope)) or self._around
+        return self.class_of(self._class_around(scope)) or self._around.class_name
 
     def parent(self, scope: int) -> int:
         """Return the number of the scope around another one."""
@@ -305,8 +326,12 @@ class Scopes:
         step: bytes = b"",
     ) -> None:
         """Note what a name is given, if that tells its type."""
+        if value is None or not may_tell(value, self._rules, self._identifier_kinds):
+            return
+        if target is not None and self.imports.load(target, value, scope):
+            return
         name, own = self._holder_of(target, scope)
-        if value is None or name is None or unwrapped(value, self._rules).type not in self._telling:
+        if name is None:
             return
         start = self.name_start(name)
         key = self._source[start : name.end_byte]
@@ -327,14 +352,6 @@ class Scopes:
         for parameters in map(node.child_by_field_name, fields):
             for name in parameter_names(parameters, self._identifier_kinds):
                 self._assign(self._innermost, value, name, step=ONLY)
-
-    def _import(self, node: tree_sitter.Node, field: str) -> None:
-        module = node.child_by_field_name(field) if field else node.children[1]
-        if module is not None:
-            name = imported_module(self._source[module.start_byte : module.end_byte])
-            if name is not None:  # the names stand behind it or before it
-                self.imports.append(Span(node.start_byte, module.start_byte, name))
-                self.imports.append(Span(module.end_byte, node.end_byte, name))
 
     def _enter_class(self, node: tree_sitter.Node) -> bytes | None:
         """Note the head of a class and return its name, given the node that is its scope."""

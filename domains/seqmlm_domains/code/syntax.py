@@ -17,11 +17,12 @@ import tree_sitter
 from seqmlm_domains.code.declared_types import DeclaredTypes
 from seqmlm_domains.code.expressions import Occurrence
 from seqmlm_domains.code.generic_types import simple
+from seqmlm_domains.code.imports import ImportedNames
 from seqmlm_domains.code.languages import LANGUAGES
 from seqmlm_domains.code.languages.language import ANY_FIELD, Inherited, Language, Rule
 from seqmlm_domains.code.owners import Owners, find_owners
 from seqmlm_domains.code.roles import Role
-from seqmlm_domains.code.scopes import Scopes
+from seqmlm_domains.code.scopes import NO_SURROUNDINGS, Scopes, Surroundings
 from seqmlm_domains.code.value_types import value_type
 
 IdentifierArray = npt.NDArray[np.int32]
@@ -33,6 +34,8 @@ _PRIVATE_SIGN = b"#"
 _PARSED_AT_ONCE = 4096
 
 _FUNCTIONS = frozenset({Role.CALL, Role.FUNCTION})
+_GIVEN = frozenset({Role.READ, Role.VARIABLE, Role.KEYWORD})
+"""Of names that may be imported without a word that says so, as by ``export { a } from 'b'``."""
 
 _Parent = tuple[Mapping[str, Rule] | None, Role, tree_sitter.Node]
 """The rules for the children of a node, the role that it may pass on, and the node."""
@@ -125,7 +128,12 @@ class ScopedIdentifiers:
 
 
 def find_scoped_identifiers(
-    text: str, language: str, *, place: int, timeout_s: float, around: str | None = None
+    text: str,
+    language: str,
+    *,
+    place: int,
+    timeout_s: float,
+    around: Surroundings = NO_SURROUNDINGS,
 ) -> ScopedIdentifiers | None:
     """Return the identifiers of a text with roles and scopes; None if it took too long to parse.
 
@@ -135,14 +143,14 @@ def find_scoped_identifiers(
             the others if it has one.
         language: a key of :data:`~seqmlm_domains.code.languages.LANGUAGES`.
         timeout_s: seconds that the parser may take; the walk adds some 0.3 ms per kB.
-        around: name of the class that the text is a part of; none if absent.
+        around: what the text is a part of.
     """
     source = text.encode(errors="replace")
     tree = _parsed_in_time(source, language, timeout_s)
     if tree is None:
         return None
     rules = LANGUAGES[language]
-    scopes = Scopes(source, rules, None if around is None else around.encode(errors="replace"))
+    scopes = Scopes(source, rules, around)
     occurrences = _walk(tree, source, rules, scopes)
     types = _types_of(occurrences, scopes)
     start = len(text[:place].encode(errors="replace"))
@@ -168,6 +176,19 @@ def find_scoped_identifiers(
         np.array([occurrence[4] for occurrence in occurrences], np.int32),
         *scopes.nesting,
     )
+
+
+def find_imports(text: str, language: str, *, timeout_s: float) -> ImportedNames | None:
+    """Return the names that statements import; None if they took too long to parse."""
+    source = text.encode(errors="replace")
+    tree = _parsed_in_time(source, language, timeout_s)
+    if tree is None:
+        return None
+    scopes = Scopes(source, LANGUAGES[language])
+    found = _walk(tree, source, LANGUAGES[language], scopes)
+    names = frozenset(source[start:end] for start, end, role, *_ in found if role == Role.IMPORT)
+    originals = scopes.imports.originals.items()
+    return ImportedNames(names, {name: of for (scope, name), of in originals if of and not scope})
 
 
 def _number_at(start: int, occurrences: Sequence[Occurrence]) -> int | None:
@@ -234,8 +255,8 @@ def _walk(
     """Walk the tree in order; note declarations, and return the identifiers."""
     rules, kinds = language.rules, language.identifier_kinds
     types = language.types
-    noted = {*types.declarations, *types.values, *types.imports, *types.scopes}
-    noted |= {*types.loops, *types.callbacks}
+    noted = {*types.declarations, *types.values, *types.scopes}
+    noted |= {*types.loops, *types.callbacks, *types.imports.kinds}
     cursor = tree.walk()
     above: list[_Parent] = [(None, Role.READ, tree.root_node)]
     previous_leaf = ""
@@ -252,6 +273,8 @@ def _walk(
             start += source.startswith(_PRIVATE_SIGN, start)
             if start < end:  # an identifier that the parser misses has no text
                 refined = _refined(role, language.kind_roles.get(kind), previous_leaf)
+                if refined in _GIVEN and scopes.imports.is_imported(start):
+                    refined = Role.IMPORT
                 found.append((start, end, refined, role in _FUNCTIONS, scopes.at(start)))
         elif kind in noted:
             scopes.visit(node, kind, [around for _, _, around in above[-_NEAREST:]])

@@ -45,9 +45,10 @@ OF_A_SHIP = {"title", "next", "overtake"}
 
 
 def members_at(marked: str, language: str, project: str = "") -> set[str]:
-    """The members that a class is known to have, where a text has a bar."""
-    source = SourceTokens.of(marked.replace("|", ""), language)
-    cursor = Cursor.at(source, marked.index("|"))
+    """The members that a class is known to have, where a text has its last bar."""
+    place = marked.rindex("|")
+    source = SourceTokens.of(marked[:place] + marked[place + 1 :], language)
+    cursor = Cursor.at(source, place)
     assert cursor is not None
     table = ContextTable.of([SourceTokens.of(project, language)] if project else [])
     names = KnownNames.of(source, table)
@@ -81,6 +82,9 @@ def test_in_java(expression: str, behind: str) -> None:
         "depot.ships.forEach(s -> s.|);",
         "depot.ships.forEach(s -> { s.|; });",
         "depot.ships.removeIf((s) -> s.|);",
+        "var x = depot.first != null ? depot.first : null; x.|;",
+        "var x = depot.other() ? new Ship() : depot.first; x.|;",
+        "(depot.other() ? new Ship() : depot.unknown()).|;",
     ],
 )
 def test_of_variables_in_java(statements: str) -> None:
@@ -114,6 +118,11 @@ def test_in_typescript(expression: str, behind: str) -> None:
         "depot.ships.map((s) => { return s.| })",
         "depot.ships.map(s => s.next.|)",
         "depot.docked.map((s, index) => s.|)",
+        "const x = depot.first || new Ship(); x.|",
+        "const x = depot.first ?? undefined; x.|",
+        "const x = depot && depot.first; x.|",
+        "const x = depot.other() ? depot.unknown() : (new Ship()); x.|",
+        "(depot.unknown() ?? new Ship()).|",
     ],
 )
 def test_of_variables_in_typescript(statements: str) -> None:
@@ -151,6 +160,14 @@ def test_in_python(expression: str, behind: str) -> None:
         "for s in depot.ships: s.next.|",
         "[s.| for s in depot.ships]",
         "return {s.title for s in depot.ships if s.|}",
+        "x = depot.first or Ship()\n    x.|",
+        "x = depot and depot.first\n    x.|",
+        "x = depot.first if depot.other() else None\n    x.|",
+        "x = None if depot.other() else (depot.first)\n    x.|",
+        "(depot.unknown() or depot.first).|",
+        "(x := depot.heaviest()).|",
+        "while x := depot.heaviest():\n        x.|",
+        "if (x := depot.first or depot.heaviest()).next: x.|",
     ],
 )
 def test_of_variables_in_python(statements: str) -> None:
@@ -185,6 +202,29 @@ def test_the_project_tells_the_types_of_members(language: str, project: str, mar
 def test_a_class_far_away_in_the_text_tells_the_types_of_its_members() -> None:
     far = "x = 1\n" * 3000
     assert members_at(f"{PYTHON}{far}def f(d: Depot): d.first.next.|", "python") == OF_A_SHIP
+
+
+@pytest.mark.parametrize(
+    ("language", "known", "statements"),
+    [
+        ("java", JAVA, "var x = true ? new Ship() : new Depot(); x.|;"),
+        ("java", JAVA, "var x = 1 < 2; x.|;"),
+        ("typescript", TYPESCRIPT, "const x = new Ship() || new Depot(); x.|"),
+        ("typescript", TYPESCRIPT, "const x = new Ship() + new Ship(); x.|"),
+        ("python", PYTHON, "x = Ship() or Depot()\nx.|"),
+        ("python", PYTHON, "x = Ship() if y else Depot()\nx.|"),
+    ],
+)
+def test_of_a_choice_between_different_classes_none_is_told(
+    language: str, known: str, statements: str
+) -> None:
+    wrapped = f"class A {{ void f() {{ {statements} }} }}" if language == "java" else statements
+    assert members_at(known + wrapped, language) == set()
+
+
+def test_a_choice_of_any_depth_is_read() -> None:
+    text = f"{PYTHON}x = {'(' * 3000}Ship(){' or y)' * 3000}\nx.|"
+    assert members_at(text, "python") == set()
 
 
 def test_objects_of_which_nothing_is_known_have_no_members() -> None:

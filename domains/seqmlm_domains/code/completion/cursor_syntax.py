@@ -15,12 +15,14 @@ import numpy.typing as npt
 
 from seqmlm_domains.code.completion.class_around import class_around
 from seqmlm_domains.code.completion.cursor import Cursor
+from seqmlm_domains.code.completion.imports_above import imports_above
 from seqmlm_domains.code.declared_types import NO_TYPE, DeclaredTypes
 from seqmlm_domains.code.languages import LANGUAGES
 from seqmlm_domains.code.languages.lexicon import Kind
 from seqmlm_domains.code.member_paths import MODULES
 from seqmlm_domains.code.owners import Owners
 from seqmlm_domains.code.roles import Role
+from seqmlm_domains.code.scopes import NO_SURROUNDINGS, Surroundings
 from seqmlm_domains.code.source_tokens import SourceTokens
 from seqmlm_domains.code.syntax import ScopedIdentifiers, find_scoped_identifiers
 
@@ -64,6 +66,7 @@ class CursorSyntax:
             :mod:`~seqmlm_domains.code.owners`; None where it is in none or that is not known.
         open_owner: the same, as far as this part of the text alone tells.
         owners: of ``words``, and in whose heads they stand.
+        imported_above: names that the text imports before this part of it.
         is_text: whether no name can stand there, such as between the tags of an element.
         due_type: simple name of the type that the source gives the name there: that it is declared
             with, or that of what it is the whole value of, which what follows has to tell; None
@@ -84,6 +87,7 @@ class CursorSyntax:
     owner: str | None
     open_owner: str | None
     owners: Owners
+    imported_above: frozenset[bytes] = frozenset()
     is_text: bool = False
 
     @classmethod
@@ -93,12 +97,13 @@ class CursorSyntax:
         if not len(tokens.numbers):
             return _NOTHING
         text = _TextAround.of(cursor)
+        around = _surroundings(cursor, text.start) if text.start else NO_SURROUNDINGS
         found = find_scoped_identifiers(
             text.before + _STAND_IN + text.behind,
             tokens.language,
             place=len(text.before),
             timeout_s=PARSE_TIMEOUT_S,
-            around=class_around(tokens.text, cursor.start) if text.start else None,
+            around=around,
         )
         if found is None:
             return _NOTHING
@@ -143,11 +148,8 @@ class CursorSyntax:
             found.declared_type or (found.value_type if is_whole else None),
             owner,
             owner,
-            Owners(
-                found.owners.members.where(is_name),
-                found.owners.heirs.where(is_name),
-                found.owners.types,
-            ),
+            found.owners.where(is_name),
+            around.imports.names,
         )
 
 
@@ -175,6 +177,16 @@ class _TextAround:
         end_of_name = tokens.span(cursor.next_piece - 1)[1] if cursor.next_piece else 0
         behind = tokens.text[end_of_name : tokens.span(last - 1)[1]]
         return cls(before, behind, start, end_of_name, False)
+
+
+def _surroundings(cursor: Cursor, start: int) -> Surroundings:
+    """What the part of a text around a cursor is a part of, given where it starts."""
+    text, language = cursor.tokens.text, cursor.tokens.language
+    class_name = class_around(text, cursor.start)
+    return Surroundings(
+        None if class_name is None else class_name.encode(errors="replace"),
+        imports_above(text, start, language, timeout_s=PARSE_TIMEOUT_S),
+    )
 
 
 def owner_names(syntax: CursorSyntax) -> set[str]:
@@ -205,7 +217,7 @@ _NOTHING: Final = CursorSyntax(
     due_type=None,
     owner=None,
     open_owner=None,
-    owners=Owners(_NO_TYPES, _NO_TYPES, {}),
+    owners=Owners(_NO_TYPES, _NO_TYPES, {}, np.zeros(0, np.bool_), ()),
 )
 
 

@@ -29,7 +29,6 @@ _IMPORTED: Final = (Role.IMPORT, Role.CLASS, Role.FUNCTION)
 
 _USES: Final = (Role.READ, Role.CALL, Role.TYPE)
 
-
 DECLARED_BY_MODULE: Final = "declared by its module"
 SEEN_IN_MODULE: Final = "seen in its module"
 EXCEPTION: Final = "exception"
@@ -106,7 +105,9 @@ def _of_tag(
 
 def _of_module(names: KnownNames, syntax: CursorSyntax) -> str:
     """What the names are that are known of a module: all of one of the project."""
-    is_declared = syntax.owner in names.table.members.modules
+    members = names.table.members
+    owner = syntax.owner or ""
+    is_declared = not members.modules.isdisjoint([owner, *members.bases.get(owner, ())])
     return DECLARED_BY_MODULE if is_declared else SEEN_IN_MODULE
 
 
@@ -173,4 +174,4 @@ def _is_behind_module(cursor: Cursor, syntax: CursorSyntax) -> bool:
     if place == len(left):
         return False
     imports = syntax.bound[syntax.bound_roles == Role.IMPORT]
-    return bool(np.isin(left[place], imports))
+    return left[place] in imports or words[left[place]].encode() in syntax.imported_above

@@ -127,7 +127,7 @@ class _Members:
         numbers = names.of_words[syntax.words]
         around = numbers[syntax.owners.members.where_any({owner})]
         if not _is_class(owner):
-            return cls(around, of_project, [])
+            return cls(around, of_project, list(table.bases.get(owner, ())))
         defined = find_class(cursor, owner, timeout_s=cursor_syntax.PARSE_TIMEOUT_S)
         inherits = np.unique(numbers[syntax.owners.heirs.where_any({owner})])
         return cls(

@@ -38,6 +38,7 @@ def count_parsed(
     counts = np.zeros((len(names), len(Role)), np.uint32)
     typed, owned, heirs = _Pairs(), _Pairs(), _Pairs()
     types: dict[str, Counter[str]] = {}
+    bases: dict[str, dict[str, None]] = {}
     for tokens in files:
         parsed = parse(tokens.text, tokens.language)
         found = parsed.identifiers
@@ -54,19 +55,21 @@ def count_parsed(
                 types.setdefault(member, Counter())[type_] += 1
         for members in modules.members(parsed, tokens):
             owned.add(numbers, members)
+        for heir, module in modules.passed_on(parsed, tokens):
+            bases.setdefault(heir, {})[module] = None
     for owner, word in modules.nesting:
         counts[number_of[word], Role.IMPORT] += 1  # as if it were imported somewhere
         owned.add(np.array([number_of[word]]), DeclaredTypes.of([owner.encode()]))
-    bases: dict[str, list[str]] = {}
     for base, heir in np.unique(heirs.pairs, axis=0).tolist():
-        bases.setdefault(heirs.names[heir], []).append(names[base])
+        bases.setdefault(heirs.names[heir], {})[names[base]] = None
+    bases_of = {heir: list(own) for heir, own in bases.items()}
     type_of = {member: found.most_common(1)[0][0] for member, found in types.items()}
     if files:
-        owned = owned.renamed(OpenTypes(files[0].language, [type_of.get], bases).class_of)
+        owned = owned.renamed(OpenTypes(files[0].language, [type_of.get], bases_of).class_of)
     return (
         counts,
         TypeCounts.of(typed.names, typed.pairs),
-        MemberCounts.of(owned.names, owned.pairs[:, ::-1], bases, type_of, modules.owners),
+        MemberCounts.of(owned.names, owned.pairs[:, ::-1], bases_of, type_of, modules.owners),
     )
 
 

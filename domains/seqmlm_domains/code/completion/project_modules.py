@@ -41,9 +41,9 @@ class ProjectModules:
         """Owner and word of each module that can be imported by its name, each once."""
         found: dict[tuple[str, str], None] = {}
         for file, words in self._words.items():
-            if LANGUAGES[file.language].package_is_folder or not all(
-                map(_IDENTIFIER.fullmatch, words)
-            ):
+            language = LANGUAGES[file.language]
+            is_named = all(map(_IDENTIFIER.fullmatch, words))
+            if language.package_is_folder or language.modules_are_strings or not is_named:
                 continue
             owners = (MODULES.decode(), *map(_owner, words))
             found |= dict.fromkeys(zip(owners, words, strict=False))
@@ -52,22 +52,35 @@ class ProjectModules:
     def members(self, parsed: ParsedText, file: SourceTokens) -> list[DeclaredTypes]:
         """Return the owners of the identifiers of a file, its module named.
 
-        Of a package also what it imports for others to import.
+        Also of what it exports, or imports as a package, for others to import.
         """
         if parsed.owners is None:
             return []
         members, words = parsed.owners.members, self._words.get(file)
         if not words:
             return [members]
-        own = OWN_MODULE.decode()
-        renamed = tuple(_owner(words[-1]) if name == own else name for name in members.names)
-        found = [DeclaredTypes(members.numbers, renamed)]
+        own = {OWN_MODULE.decode()}
+        own.update(map(_owner, LANGUAGES[file.language].types.imports.own_modules))
+        renamed = (_owner(words[-1]) if name in own else name for name in members.names)
+        found = [DeclaredTypes(members.numbers, tuple(renamed))]
+        is_passed_on = parsed.owners.is_exported
         if file in self._packages:
-            is_passed_on = parsed.identifiers[:, 2] == Role.IMPORT
-            is_passed_on &= ~members.where_any({MODULES.decode()})
+            is_imported = parsed.identifiers[:, 2] == Role.IMPORT
+            is_passed_on = is_passed_on | is_imported & ~members.where_any({MODULES.decode()})
+        if is_passed_on.any():
             numbers = np.where(is_passed_on, 0, NO_TYPE).astype(np.int32)
             found.append(DeclaredTypes(numbers, (_owner(words[-1]),)))
         return found
+
+    def passed_on(self, parsed: ParsedText, file: SourceTokens) -> list[tuple[str, str]]:
+        """Return owner and owner where a file says that the first has all names of the second."""
+        words = self._words.get(file)
+        if parsed.owners is None or not words:
+            return []
+        own = _owner(words[-1])
+        named = {OWN_MODULE.decode(): own}
+        pairs = ((named.get(heir, heir), module) for heir, module in parsed.owners.passed_on)
+        return [(heir, module) for heir, module in pairs if heir != module]
 
 
 def _owner(word: str) -> str:

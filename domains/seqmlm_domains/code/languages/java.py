@@ -9,6 +9,7 @@ from seqmlm_domains.code.languages.language import (
     LAST_PART,
     ONLY_PART,
     Declaration,
+    ImportRules,
     Inherited,
     Language,
     TypeRules,
@@ -100,15 +101,18 @@ _TYPES = TypeRules(
     calls=frozenset({"method_invocation"}),
     constructions={"object_creation_expression": "type"},
     wrappers=frozenset({"parenthesized_expression"}),
+    choices={"ternary_expression": {"ternary_expression": ("consequence", "alternative")}},
     casts={"cast_expression": "type"},
     indexed={"array_access": "array"},
     literals={"string_literal": b"String"},
     loops={"enhanced_for_statement": ("value", "name")},
     callbacks={"lambda_expression": ("parameters",)},
+    imports=ImportRules(static=frozenset({"import_declaration"})),
 )
 
 JAVA = Language(
     name="java",
+    import_statement=r"import\b[^;\n]*;",
     suffixes=(".java",),
     load_grammar=_load_grammar,
     identifier_kinds=frozenset({"identifier", "type_identifier"}),

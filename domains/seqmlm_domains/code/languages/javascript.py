@@ -18,6 +18,7 @@ from seqmlm_domains.code.languages.language import (
     ANY_FIELD,
     INHERIT,
     NO_TYPES,
+    ImportRules,
     Inherited,
     Language,
     Rule,
@@ -82,6 +83,10 @@ NAME_SIGNS: Final = r"\.#?|@"
 ELEMENT_SIGNS: Final = (
     r"(?:^|[^\w\s$)\]\"'`]|\b(?:await|case|default|do|else|in|of|return|typeof|yield))\s*<|</"
 )
+IMPORT_STATEMENT: Final = (
+    r"import\b[^'\";=]*['\"][^'\"\n]*['\"]|"
+    r"(?:const|let|var)\b[^;=]*=\s*(?:await\s+)?(?:require|import)\s*\([^)\n]*\)"
+)
 EXCEPTION_PLACES: Final = ("throw new",)
 ANNOUNCED: Final[Mapping[str, Role]] = {
     "import": Role.IMPORT,
@@ -96,10 +101,33 @@ VALUES: Final = {
 WHOLES: Final = {"member_expression": "property", "call_expression": "function"}
 CALLS: Final = frozenset({"call_expression"})
 CONSTRUCTIONS: Final = {"new_expression": "constructor"}
-IMPORTS: Final = {"import_statement": "source"}
+IMPORTS: Final = ImportRules(
+    modules={
+        **dict.fromkeys(("import_statement", "export_statement"), "source"),
+        "import_require_clause": "source",
+    },
+    aliases={
+        **dict.fromkeys(("import_specifier", "export_specifier"), ("name", "alias")),
+        "pair_pattern": ("key", "value"),
+    },
+    patterns=frozenset({"pair_pattern"}),
+    namespaces=frozenset({"namespace_import", "namespace_export", "import_require_clause"}),
+    defaults=frozenset({"import_clause"}),
+    exports=frozenset({"export_specifier", "namespace_export"}),
+    wildcards=frozenset({"*"}),
+    loaders=frozenset({b"require", b"import"}),
+    own_modules=("exports", "module.exports"),
+)
 WRAPPERS: Final = frozenset(
     {"parenthesized_expression", "non_null_expression", "satisfies_expression"}
 )
+CHOICES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    "binary_expression": {
+        **dict.fromkeys(("||", "??"), ("left", "right")),
+        "&&": ("right",),
+    },
+    "ternary_expression": {"ternary_expression": ("consequence", "alternative")},
+}
 INDEXED: Final = {"subscript_expression": "object"}
 AWAITING: Final = frozenset({"await_expression"})
 ARRAY_CLASS: Final = b"Array"
@@ -156,6 +184,7 @@ LEXICON: Final = Lexicon(
 
 JAVASCRIPT = Language(
     name="javascript",
+    import_statement=IMPORT_STATEMENT,
     suffixes=(".js", ".jsx", ".mjs", ".cjs"),
     load_grammar=_load_grammar,
     identifier_kinds=IDENTIFIER_KINDS,
@@ -187,6 +216,7 @@ JAVASCRIPT = Language(
         constructions=CONSTRUCTIONS,
         wrappers=WRAPPERS,
         imports=IMPORTS,
+        choices=CHOICES,
         indexed=INDEXED,
         awaiting=AWAITING,
         literals=LITERALS,

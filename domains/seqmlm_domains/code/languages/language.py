@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -53,6 +53,44 @@ class Declaration:
 
 
 @dataclass(frozen=True)
+class ImportRules:
+    """How a language imports names.
+
+    Args:
+        modules: kind of a statement that imports names -> the field of the module they are in; the
+            word behind the first one if that is in none.
+        aliases: kind of a node that renames something -> the fields of its name and of the new one.
+        patterns: those of ``aliases`` that do so where names are given a module alone.
+        namespaces: kinds of nodes that hold a name of all that a module declares.
+        defaults: kinds of those whose name is that of something that a module of the project
+            declares, and of any other module mostly of all that it does.
+        static: kinds of statements that may import a member of a class.
+        exports: kinds of nodes that hold a name which others may import.
+        wildcards: kinds of what stands for all names of a module.
+        loaders: functions that give the module that they are given the name of.
+        own_modules: what holds the names that the text declares for others, where that is no word
+            before the declaration.
+    """
+
+    modules: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    patterns: frozenset[str] = frozenset()
+    namespaces: frozenset[str] = frozenset()
+    defaults: frozenset[str] = frozenset()
+    static: frozenset[str] = frozenset()
+    exports: frozenset[str] = frozenset()
+    wildcards: frozenset[str] = frozenset()
+    loaders: frozenset[bytes] = frozenset()
+    own_modules: tuple[str, ...] = ()
+
+    @cached_property
+    def kinds(self) -> frozenset[str]:
+        """All kinds of nodes that import or export something."""
+        named = self.namespaces | self.defaults | self.static | self.exports
+        return frozenset({*self.modules, *self.aliases}) | named
+
+
+@dataclass(frozen=True)
 class TypeRules:
     """How a language declares the types of variables, fields and results.
 
@@ -88,13 +126,15 @@ class TypeRules:
         casts: kind of an expression -> the field of the type that it is said to have;
             :data:`LAST_PART` for the last of two parts, and :data:`ONLY_PART` for the first.
         indexed: kind of an expression that takes one thing of many -> the field of these.
+        choices: kind of an expression that gives one of several values -> its operator, or the
+            kind itself where it has none -> the fields of the values, or their numbers among its
+            parts. Of what gives its second value if the first is true, that is the second alone.
         awaiting: kinds of expressions with what their part promises.
         literals: kind of an expression -> its type.
         loops: kind of a node that gives a name each of many things -> the fields of these and of
             the name.
         callbacks: kind of a function in an expression -> the fields of its parameters.
-        imports: kind of a statement that imports names -> the field of the module they are in; the
-            word behind the first one if that is in none.
+        imports: how it imports names.
     """
 
     declarations: Mapping[str, Declaration]
@@ -121,17 +161,23 @@ class TypeRules:
     wrappers: frozenset[str] = frozenset()
     casts: Mapping[str, str] = field(default_factory=dict)
     indexed: Mapping[str, str] = field(default_factory=dict)
+    choices: Mapping[str, Mapping[str, Sequence[str | int]]] = field(default_factory=dict)
     awaiting: frozenset[str] = frozenset()
     literals: Mapping[str, bytes] = field(default_factory=dict)
     loops: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     callbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    imports: Mapping[str, str] = field(default_factory=dict)
+    imports: ImportRules = ImportRules()
 
     @cached_property
     def telling(self) -> frozenset[str]:
         """Kinds of expressions whose type may be told, names aside."""
         told = {*self.wholes, *self.constructions, *self.casts, *self.indexed, *self.literals}
-        return frozenset(told | self.awaiting | {self.own_object})
+        return frozenset(told | self.awaiting | {*self.choices, self.own_object})
+
+    @cached_property
+    def passed_through(self) -> frozenset[str]:
+        """Kinds of expressions that may have the type of their first part."""
+        return self.wrappers | frozenset(self.casts)
 
 
 NO_TYPES = TypeRules(
@@ -171,6 +217,7 @@ class Language:
         has_elements: whether an expression may be an element between tags.
         exception_places: words and signs, with spaces, behind which exceptions stand.
         exceptions_are_called_so: whether by convention their names end in what they are.
+        import_statement: pattern of one at the beginning of a line.
     """
 
     name: str
@@ -191,3 +238,4 @@ class Language:
     has_elements: bool = False
     exception_places: tuple[str, ...] = ()
     exceptions_are_called_so: bool = True
+    import_statement: str = r"(?!)"

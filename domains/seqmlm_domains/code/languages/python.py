@@ -10,6 +10,7 @@ from seqmlm_domains.code.languages.language import (
     INHERIT,
     ONLY_PART,
     Declaration,
+    ImportRules,
     Language,
     TypeRules,
 )
@@ -120,20 +121,30 @@ _TYPES = TypeRules(
     passed_over=frozenset({"type_parameter", "string_start", "string_end"}),
     empty=frozenset({"None", "..."}),
     optional=frozenset({"Optional"}),
-    values={"assignment": ("right", "left")},
+    values={"assignment": ("right", "left"), "named_expression": ("value", "name")},
     results={"function_definition": "return_type", "lambda": ""},
     wholes={"attribute": "attribute", "call": "function"},
     calls=frozenset({"call"}),
     wrappers=frozenset({"parenthesized_expression"}),
+    choices={
+        "named_expression": {"named_expression": ("value",)},
+        "boolean_operator": {"or": ("left", "right"), "and": ("right",)},
+        "conditional_expression": {"conditional_expression": (0, 2)},
+    },
     indexed={"subscript": "value"},
     awaiting=frozenset({"await"}),
     literals={"string": b"str", "list": b"list", "dictionary": b"dict"},
     loops={"for_statement": ("right", "left"), "for_in_clause": ("right", "left")},
-    imports={"import_from_statement": "module_name", "future_import_statement": ""},
+    imports=ImportRules(
+        modules={"import_from_statement": "module_name", "future_import_statement": ""},
+        aliases={"aliased_import": ("name", "alias")},
+        wildcards=frozenset({"wildcard_import"}),
+    ),
 )
 
 PYTHON = Language(
     name="python",
+    import_statement=r"[ \t]*(?:import|from)\b[^\n(]*(?:\([^)]*\))?",
     suffixes=(".py", ".pyi"),
     load_grammar=_load_grammar,
     identifier_kinds=frozenset({"identifier"}),

@@ -12,10 +12,12 @@ from seqmlm_domains.code.languages.javascript import (
     AWAITING,
     CALLBACKS,
     CALLS,
+    CHOICES,
     CONSTRUCTIONS,
     ELEMENT_SIGNS,
     EXCEPTION_PLACES,
     IDENTIFIER_KINDS,
+    IMPORT_STATEMENT,
     IMPORTS,
     INDEXED,
     KIND_ROLES,
@@ -144,6 +146,7 @@ _TYPES: Final = TypeRules(
     wrappers=WRAPPERS,
     imports=IMPORTS,
     casts={"as_expression": LAST_PART, "type_assertion": ONLY_PART},
+    choices=CHOICES,
     indexed=INDEXED,
     awaiting=AWAITING,
     literals=LITERALS,
@@ -153,6 +156,7 @@ _TYPES: Final = TypeRules(
 
 TYPESCRIPT = Language(
     name="typescript",
+    import_statement=IMPORT_STATEMENT,
     suffixes=(".ts", ".mts", ".cts"),
     load_grammar=_load_typescript,
     identifier_kinds=_IDENTIFIER_KINDS,
@@ -171,6 +175,7 @@ TYPESCRIPT = Language(
 
 TSX = Language(
     name="tsx",
+    import_statement=IMPORT_STATEMENT,
     suffixes=(".tsx",),
     load_grammar=_load_tsx,
     identifier_kinds=_IDENTIFIER_KINDS,
