@@ -138,8 +138,6 @@ def attention_forward_kernel(
     k_ptr += sequence_start.to(tl.int64) * k_stride + kv_head * k_head_stride
     v_ptr += sequence_start.to(tl.int64) * v_stride + kv_head * v_head_stride
 
-    offsets = tl.arange(0, OUTER)
-    inside = offsets < stop - start
     q, queries, keys = load_query_tile(
         q_ptr + head * q_head_stride, q_stride, step_ptr, reach_ptr, group_ptr, position_ptr,
         start, stop, sequence_start,
@@ -167,6 +165,11 @@ def attention_forward_kernel(
     )
     maximum, total, accumulator = results
 
+    # Read again: held during the loop, which needs every register, these were spilt.
+    start = tl.load(row_ptr, volatile=True)
+    stop = tl.load(row_ptr + 1, volatile=True)
+    offsets = tl.arange(0, OUTER)
+    inside = offsets < stop - start
     sees_nothing = total == 0.0
     total = tl.where(sees_nothing, 1.0, total)
     log_sum = tl.where(sees_nothing, float("-inf"), maximum + tl.log2(total))
