@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
 _counters: dict[torch.device, Tensor] = {}
 
@@ -23,7 +24,8 @@ def rejected_targets(device: torch.device) -> Tensor:
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())
     if device not in _counters:
-        with torch.inference_mode(False):  # a tensor made in that mode could not be added to later
+        # A tensor made in inference mode or within torch.func could not be added to later.
+        with torch.inference_mode(False), temporarily_clear_interpreter_stack():
             _counters[device] = torch.zeros(1, dtype=torch.int64, device=device)
     return _counters[device]
 
