@@ -11,7 +11,6 @@ something of each batch beside its operands, a mask or tables, makes it once ("F
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +24,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from benchmarks.gpu import flex, lengths
 from benchmarks.gpu.packed import Packed
 from benchmarks.gpu.pseudo_masking import pseudo_masked
-from benchmarks.gpu.race import Contestant, race
+from benchmarks.gpu.race import Contestant, race, with_tuned_launches
 from benchmarks.gpu.session import Session
 from seqmlm_kernels import AttentionLayout, Visibility, attention, attention_layout
 
@@ -288,7 +287,7 @@ def _turn(packed: Packed, way: Way, mode: str) -> Callable[[], object]:
             turn = partial(_backward, output, leaves, above)
         else:
             turn = partial(_forward_and_backward, function, leaves, above)
-    return partial(_tuned, turn) if way.is_tuned else turn
+    return partial(with_tuned_launches, turn) if way.is_tuned else turn
 
 
 def _without_gradients(function: Callable[..., Tensor], *operands: Tensor) -> Tensor:
@@ -304,12 +303,3 @@ def _forward_and_backward(
     function: Callable[..., Tensor], leaves: list[Tensor], above: Tensor
 ) -> tuple[Tensor, ...]:
     return torch.autograd.grad(function(*leaves), leaves, above)
-
-
-def _tuned(turn: Callable[[], object]) -> object:
-    """Launches are those that the section "tuning" kept, not the table's."""
-    os.environ["SEQMLM_AUTOTUNE"] = "1"
-    try:
-        return turn()
-    finally:
-        os.environ["SEQMLM_AUTOTUNE"] = "0"

@@ -32,7 +32,8 @@ class PredictionCase:
 
     Args:
         sets: every id is allowed; a tenth, in one range; three sets, of which one is empty.
-        has_repeated_rows: rows are drawn with replacement.
+        tokens: that there are hidden states of; None for some more than predictions.
+        has_repeated_rows: rows are drawn with replacement, of a third of the tokens.
         has_rising_rows: in ascending order, as in training.
         regime: the only one in which it is run; None for all that can run its vocabulary.
         way: one of `branches.WAYS`; None for a plain call.
@@ -43,6 +44,7 @@ class PredictionCase:
     hidden_size: int
     sets: Sets = "every"
     has_bias: bool = False
+    tokens: int | None = None
     has_repeated_rows: bool = False
     has_rising_rows: bool = False
     precision: InputPrecision = "ieee"
@@ -56,6 +58,7 @@ class PredictionCase:
             f"E {self.hidden_size}",
             f"{self.sets} ids" if self.sets == "every" else f"{self.sets} sets",
             "bias" if self.has_bias else "",
+            f"{self.tokens:,} tokens" if self.tokens else "",
             "repeated rows" if self.has_repeated_rows else "",
             "rising rows" if self.has_rising_rows else "",
             self.precision,
@@ -73,9 +76,13 @@ CASES = (
     PredictionCase(300, 5001, 100, "indexed", has_repeated_rows=True),
     # Two chunks of predictions, each with several slabs of the vocabulary.
     PredictionCase(16_500, 9000, 64, has_repeated_rows=True),
-    # Several tiles of predictions for each program.
+    # Several tiles of predictions for each program, some 300 predictions of each row.
     PredictionCase(
-        9830, 33, 256, "shared", has_bias=True, has_repeated_rows=True, regime="one tile"
+        *(9830, 33, 256, "shared"),
+        has_bias=True,
+        tokens=100,
+        has_repeated_rows=True,
+        regime="one tile",
     ),
 )
 INFERENCE_CASES = (
@@ -161,7 +168,7 @@ class Operands:
 def operands_of(case: PredictionCase, dtype: torch.dtype, device: torch.device) -> Operands:
     """Random operands; every target is in its set, unless that is empty."""
     generator = torch.Generator(device).manual_seed(0)
-    tokens = case.predictions * 5 // 4 + 1
+    tokens = case.tokens or case.predictions * 5 // 4 + 1
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, device=device, generator=generator)
