@@ -42,7 +42,8 @@ def attention_layout(
     device: one that gets other tensors, or copies that were written since. Copies that were made
     under ``torch.inference_mode`` must not be written, since such tensors do not tell.
     Within the capture of a CUDA graph call this there too, so that each replay copies what the
-    batch holds by then.
+    batch holds by then; such copies are for that graph alone. Another stream that is given copies
+    waits for the one they were made on, and for the first call with them.
 
     Args:
         cu_seqlens, positions, visibility: as `attention` takes them.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 _counters: dict[torch.device, Tensor] = {}
 
@@ -24,8 +25,12 @@ def rejected_targets(device: torch.device) -> Tensor:
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())
     if device not in _counters:
-        # A tensor made in inference mode or within torch.func could not be added to later.
-        with torch.inference_mode(False), temporarily_clear_interpreter_stack():
+        # What is made in inference mode, within torch.func or of fakes cannot be added to later.
+        with (
+            torch.inference_mode(False),
+            temporarily_clear_interpreter_stack(),
+            unset_fake_temporarily(),
+        ):
             _counters[device] = torch.zeros(1, dtype=torch.int64, device=device)
     return _counters[device]
 

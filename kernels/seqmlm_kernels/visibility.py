@@ -120,4 +120,6 @@ def pairs_within_window(positions: Tensor, window: int, *, queries: slice = slic
         window: the largest distance.
         queries: as in `visible_pairs`.
     """
-    return (positions[..., queries].unsqueeze(-1) - positions.unsqueeze(-2)).abs() <= window
+    distances = (positions[..., queries].unsqueeze(-1) - positions.unsqueeze(-2)).abs()
+    # No tensor is less than a number that its dtype cannot hold, not even torch.iinfo's least.
+    return distances <= min(window, torch.iinfo(distances.dtype).max)

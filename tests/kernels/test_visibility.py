@@ -16,6 +16,13 @@ def int32(*values: int) -> Tensor:
     return torch.tensor(values, dtype=torch.int32)
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+@pytest.mark.parametrize("window", [2**31 - 1, 2**31, 2**40, 2**63 - 1])
+def test_a_window_beyond_all_distances_hides_nothing(window: int, dtype: torch.dtype) -> None:
+    positions = torch.tensor([0, 7, 2**31 - 1], dtype=dtype)
+    assert pairs_within_window(positions, window).all()
+
+
 def test_pseudo_masked_example_has_the_published_matrix() -> None:
     """x1..x6 with {2, 4, 5} masked, predicted in the order {4, 5} then {2} (UniLM-v2)."""
     tokens = ["x1", "M2", "x3", "M4", "M5", "x6", "P4", "P5", "x4", "x5", "P2", "x2"]

@@ -12,15 +12,20 @@ import functools
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import triton
 
+from seqmlm_kernels.triton.tile_kernels import SIZES
 from seqmlm_kernels.triton.tiles import SHORT, Lengths
 
 # Read once: Triton decides when a kernel is decorated whether it is compiled or interpreted.
 INTERPRETED: bool = triton.knobs.runtime.interpret
+
+# Of a program, and inner tiles in flight, that a launch may have.
+WARPS = (1, 2, 4, 8, 16, 32)
+STAGES = (1, 2, 3, 4, 5, 6, 7, 8)
 
 Architecture = Literal["sm_80", "sm_90", "sm_100", "gfx942", "small_shared_memory"]
 InputPrecision = Literal["ieee", "tf32"]
@@ -83,6 +88,9 @@ class AttentionLaunch:
         num_warps: warps of a program.
         num_stages: how many inner tiles are in flight.
         lengths: which sequences it is for.
+
+    Raises:
+        ValueError: there are no such tiles, warps or stages.
     """
 
     outer: int
@@ -90,6 +98,14 @@ class AttentionLaunch:
     num_warps: int
     num_stages: int
     lengths: Lengths = "any"
+
+    def __post_init__(self) -> None:
+        if not {self.outer, self.inner} <= {*SIZES}:
+            raise ValueError(f"{self}: outer and inner are among {SIZES}.")
+        if self.num_warps not in WARPS or self.num_stages not in STAGES:
+            raise ValueError(f"{self}: num_warps is among {WARPS}, num_stages among {STAGES}.")
+        if self.lengths not in get_args(Lengths):
+            raise ValueError(f"{self}: lengths is among {get_args(Lengths)}.")
 
 
 @dataclass(frozen=True)

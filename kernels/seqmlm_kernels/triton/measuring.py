@@ -71,7 +71,8 @@ def _measure(
 ) -> Measured[Launch]:
     try:
         found = run()
-    except TritonError as error:  # more registers or shared memory than there are
+    # More registers, shared memory or memory than there is, or a compiler that gives up.
+    except (TritonError, RuntimeError) as error:
         return Measured(launch, None, str(error))
     for one, other in zip(found, expected, strict=True):
         difference = float((one.float() - other.float()).abs().max())

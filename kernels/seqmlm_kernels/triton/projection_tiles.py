@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from seqmlm_kernels.triton.launch import InputPrecision, triton_version
+from seqmlm_kernels.triton.launch import STAGES, WARPS, InputPrecision, triton_version
 
 # As `projection_plan` describes them; "one_pass" is what it calls one tile, of up to 64 ids.
 Regime = Literal["one_pass", "one_tile", "materialised", "recomputed"]
@@ -49,7 +49,8 @@ class ProjectionTiles:
         one_pass: of the backward in one kernel, but for the vocabulary, which one tile holds.
 
     Raises:
-        ValueError: these vocabulary tiles cannot be combined, or a size is no power of two.
+        ValueError: these vocabulary tiles cannot be combined, a size is no power of two, or there
+            are no such warps or stages.
     """
 
     scores: Tiles
@@ -73,6 +74,10 @@ class ProjectionTiles:
             sizes += [tiles.vocabulary] if name != "one_pass" else []
             if any(size < 1 or size & (size - 1) for size in sizes):
                 raise ValueError(f"{name} is {tiles}: sizes of tiles are powers of two.")
+            if tiles.num_warps not in WARPS or tiles.num_stages not in STAGES:
+                raise ValueError(
+                    f"{name} is {tiles}: num_warps is among {WARPS}, num_stages among {STAGES}."
+                )
         unit = self.scores.vocabulary
         if self.score_gradient.vocabulary != unit:
             raise ValueError(

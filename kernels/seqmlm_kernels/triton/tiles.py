@@ -172,8 +172,8 @@ class TileTable:
 
         A row is the number of its visits, and three numbers that are unused; then, for each visit,
         the first of CHUNK tiles, counts (of those wholly visible + 256 x of those partly), and
-        both sets as bits. It is as long as the longest sequence needs: in all T x max_seqlen
-        numbers / (8 x outer x inner).
+        both sets as bits. It is as long as the longest sequence needs: 4 + max_seqlen / (8 x
+        inner) numbers, for each tile and some more for each sequence.
 
         Args:
             visibility, positions: as for `summary`.

@@ -9,6 +9,7 @@ differently: results are bit-equal from run to run for as long as the files stay
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import tempfile
@@ -24,6 +25,7 @@ from seqmlm_kernels.triton.projection_tiles import ProjectionTiles, Tiles, Tiles
 
 Launch = TypeVar("Launch", AttentionLaunch, ProjectionTiles)
 _FOLDER = "SEQMLM_KERNEL_CACHE"
+_logger = logging.getLogger("seqmlm_kernels")
 # By key, device and the folder that the environment names: found before any path is made.
 _launches: dict[tuple[LaunchKey | TilesKey, torch.device, str | None], Any] = {}
 
@@ -50,15 +52,33 @@ def tuned_tiles(key: TilesKey, device: torch.device) -> ProjectionTiles | None:
 def keep_launch(
     key: LaunchKey | TilesKey, device: torch.device, launch: AttentionLaunch | ProjectionTiles
 ) -> Path:
-    """Write the launch for later processes and return its file; nobody sees it half written."""
+    """Write the launch for other processes, unless one of them was faster, and return its file.
+
+    Nobody sees it half written. What cannot be written, as in a folder that is read-only, holds for
+    this process alone.
+    """
     path = _path(key, device)
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = json.dumps({"key": str(key), "launch": asdict(launch)}, indent=1) + "\n"
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
-        file.write(content)
-    os.replace(file.name, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _publish(content, path)
+    except FileExistsError:
+        return path
+    except OSError as error:
+        _logger.warning("%s cannot be written: each process measures anew (%s)", path, error)
     _launches[key, device, os.environ.get(_FOLDER)] = launch
     return path
+
+
+def _publish(content: str, path: Path) -> None:
+    """Make a file that is whole from the first."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
+        file.write(content)
+    try:
+        os.chmod(file.name, 0o644)  # others may share the folder
+        os.link(file.name, path)
+    finally:
+        os.unlink(file.name)
 
 
 def _tuned(
@@ -70,12 +90,14 @@ def _tuned(
     name = (key, device, os.environ.get(_FOLDER))
     if name not in _launches:
         path = _path(key, device)
-        if path.is_file():
-            _launches[name] = _read(path, launch_of)
+        if path.exists():
+            _launches[name] = _read(path, str(key), launch_of)
         elif torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             return None
         else:
             tune(key, device)
+            if name not in _launches:  # another process was faster
+                _launches[name] = _read(path, str(key), launch_of)
     found: Launch = _launches[name]
     return found
 
@@ -100,15 +122,22 @@ def _path(key: LaunchKey | TilesKey, device: torch.device) -> Path:
     return folder / re.sub(r"[^A-Za-z0-9_.-]+", "_", name) / f"{key}.json"
 
 
-def _read(path: Path, launch_of: Callable[[dict[str, Any]], Launch]) -> Launch:
+def _read(path: Path, key: str, launch_of: Callable[[dict[str, Any]], Launch]) -> Launch:
     try:
-        return launch_of(json.loads(path.read_text())["launch"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        content = json.loads(path.read_text())
+        launch = launch_of(content["launch"])
+        if content["key"] != key:
+            raise ValueError(f"it is of {content['key']}")
+        return launch
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} holds no launch ({error}); delete it to measure anew.") from error
 
 
 def _attention_launch(kept: dict[str, Any]) -> AttentionLaunch:
-    return AttentionLaunch(**kept)
+    launch = AttentionLaunch(**kept)
+    if launch.lengths != "any":
+        raise ValueError(f"it leaves out sequences: lengths is {launch.lengths!r}")
+    return launch
 
 
 def _projection_tiles(kept: dict[str, Any]) -> ProjectionTiles:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -106,13 +106,53 @@ def test_first_call_tunes_and_gives_the_same_result(
     assert torch.equal(tuned, attention(q, q, q, **arguments))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"launch": {"outer": 32}}, "missing"),
+        ({"outer": 7}, "outer and inner are among"),
+        ({"inner": 0}, "outer and inner are among"),
+        ({"num_warps": 3}, "num_warps is among"),
+        ({"lengths": "short"}, "leaves out sequences"),
+        ({"key": "another"}, "it is of another"),
+    ],
+    ids=lambda given: next(iter(given)) if isinstance(given, dict) else "",
+)
 @pytest.mark.usefixtures("tuning_enabled")
-def test_damaged_file_is_named(cache: Path) -> None:
+def test_damaged_file_is_named(changes: dict[str, Any], reason: str) -> None:
     path = tuned_launches.keep_launch(key_of(), CPU, SMALL)
-    path.write_text('{"launch": {"outer": 32}}')
+    kept = json.loads(path.read_text())
+    launch = {name: value for name, value in changes.items() if name in kept["launch"]}
+    content = {**kept, "launch": {**kept["launch"], **launch}, **changes}
+    path.write_text(json.dumps(content))
     tuned_launches._launches.clear()
-    with pytest.raises(ValueError, match=r"holds no launch .*delete it to measure anew"):
+    with pytest.raises(ValueError, match=rf"holds no launch .*{reason}.*delete it to measure anew"):
         launch_of(key_of(), CPU)
+
+
+@pytest.mark.usefixtures("tuning_enabled")
+def test_processes_that_tune_at_once_go_on_with_the_first_launch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = SMALL, AttentionLaunch(16, 16, 1, 1)
+
+    def tuned_by_two(key: LaunchKey, device: torch.device) -> None:
+        tuned_launches.keep_launch(key, device, first)
+        tuned_launches._launches.clear()  # that was the other process
+        tuned_launches.keep_launch(key, device, second)
+
+    monkeypatch.setattr(tuned_launches, "_tune_attention", tuned_by_two)
+    assert tuned_launches.tuned_launch(key_of(), CPU) == first
+
+
+def test_folder_that_cannot_be_written_costs_no_step(
+    cache: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cache / "file").write_text("in the way")
+    monkeypatch.setenv("SEQMLM_KERNEL_CACHE", str(cache / "file"))
+    tuned_launches.keep_launch(key_of(), CPU, SMALL)
+    assert "cannot be written" in caplog.text
+    assert tuned_launches.tuned_launch(key_of(), CPU) == SMALL
 
 
 def test_launch_of_the_table_is_the_first_candidate() -> None:
