@@ -121,5 +121,5 @@ def pairs_within_window(positions: Tensor, window: int, *, queries: slice = slic
         queries: as in `visible_pairs`.
     """
     distances = (positions[..., queries].unsqueeze(-1) - positions.unsqueeze(-2)).abs()
-    # No tensor is less than a number that its dtype cannot hold, not even torch.iinfo's least.
+    # Compared with a number that its dtype cannot hold, no distance is small enough.
     return distances <= min(window, torch.iinfo(distances.dtype).max)

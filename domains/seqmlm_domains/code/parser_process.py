@@ -111,7 +111,7 @@ class ParserProcess:
         owners = Owners(
             members,
             heirs,
-            {member: type_ for member, type_ in map(_pair, of_members)},
+            dict(map(_pair, of_members)),
             is_exported.astype(np.bool_),
             list(map(_pair, passed_on)),
         )

@@ -132,6 +132,13 @@ class TilesKey:
 # sets, and it computes twice the rows for a handful of predictions: time has to tell. The
 # statistics spill 144 to 312 bytes at that size.
 _HOPPER_SCORES = Tiles(128, 128, 64, 8, 3)
+_HOPPER = ProjectionTiles(
+    scores=_HOPPER_SCORES,
+    score_gradient=_HOPPER_SCORES,
+    hidden_gradient=Tiles(128, 64, 128, 8, 3),
+    weight_gradient=Tiles(64, 128, 256, 8, 3),
+    one_pass=Tiles(64, 0, 128, 8, 3),
+)
 # By architecture, for elements of 2 bytes. Registers and shared memory of each are held by
 # tests/kernels/triton/projection_variants.py.
 _TILES: dict[str, ProjectionTiles] = {
@@ -142,20 +149,8 @@ _TILES: dict[str, ProjectionTiles] = {
         weight_gradient=Tiles(32, 128, 128, 8, 4, resident=2),
         one_pass=Tiles(32, 0, 128, 8, 3),
     ),
-    "sm_90": ProjectionTiles(
-        scores=_HOPPER_SCORES,
-        score_gradient=_HOPPER_SCORES,
-        hidden_gradient=Tiles(128, 64, 128, 8, 3),
-        weight_gradient=Tiles(64, 128, 256, 8, 3),
-        one_pass=Tiles(64, 0, 128, 8, 3),
-    ),
-    "sm_100": ProjectionTiles(
-        scores=_HOPPER_SCORES,
-        score_gradient=_HOPPER_SCORES,
-        hidden_gradient=Tiles(128, 64, 128, 8, 3),
-        weight_gradient=Tiles(64, 128, 256, 8, 3),
-        one_pass=Tiles(64, 0, 128, 8, 3),
-    ),
+    "sm_90": _HOPPER,
+    "sm_100": _HOPPER,
     "gfx942": ProjectionTiles(
         scores=Tiles(128, 128, 64, 8, 2),
         score_gradient=Tiles(128, 128, 64, 8, 2),
