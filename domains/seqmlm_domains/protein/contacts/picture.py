@@ -16,7 +16,7 @@ from seqmlm_domains.protein.contacts.prediction import ContactMap
 LEAST_SEPARATION_DRAWN = 6
 """Pairs closer in the sequence are left white: they touch whatever the fold."""
 
-_PANEL_WIDTH_INCHES, _PANEL_HEIGHT_INCHES = 4.2, 3.8
+_PANEL_WIDTH_INCHES, _PANEL_HEIGHT_INCHES = 4.4, 3.7
 _MOST_NAME = 32
 
 
